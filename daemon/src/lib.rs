@@ -1,1 +1,9 @@
-//! placeholder
+//! The hands of a device: watch, scan, disk, index, relay client, control socket, command line.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`folder`] | one task per synced folder: the only owner of its engine |
+//! | [`events`] | what happened, for the activity log and the event stream |
+
+pub mod events;
+pub mod folder;

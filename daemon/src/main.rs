@@ -1,2 +1,3 @@
-//! placeholder
+//! The `ferry` program.
+
 fn main() {}

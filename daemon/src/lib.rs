@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`folder`] | one task per synced folder: the only owner of its engine |
 //! | [`events`] | what happened, for the activity log and the event stream |
+//! | [`index`] | what a device knows between two runs: an ordered store that is right or set aside |
 
 pub mod events;
 pub mod folder;
+pub mod index;

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounded;
 pub mod chunker;
 pub mod conflict;
 pub mod id;

@@ -1,5 +1,6 @@
 //! What a file's content is: the chunks in order, and the hash of the whole.
 
+use crate::bounded;
 use crate::id::{ChunkId, ContentHash};
 use crate::limits::{CHUNK_MAX_BYTES, FILE_MAX_BYTES, MANIFEST_CHUNKS_MAX};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,7 @@ pub struct Manifest {
 #[derive(Deserialize)]
 struct RawManifest {
     hash: ContentHash,
+    #[serde(deserialize_with = "bounded::list::<MANIFEST_CHUNKS_MAX, _, _>")]
     chunks: Vec<ChunkRef>,
 }
 

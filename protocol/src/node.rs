@@ -9,6 +9,7 @@
 //!
 //! A state read from outside is valid or it is refused as a whole: ordering, dots covered by the context, limits (I10, P4).
 
+use crate::bounded;
 use crate::id::{DeviceId, NodeId, ReplicaId};
 use crate::limits::{CONTEXT_MAX, DEVICE_NAME_MAX_BYTES, PLACES_MAX, SYMLINK_TARGET_MAX_BYTES, VALUES_MAX};
 use crate::manifest::Manifest;
@@ -55,7 +56,7 @@ pub struct Author {
 }
 
 /// Content of a file.
-#[derive(Debug, Clone, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileContent {
     /// Chunks and whole hash.
     pub manifest: Manifest,
@@ -70,6 +71,12 @@ impl PartialEq for FileContent {
     }
 }
 impl Eq for FileContent {}
+impl std::hash::Hash for FileContent {
+    fn hash<H: std::hash::Hasher>(&self, to: &mut H) {
+        self.manifest.hash().hash(to);
+        self.manifest.size().hash(to);
+    }
+}
 
 /// What a value says the node is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,7 +139,9 @@ pub struct Value {
 /// A dotted version vector set: concurrent values, ordered by dot, and the context of all events seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub struct Body {
+    #[serde(deserialize_with = "bounded::list::<VALUES_MAX, _, _>")]
     pub(crate) values: Vec<Value>,
+    #[serde(deserialize_with = "bounded::list::<CONTEXT_MAX, _, _>")]
     pub(crate) context: Vec<(ReplicaId, u64)>,
 }
 
@@ -240,6 +249,7 @@ pub struct NodeState {
 
 #[derive(Deserialize)]
 struct RawNodeState {
+    #[serde(deserialize_with = "bounded::list::<PLACES_MAX, _, _>")]
     places: Vec<Place>,
     body: Body,
     attributes: Attributes,

@@ -32,7 +32,7 @@ pub struct Shown<'a> {
 /// What a body shows: the name keeper first, then the conflicted copies by falling stamp. Empty if it is deleted or has no value.
 pub fn shown(body: &Body) -> Vec<Shown<'_>> {
     let mut living: Vec<&Value> = body.values().iter().filter(|v| !v.content.is_tombstone()).collect();
-    living.sort_by(|a, b| b.stamp.cmp(&a.stamp));
+    living.sort_by_key(|v| std::cmp::Reverse(v.stamp));
     let mut out: Vec<Shown<'_>> = Vec::with_capacity(living.len());
     for value in living {
         match out.iter_mut().find(|o| o.value.content == value.content) {

@@ -3,6 +3,7 @@
 //! Every encoded body begins with one byte, the version of its format; then postcard. docs/PROTOCOL.md describes the bytes and golden tests
 //! hold them (P1). An unknown version or trailing bytes are refused: a half-understood state is never joined.
 
+use crate::bounded;
 use crate::id::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, ReplicaId, UserId};
 use crate::limits::{CHUNK_IDS_MAX, CHUNK_MAX_BYTES, COMMIT_NODES_MAX};
 use crate::node::NodeState;
@@ -83,8 +84,10 @@ pub struct CommitRequest {
     /// The replica that sends.
     pub replica: ReplicaId,
     /// The nodes.
+    #[serde(deserialize_with = "bounded::list::<COMMIT_NODES_MAX, _, _>")]
     pub nodes: Vec<NodeUpdate>,
     /// Small chunks that travel with the commit.
+    #[serde(deserialize_with = "bounded::list::<COMMIT_NODES_MAX, _, _>")]
     pub chunks: Vec<InlineChunk>,
 }
 
@@ -132,9 +135,9 @@ pub enum CommitReply {
         gapless: bool,
     },
     /// Nothing was done: these chunks are not in the store for this namespace.
-    MissingChunks(Vec<ChunkId>),
+    MissingChunks(#[serde(deserialize_with = "bounded::list::<CHUNK_IDS_MAX, _, _>")] Vec<ChunkId>),
     /// Nothing was done: these nodes changed after `base_seq`. Read the feed, join, and commit again.
-    Stale(Vec<NodeId>),
+    Stale(#[serde(deserialize_with = "bounded::list::<COMMIT_NODES_MAX, _, _>")] Vec<NodeId>),
     /// Nothing was done: the feed has another epoch. Read it from the start, send what it lacks, delete nothing.
     EpochChanged(Epoch),
 }
@@ -155,6 +158,7 @@ pub struct FeedPage {
     /// Whether more follows now.
     pub has_more: bool,
     /// The nodes that changed, in order of their newest change.
+    #[serde(deserialize_with = "bounded::list::<COMMIT_NODES_MAX, _, _>")]
     pub nodes: Vec<NodeUpdate>,
 }
 
@@ -171,6 +175,7 @@ impl Body for FeedPage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkIds {
     /// The ids.
+    #[serde(deserialize_with = "bounded::list::<CHUNK_IDS_MAX, _, _>")]
     pub ids: Vec<ChunkId>,
 }
 

@@ -1,0 +1,192 @@
+//! The bytes of every format. docs/PROTOCOL.md explains them field by field; a change here is a change of the format's version.
+
+use ferry_protocol::node::{Attributes, Author, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};
+use ferry_protocol::wire::{Body, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, InlineChunk, NodeUpdate, decode, encode};
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Epoch, Manifest, Name, NodeId, ReplicaId, VerifiedChunk};
+
+fn unhex(annotated: &str) -> Vec<u8> {
+    let digits: String = annotated.lines().map(|l| l.split('|').next().unwrap_or("")).collect::<String>();
+    hex::decode(digits.replace(char::is_whitespace, "")).unwrap()
+}
+
+fn check<B: Body + PartialEq + std::fmt::Debug>(body: &B, annotated: &str) {
+    assert_eq!(hex::encode(encode(body)), hex::encode(unhex(annotated)));
+    assert_eq!(decode::<B>(&unhex(annotated)).as_ref(), Ok(body));
+}
+
+const REPLICA: ReplicaId = ReplicaId::from_bytes([0xaa; 16]);
+
+fn stamp(counter: u64) -> Stamp {
+    Stamp { counter, replica: REPLICA }
+}
+
+fn value(counter: u64, content: Content) -> Value {
+    let author = Author { device: DeviceId::from_bytes([0xdd; 16]), name: "LAPTOP".into() };
+    Value { dot: Dot { replica: REPLICA, counter }, stamp: stamp(300), content, author, wall_ms: 1_795_343_400_000 }
+}
+
+fn update(places: Vec<Place>, values: Vec<Value>, attributes: Attributes) -> NodeUpdate {
+    let context = vec![(REPLICA, values.len() as u64)];
+    NodeUpdate { id: NodeId::from_bytes([0x11; 16]), state: NodeState::from_parts(places, values, context, attributes).unwrap() }
+}
+
+/// A file `a.txt` of two chunks that was moved once, with a mode and a touched time.
+fn file() -> NodeUpdate {
+    let chunks = [&b"first "[..], b"second"].map(|b| ChunkRef { id: VerifiedChunk::of(b).id(), len: b.len() as u32 });
+    let manifest = Manifest::new(ContentHash::of(b"first second"), chunks.into()).unwrap();
+    let place = |counter, parent, name: &str| Place { stamp: stamp(counter), parent, name: Name::new(name).unwrap() };
+    let places = vec![place(301, NodeId::from_bytes([0x22; 16]), "a.txt"), place(1, NodeId::ROOT, "b")];
+    let attributes =
+        Attributes { mode: Some(Stamped { stamp: stamp(2), value: 0o644 }), mtime_ns: Some(Stamped { stamp: stamp(3), value: -1 }) };
+    update(places, vec![value(1, Content::File(FileContent { manifest, mtime_ns: 1 }))], attributes)
+}
+
+fn page(nodes: Vec<NodeUpdate>) -> FeedPage {
+    FeedPage { epoch: Epoch::from_bytes([0xee; 16]), replica: REPLICA, cursor: 7, head: 200, has_more: true, nodes }
+}
+
+#[test]
+fn a_page_with_a_file() {
+    check(&page(vec![file()]), &format!("{PAGE_HEAD}{FILE_STATE}"));
+}
+
+#[test]
+fn a_page_with_the_other_kinds_of_content() {
+    let place = vec![Place { stamp: stamp(1), parent: NodeId::ROOT, name: Name::new(b"\xff").unwrap() }];
+    let values = vec![value(1, Content::Dir), value(2, Content::Symlink(b"to".as_slice().into())), value(3, Content::Tombstone)];
+    check(&page(vec![update(place, values, Attributes::default())]), &format!("{PAGE_HEAD}{OTHER_KINDS}"));
+}
+
+#[test]
+fn a_commit() {
+    let commit = CommitRequest {
+        commit: CommitId::from_bytes([0xcc; 16]),
+        epoch: Epoch::from_bytes([0xee; 16]),
+        base_seq: 199,
+        replica: REPLICA,
+        nodes: Vec::new(),
+        chunks: vec![InlineChunk { id: ChunkId::of(b"first "), bytes: b"first ".to_vec() }],
+    };
+    check(&commit, COMMIT);
+}
+
+#[test]
+fn replies() {
+    check(&CommitReply::Accepted { head_seq: 200, gapless: true }, "01 | format 1\n 00 | accepted\n c801 | head: 200\n 01 | gapless");
+    let missing =
+        "01 | format 1\n 01 | chunks are missing\n 01 | one\n 1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | its id";
+    check(&CommitReply::MissingChunks(vec![ChunkId::of(b"first ")]), missing);
+    let stale = "01 | format 1\n 02 | stale\n 01 | one node\n 11111111111111111111111111111111 | its id";
+    check(&CommitReply::Stale(vec![NodeId::from_bytes([0x11; 16])]), stale);
+    let epoch = "01 | format 1\n 03 | another epoch\n eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee | it";
+    check(&CommitReply::EpochChanged(Epoch::from_bytes([0xee; 16])), epoch);
+}
+
+#[test]
+fn questions_about_chunks() {
+    check(
+        &ChunkIds { ids: vec![ChunkId::of(b"first "), ChunkId::of(b"second")] },
+        "01 | format 1\n 02 | two\n 1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | first\n 16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 | second",
+    );
+}
+
+#[test]
+fn chunk_frames() {
+    let id = ChunkId::of(b"first ");
+    let mut stream = ChunkFrame::header(id, 6).to_vec();
+    stream.extend_from_slice(b"first ");
+    stream.extend_from_slice(&ChunkFrame::absent(ChunkId::of(b"second")));
+    assert_eq!(hex::encode(&stream), hex::encode(unhex(FRAMES)));
+}
+
+/// The form at rest: an index stores node states without a version byte of their own; the index has one.
+#[test]
+fn a_node_state_at_rest() {
+    assert_eq!(hex::encode(postcard::to_stdvec(&file().state).unwrap()), hex::encode(unhex(FILE_STATE)));
+}
+
+/// A page of a feed up to its only node.
+const PAGE_HEAD: &str = r#"
+    01                                 | format 1
+    eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee   | epoch
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa   | replica whose feed it is
+    07                                 | cursor
+    c801                               | head: 200
+    01                                 | more follows
+    01                                 | 1 node
+    11111111111111111111111111111111   | its id
+"#;
+
+/// The state of a file.
+const FILE_STATE: &str = r#"
+    02                                 | 2 places, newest first
+    ad02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa      | moved at 301 by replica aa..
+    22222222222222222222222222222222      | into directory 22..
+    05 612e747874                         | as "a.txt"
+    01 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa        | made at 1 by replica aa..
+    00000000000000000000000000000000      | in the root
+    01 62                                 | as "b"
+    01                                 | 1 value
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01        | dot: the first event of replica aa..
+    ac02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa      | stamp: 300 by replica aa..
+    01                                    | a file
+    92088ec140fc553e4b1ede202edccb65a807bbf8a38d765a3ad38013c0f13688 | SHA-256 of the whole
+    02                                    | 2 chunks
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f 06 | SHA-256 and length
+    16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 06 | SHA-256 and length
+    02                                    | its mtime: 1 ns after 1970
+    dddddddddddddddddddddddddddddddd 06 4c4150544f50 | author: device dd.., "LAPTOP"
+    80f1f1acc068                          | wall clock: 1795343400000 ms
+    01 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01     | context: 1 event of replica aa..
+    01 02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a403 | mode 0644, set at 2 by replica aa..
+    01 03 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01  | mtime -1 ns, touched at 3 by replica aa..
+"#;
+
+/// The state of a node with three concurrent values.
+const OTHER_KINDS: &str = r#"
+    01 01 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa     | 1 place: made at 1
+    00000000000000000000000000000000      | in the root
+    01 ff                                 | as the one byte FF, which is not UTF-8
+    03                                 | 3 values
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01        | dot 1 of replica aa..
+    ac02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa      | stamp: 300
+    00                                    | a directory
+    dddddddddddddddddddddddddddddddd 06 4c4150544f50 | author
+    80f1f1acc068                          | wall clock
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 02        | dot 2 of replica aa..
+    ac02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa      | stamp: 300
+    02 02 746f                            | a symbolic link to "to"
+    dddddddddddddddddddddddddddddddd 06 4c4150544f50 | author
+    80f1f1acc068                          | wall clock
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 03        | dot 3 of replica aa..
+    ac02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa      | stamp: 300
+    03                                    | a tombstone
+    dddddddddddddddddddddddddddddddd 06 4c4150544f50 | author
+    80f1f1acc068                          | wall clock
+    01 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 03     | context: 3 events of replica aa..
+    00 00                                 | neither mode nor touched mtime
+"#;
+
+/// A commit.
+const COMMIT: &str = r#"
+    01                                 | format 1
+    cccccccccccccccccccccccccccccccc   | commit id
+    eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee   | the relay's epoch as the device knows it
+    c701                               | base: 199
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa   | replica that sends
+    00                                 | no nodes
+    01                                 | 1 chunk inside
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | its id
+    06 666972737420                    | its bytes: "first "
+"#;
+
+/// Two chunk frames.
+const FRAMES: &str = r#"
+    00                                 | kind 0: a chunk
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | its id
+    06000000                           | 6 bytes, little endian
+    666972737420                       | "first "
+    01                                 | kind 1: no good copy
+    16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 | of this chunk
+    00000000                           | no bytes
+"#;

@@ -1,0 +1,22 @@
+//! Proofs of the protocol: that the laws hold, that the code agrees with its executable specification, that hostile bytes are refused,
+//! and that the formats stay what they are.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`vectors`] | do `join` and `resolve` agree with `model.py`? |
+//! | [`laws`] | do the laws of `faults.md` 5.3 hold on random histories of three replicas? |
+//! | [`roundtrip`] | is decoding the inverse of encoding, for every body? |
+//! | [`hostile`] | are damaged and lying bytes refused, without a panic and within bounded memory? |
+//! | [`golden`] | are the bytes of every format still those that are written down? |
+//! | [`cuts`] | does the chunker cut where it always cut? |
+//!
+//! [`history`] makes the random histories. Repeat a failure by the seed that proptest prints and keeps in `proptest-regressions`.
+
+mod allocation;
+mod cuts;
+mod golden;
+mod history;
+mod hostile;
+mod laws;
+mod roundtrip;
+mod vectors;

@@ -1,0 +1,489 @@
+//! The relay's configuration: a TOML file, then the environment (`FERRY_RELAY__SECTION__KEY`, or `..._FILE` with the path of a file that holds the
+//! value), then the command line. Unknown keys are errors, so that a typing mistake never means "default". All defaults stand in [`Config::default`].
+
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Why a configuration cannot be used: one sentence that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Everything that can be set. An empty string means "not set".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The directory that holds the database, the chunks and the keys.
+    pub data: PathBuf,
+    /// Where the relay listens, `ADDRESS:PORT`.
+    pub listen: String,
+    /// The address under which people and devices reach the relay: `https://files.example.org`.
+    pub public_url: String,
+    /// Which parts this process serves: `all`, or a list of `auth,metadata,upload,download,sync,web`.
+    pub role: String,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses or networks (`10.0.0.0/8`). None by default.
+    pub trusted_proxies: Vec<String>,
+    /// Metadata.
+    pub database: Database,
+    /// Chunks.
+    pub blobs: Blobs,
+    /// TLS by files.
+    pub tls: Tls,
+    /// Accounts.
+    pub auth: Auth,
+    /// The listener for the operator: metrics and health.
+    pub admin: Admin,
+    /// Logging.
+    pub log: Log,
+}
+
+/// Where metadata is kept.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `sqlite://PATH`; not set: `relay.db` in the data directory.
+    pub url: String,
+}
+
+/// Where chunks are kept.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blobs {
+    /// `file:///PATH`; not set: `blobs` in the data directory.
+    pub url: String,
+}
+
+/// TLS without a proxy.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub cert: String,
+    /// Its private key, PEM.
+    pub key: String,
+}
+
+/// Who may have an account, and how long a login lasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// `closed`: only an administrator adds users. `invite`: with an invitation. `open`: anyone.
+    pub registration: Registration,
+    /// How long an access token is good, in seconds.
+    pub access_ttl_s: u32,
+    /// How long a login lasts without being used, in days.
+    pub refresh_ttl_days: u32,
+    /// Storage of a new user, in bytes; 0 is no limit.
+    pub default_storage_limit_bytes: u64,
+    /// The file of the key that signs access tokens (PEM, Ed25519); not set: `jwt.key` in the data directory, made at the first start.
+    pub jwt_key: String,
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Nobody; administrators add users.
+    Closed,
+    /// Whoever holds an invitation.
+    Invite,
+    /// Anyone.
+    Open,
+}
+
+/// The operator's listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// `ADDRESS:PORT`; not set: no such listener.
+    pub listen: String,
+    /// When set, `/metrics` asks for it as a bearer token.
+    pub metrics_token: String,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` for people, `json` for machines.
+    pub format: LogFormat,
+    /// What is logged, for example `info` or `ferry_relay=debug,warn`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: default_data_dir(),
+            listen: "0.0.0.0:8000".into(),
+            public_url: String::new(),
+            role: "all".into(),
+            trusted_proxies: Vec::new(),
+            database: Database::default(),
+            blobs: Blobs::default(),
+            tls: Tls::default(),
+            auth: Auth::default(),
+            admin: Admin::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            registration: Registration::Closed,
+            access_ttl_s: 15 * 60,
+            refresh_ttl_days: 60,
+            default_storage_limit_bytes: 0,
+            jwt_key: String::new(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9600".into(), metrics_token: String::new() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("STATE_DIRECTORY") {
+        return dir.into();
+    }
+    match std::env::var_os("HOME") {
+        Some(home) if !rustix::process::geteuid().is_root() => Path::new(&home).join(".local/share/ferry-relay"),
+        _ => "/var/lib/ferry-relay".into(),
+    }
+}
+
+impl Config {
+    /// Reads the file (if one is named) and the environment.
+    pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            None => Table::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| ConfigError(format!("cannot read the configuration {}: {e}", path.display())))?;
+                text.parse::<Table>().map_err(|e| ConfigError(format!("{}: {e}", path.display())))?
+            }
+        };
+        let shape = Table::try_from(Self::default()).map_err(|e| ConfigError(e.to_string()))?;
+        for (name, value) in env {
+            if let Some(rest) = name.strip_prefix("FERRY_RELAY__") {
+                set_from_env(&mut table, &shape, &name, rest, value)?;
+            }
+        }
+        let config: Self = table.try_into().map_err(|e| ConfigError(format!("in the configuration: {e}")))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether the values can be used.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.listen_addr()?;
+        self.admin_addr()?;
+        self.roles()?;
+        let url = &self.public_url;
+        if !url.is_empty() && !(url.starts_with("https://") || url.starts_with("http://")) {
+            return Err(ConfigError(format!("public_url is '{url}': it must begin with https:// or http://")));
+        }
+        if self.tls.cert.is_empty() != self.tls.key.is_empty() {
+            return Err(ConfigError("tls.cert and tls.key are needed together".into()));
+        }
+        if !(60..=24 * 3600).contains(&self.auth.access_ttl_s) {
+            return Err(ConfigError("auth.access_ttl_s must be between 60 and 86400 seconds".into()));
+        }
+        if !(1..=366).contains(&self.auth.refresh_ttl_days) {
+            return Err(ConfigError("auth.refresh_ttl_days must be between 1 and 366".into()));
+        }
+        self.proxies().map(drop)
+    }
+
+    /// Where to listen.
+    pub fn listen_addr(&self) -> Result<SocketAddr, ConfigError> {
+        self.listen
+            .parse()
+            .map_err(|_| ConfigError(format!("listen is '{}': expected ADDRESS:PORT, for example 0.0.0.0:8000", self.listen)))
+    }
+
+    /// Where the operator's listener stands, if anywhere.
+    pub fn admin_addr(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.admin.listen.is_empty() {
+            return Ok(None);
+        }
+        self.admin
+            .listen
+            .parse()
+            .map(Some)
+            .map_err(|_| ConfigError(format!("admin.listen is '{}': expected ADDRESS:PORT", self.admin.listen)))
+    }
+
+    /// Which parts this process serves.
+    pub fn roles(&self) -> Result<Vec<Role>, ConfigError> {
+        Role::parse_list(&self.role)
+    }
+
+    /// The proxies that are believed.
+    pub fn proxies(&self) -> Result<Vec<Network>, ConfigError> {
+        self.trusted_proxies.iter().map(|text| Network::parse(text)).collect()
+    }
+
+    /// The database file.
+    pub fn database_path(&self) -> Result<PathBuf, ConfigError> {
+        let url = &self.database.url;
+        if url.is_empty() {
+            return Ok(self.data.join("relay.db"));
+        }
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+        match path.map(|p| p.split('?').next().unwrap_or(p)) {
+            Some(path) if !path.is_empty() => Ok(path.into()),
+            _ => Err(ConfigError(format!("database.url is '{}': this relay takes sqlite://PATH", without_password(url)))),
+        }
+    }
+
+    /// The directory of the chunks.
+    pub fn blobs_path(&self) -> Result<PathBuf, ConfigError> {
+        let url = &self.blobs.url;
+        if url.is_empty() {
+            return Ok(self.data.join("blobs"));
+        }
+        match url.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') => Ok(path.into()),
+            _ => Err(ConfigError(format!("blobs.url is '{}': this relay takes file:///PATH", without_password(url)))),
+        }
+    }
+
+    /// The address for people: `public_url`, or a guess for this machine.
+    pub fn base_url(&self) -> String {
+        if !self.public_url.is_empty() {
+            return self.public_url.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.tls.cert.is_empty() { "http" } else { "https" };
+        match self.listen_addr() {
+            Ok(addr) if addr.ip().is_unspecified() => format!("{scheme}://localhost:{}", addr.port()),
+            Ok(addr) => format!("{scheme}://{addr}"),
+            Err(_) => format!("{scheme}://localhost:8000"),
+        }
+    }
+}
+
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+/// Puts one variable at its place. The defaults say which keys exist and of which type each is.
+fn set_from_env(table: &mut Table, shape: &Table, name: &str, rest: &str, value: String) -> Result<(), ConfigError> {
+    let lower = rest.to_ascii_lowercase();
+    let find = |path: &str| {
+        let mut parts = path.split("__");
+        let first = shape.get(parts.next()?)?;
+        parts.try_fold(first, |at, part| at.as_table()?.get(part)).filter(|v| !v.is_table()).cloned()
+    };
+    let (path, kind, text) = match (find(&lower), lower.strip_suffix("_file").and_then(|p| Some((p, find(p)?)))) {
+        (Some(kind), _) => (lower.as_str(), kind, value),
+        (None, Some((path, kind))) => {
+            let text = std::fs::read_to_string(&value).map_err(|e| ConfigError(format!("{name}: cannot read {value}: {e}")))?;
+            (path, kind, text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        (None, None) => {
+            return Err(ConfigError(format!("{name} is not a setting of ferry-relay; see: ferry-relay config print --defaults")));
+        }
+    };
+    let wrong = |expected: &str| ConfigError(format!("{name} must be {expected}"));
+    let parsed = match kind {
+        Value::Integer(_) => Value::Integer(text.parse().map_err(|_| wrong("a number"))?),
+        Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
+        Value::Array(_) => {
+            Value::Array(text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(|s| Value::String(s.into())).collect())
+        }
+        _ => Value::String(text),
+    };
+    let mut at = table;
+    let mut parts = path.split("__").peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            at.insert(part.into(), parsed);
+            return Ok(());
+        }
+        let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        at = next.as_table_mut().ok_or_else(|| ConfigError(format!("'{part}' must be a section of the configuration")))?;
+    }
+    Ok(())
+}
+
+/// A part of the relay: one of the seed's services, or the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Accounts, devices, tokens.
+    Auth,
+    /// Files, versions, trash.
+    Metadata,
+    /// Chunks in.
+    Upload,
+    /// Chunks and files out.
+    Download,
+    /// Feeds and wake-ups.
+    Sync,
+    /// Pages for people.
+    Web,
+}
+
+impl Role {
+    /// Every role with its name.
+    pub const ALL: [(Role, &'static str); 6] = [
+        (Role::Auth, "auth"),
+        (Role::Metadata, "metadata"),
+        (Role::Upload, "upload"),
+        (Role::Download, "download"),
+        (Role::Sync, "sync"),
+        (Role::Web, "web"),
+    ];
+
+    /// Reads `all` or `auth,sync`.
+    pub fn parse_list(text: &str) -> Result<Vec<Role>, ConfigError> {
+        let mut roles = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            if word == "all" {
+                roles.extend(Self::ALL.map(|(role, _)| role));
+            } else if let Some((role, _)) = Self::ALL.iter().find(|(_, name)| *name == word) {
+                roles.push(*role);
+            } else {
+                let names = Self::ALL.map(|(_, name)| name).join(", ");
+                return Err(ConfigError(format!("'{word}' is not a role; roles are: all, {names}")));
+            }
+        }
+        roles.sort_unstable();
+        roles.dedup();
+        if roles.is_empty() { Err(ConfigError("no role is named; 'all' serves everything".into())) } else { Ok(roles) }
+    }
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    bits: u128,
+    prefix: u32,
+}
+
+impl Network {
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError(format!("trusted_proxies has '{text}': expected an address or a network such as 10.0.0.0/8"));
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(width), str::parse::<u32>).map_err(|_| wrong())?;
+        if prefix > width {
+            return Err(wrong());
+        }
+        Ok(Self { bits: bits_of(address), prefix: prefix + 128 - width })
+    }
+
+    /// Whether the address is in this network.
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        self.prefix == 0 || (bits_of(address) ^ self.bits) >> (128 - self.prefix) == 0
+    }
+}
+
+fn bits_of(address: std::net::IpAddr) -> u128 {
+    match address {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        std::net::IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_files_hold_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        let secret = dir.path().join("token");
+        std::fs::write(&file, "listen = \"127.0.0.1:1\"\n[auth]\nregistration = \"open\"\n").unwrap();
+        std::fs::write(&secret, "1234\n").unwrap();
+        let vars = [
+            ("FERRY_RELAY__LISTEN", "127.0.0.1:2"),
+            ("FERRY_RELAY__ADMIN__METRICS_TOKEN_FILE", secret.to_str().unwrap()),
+            ("FERRY_RELAY__AUTH__ACCESS_TTL_S", "60"),
+            ("FERRY_RELAY__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+            ("PATH", "/bin"),
+        ];
+        let config = Config::load(Some(&file), env(&vars)).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:2");
+        assert_eq!(config.auth.registration, Registration::Open);
+        assert_eq!(config.admin.metrics_token, "1234");
+        assert_eq!(config.auth.access_ttl_s, 60);
+        assert_eq!(config.proxies().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_unknown_or_wrong_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, "lisen = \"127.0.0.1:1\"\n").unwrap();
+        assert!(Config::load(Some(&file), env(&[])).unwrap_err().0.contains("lisen"));
+        for (name, value) in [
+            ("FERRY_RELAY__LISEN", "x"),
+            ("FERRY_RELAY__AUTH", "x"),
+            ("FERRY_RELAY__LISTEN", "8000"),
+            ("FERRY_RELAY__AUTH__ACCESS_TTL_S", "soon"),
+            ("FERRY_RELAY__AUTH__REGISTRATION", "maybe"),
+            ("FERRY_RELAY__ROLE", "auth,cook"),
+            ("FERRY_RELAY__ROLE", ","),
+            ("FERRY_RELAY__PUBLIC_URL", "files.example.org"),
+            ("FERRY_RELAY__TLS__CERT", "/x"),
+            ("FERRY_RELAY__TRUSTED_PROXIES", "10.0.0.0/33"),
+        ] {
+            assert!(Config::load(None, env(&[(name, value)])).is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn networks_hold_what_they_say() {
+        let net = Network::parse("10.1.0.0/16").unwrap();
+        assert!(net.contains("10.1.2.3".parse().unwrap()) && net.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!net.contains("10.2.0.1".parse().unwrap()) && !net.contains("::1".parse().unwrap()));
+        assert!(Network::parse("0.0.0.0/0").unwrap().contains("1.2.3.4".parse().unwrap()));
+        assert!(!Network::parse("0.0.0.0/0").unwrap().contains("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn stores_are_named_by_url() {
+        let mut config = Config { data: "/d".into(), ..Config::default() };
+        assert_eq!(config.database_path().unwrap(), Path::new("/d/relay.db"));
+        config.database.url = "sqlite:///x/y.db".into();
+        assert_eq!(config.database_path().unwrap(), Path::new("/x/y.db"));
+        config.database.url = "postgres://u:secret@h/db".into();
+        let message = config.database_path().unwrap_err().0;
+        assert!(!message.contains("secret") && message.contains("sqlite://"), "{message}");
+        config.blobs.url = "file://relative".into();
+        assert!(config.blobs_path().is_err());
+    }
+}

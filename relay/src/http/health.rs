@@ -1,0 +1,51 @@
+//! Health and metrics. `/healthz` says that the process lives, `/readyz` that it can serve; metrics are on the operator's listener only (R60).
+
+use super::{Access, AppState, Json, Route, Routes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
+
+pub(super) fn public_routes(app: &AppState) -> Routes {
+    Routes::new(app)
+        .add(Route::get("/healthz", Access::Public, "Whether the process lives"), healthz)
+        .add(Route::get("/readyz", Access::Public, "Whether the relay can serve now, check by check"), readyz)
+}
+
+pub(super) fn admin_routes(app: &AppState) -> Routes {
+    public_routes(app).add(Route::get("/metrics", Access::Public, "Metrics for Prometheus"), metrics)
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+async fn readyz(State(app): State<AppState>) -> Response {
+    let checks = app.readiness().await;
+    let ready = checks.iter().all(|(_, result)| result.is_ok());
+    let checks: serde_json::Map<String, Value> = checks
+        .into_iter()
+        .map(|(name, result)| {
+            (
+                name.to_owned(),
+                match result {
+                    Ok(()) => json!({"ok": true}),
+                    Err(why) => json!({"ok": false, "detail": why}),
+                },
+            )
+        })
+        .collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"status": if ready { "ready" } else { "not_ready" }, "checks": checks}))).into_response()
+}
+
+async fn metrics(State(app): State<AppState>, headers: HeaderMap) -> Response {
+    if !app.metrics_token.is_empty() {
+        let given = super::auth::bearer(&headers).unwrap_or_default();
+        if !bool::from(given.as_bytes().ct_eq(app.metrics_token.as_bytes())) {
+            return super::Problem(crate::service::ServiceError::unauthenticated()).into_response();
+        }
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response()
+}

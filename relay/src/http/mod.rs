@@ -1,0 +1,67 @@
+//! Parse, authenticate, answer: the relay's HTTP interface. No SQL and no rules here (R1).
+//!
+//! Reading order: [`routes`] (the one way to make a route), [`auth`] (who is calling), [`error`] (problem documents), then a router per role.
+
+mod account;
+pub mod auth;
+pub mod body;
+pub mod error;
+mod health;
+mod layers;
+pub mod routes;
+mod server;
+mod web;
+
+pub use body::{Json, Path, Query, RawBody};
+pub use error::Problem;
+pub use layers::ClientIp;
+pub use routes::{Access, Route, Routes};
+pub use server::{Listener, listen};
+
+use crate::App;
+use crate::config::Role;
+use axum::Router;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// What every handler can reach; cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<App>);
+
+impl AppState {
+    /// The state around an opened relay.
+    pub fn new(app: App) -> Self {
+        Self(Arc::new(app))
+    }
+}
+
+impl Deref for AppState {
+    type Target = App;
+    fn deref(&self) -> &App {
+        &self.0
+    }
+}
+
+/// The public router for these roles, and the list of its routes.
+pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
+    let mut routes = health::public_routes(app);
+    for role in roles {
+        routes = match role {
+            Role::Auth => routes.merge(account::routes(app)),
+            Role::Web => routes.merge(web::routes(app)),
+            Role::Metadata | Role::Upload | Role::Download | Role::Sync => routes,
+        };
+    }
+    finish(app, routes)
+}
+
+/// The operator's router: metrics and health.
+pub fn admin_router(app: &AppState) -> (Router, Vec<Route>) {
+    finish(app, health::admin_routes(app))
+}
+
+fn finish(app: &AppState, routes: Routes) -> (Router, Vec<Route>) {
+    let (router, list) = routes.into_parts();
+    let router = router.method_not_allowed_fallback(body::no_method).fallback(body::no_route);
+    (layers::wrap(router, app).with_state(app.clone()), list)
+}

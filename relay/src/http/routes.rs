@@ -1,0 +1,163 @@
+//! The one way to make a route: [`Routes::add`] demands who may call it, so no route can be open by oversight, and the list of all routes can be
+//! walked by a test and written out as the OpenAPI document.
+
+use super::AppState;
+use super::auth;
+use super::error::Problem;
+use crate::service::ServiceError;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::handler::Handler;
+use axum::http::{Method, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use std::time::Duration;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Whoever holds a signed address; the handler checks the signature. There is no token to check.
+    Signed,
+    /// Any user who is logged in.
+    User,
+    /// A user through a linked device (the token names one).
+    Device,
+    /// An administrator.
+    Admin,
+}
+
+/// Largest body of a route that does not say otherwise, in bytes.
+pub const BODY_DEFAULT_BYTES: usize = 256 * 1024;
+/// How long a route that does not say otherwise may take to begin its answer.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// A route: how it is called, by whom, and its bounds.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{parameters}`.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// One line for the OpenAPI document.
+    pub summary: &'static str,
+    /// Largest body, in bytes.
+    pub body_max_bytes: usize,
+    /// How long until the answer begins; none for routes that wait or carry much.
+    pub timeout: Option<Duration>,
+}
+
+impl Route {
+    /// A route with the default bounds.
+    pub fn new(method: Method, path: &'static str, access: Access, summary: &'static str) -> Self {
+        Self { method, path, access, summary, body_max_bytes: BODY_DEFAULT_BYTES, timeout: Some(TIMEOUT_DEFAULT) }
+    }
+
+    /// `GET path` (answers `HEAD` too).
+    pub fn get(path: &'static str, access: Access, summary: &'static str) -> Self {
+        Self::new(Method::GET, path, access, summary)
+    }
+
+    /// `POST path`.
+    pub fn post(path: &'static str, access: Access, summary: &'static str) -> Self {
+        Self::new(Method::POST, path, access, summary)
+    }
+
+    /// `PUT path`.
+    pub fn put(path: &'static str, access: Access, summary: &'static str) -> Self {
+        Self::new(Method::PUT, path, access, summary)
+    }
+
+    /// `PATCH path`.
+    pub fn patch(path: &'static str, access: Access, summary: &'static str) -> Self {
+        Self::new(Method::PATCH, path, access, summary)
+    }
+
+    /// `DELETE path`.
+    pub fn delete(path: &'static str, access: Access, summary: &'static str) -> Self {
+        Self::new(Method::DELETE, path, access, summary)
+    }
+
+    /// Takes bodies up to this size, in bytes.
+    #[must_use]
+    pub fn body_max(mut self, bytes: usize) -> Self {
+        self.body_max_bytes = bytes;
+        self
+    }
+
+    /// May take as long as it needs until its answer begins.
+    #[must_use]
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+}
+
+/// Routes and their list.
+pub struct Routes {
+    app: AppState,
+    router: Router<AppState>,
+    list: Vec<Route>,
+}
+
+impl Routes {
+    /// No routes yet.
+    pub fn new(app: &AppState) -> Self {
+        Self { app: app.clone(), router: Router::new(), list: Vec::new() }
+    }
+
+    /// Adds a route. The caller is checked before the handler, its extractors included, sees anything of the request.
+    #[must_use]
+    pub fn add<H, T>(mut self, route: Route, handler: H) -> Self
+    where
+        H: Handler<T, AppState>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
+        let bounds = (route.body_max_bytes, route.timeout);
+        let mut method_router = on(filter, handler)
+            .route_layer(DefaultBodyLimit::max(route.body_max_bytes))
+            .route_layer(middleware::from_fn(move |request, next| within(bounds, request, next)));
+        if !matches!(route.access, Access::Public | Access::Signed) {
+            let state = (self.app.clone(), route.access);
+            method_router = method_router.route_layer(middleware::from_fn_with_state(state, auth::require));
+        }
+        self.router = self.router.route(route.path, method_router);
+        self.list.push(route);
+        self
+    }
+
+    /// Adds all routes of another list. Two routes of one method and path are a mistake of ours and stop the start.
+    #[must_use]
+    pub fn merge(mut self, other: Routes) -> Self {
+        self.router = self.router.merge(other.router);
+        self.list.extend(other.list);
+        self
+    }
+
+    pub(super) fn into_parts(self) -> (Router<AppState>, Vec<Route>) {
+        (self.router, self.list)
+    }
+}
+
+/// Refuses a body that announces more than the route takes before reading it, and ends a handler that takes too long.
+async fn within((body_max_bytes, timeout): (usize, Option<Duration>), request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|n| n > body_max_bytes as u64) {
+        let error = ServiceError::too_large(format!("The body is larger than the {body_max_bytes} bytes that this route takes."))
+            .with("limit_bytes", body_max_bytes);
+        return Problem(error).into_response();
+    }
+    match timeout {
+        None => next.run(request).await,
+        Some(limit) => match tokio::time::timeout(limit, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem(ServiceError::unavailable("The relay took too long. Try again.")).into_response(),
+        },
+    }
+}

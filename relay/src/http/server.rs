@@ -1,0 +1,128 @@
+//! Sockets: accepts connections, speaks TLS where asked, bounds slow callers (I14), and ends gracefully.
+//!
+//! Shutdown: the token `app.drain` is cancelled; listeners stop accepting, each connection finishes the request that it is in, and WebSockets (which watch
+//! the same token) close with 1012. The caller waits for the tracker with a limit of its own.
+
+use super::AppState;
+use super::layers::RemoteAddr;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+use tower_http::timeout::TimeoutBody;
+
+/// Connections at once per listener; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16_384;
+/// How long a caller may take for the head of a request, or for the TLS handshake.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a body may stand still.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of a request, in bytes.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 128;
+
+/// A bound socket, not yet served.
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// TLS, when it speaks it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Listener {
+    /// Where it listens.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// Serves `router` on `listener` until `app.drain` is cancelled. Connections run on `app.connections`.
+pub fn listen(app: &AppState, listener: Listener, router: Router) {
+    let (app, tracker) = (app.clone(), app.connections.clone());
+    tracker.spawn(async move {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let tls = listener.tls.map(TlsAcceptor::from);
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let (stream, peer) = tokio::select! {
+                () = app.drain.cancelled() => return,
+                accepted = listener.socket.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // Out of file descriptors, or a caller that left: neither ends the relay.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let (app, router, tls) = (app.clone(), router.clone(), tls.clone());
+            let connections = app.connections.clone();
+            connections.spawn(async move {
+                serve_stream(&app, stream, peer, tls, router).await;
+                drop(slot);
+            });
+        }
+    });
+}
+
+async fn serve_stream(app: &AppState, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, router: Router) {
+    // Small answers leave at once.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve_connection(app, stream, peer, router).await,
+        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve_connection(app, stream, peer, router).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        },
+    }
+}
+
+async fn serve_connection<S>(app: &AppState, stream: S, peer: SocketAddr, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX_BYTES.max(400 * 1024));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_MAX_BYTES as u32)
+        .adaptive_window(true)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(HEAD_TIMEOUT);
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(|body| Body::new(TimeoutBody::new(BODY_IDLE_TIMEOUT, Box::pin(body))));
+        request.extensions_mut().insert(RemoteAddr(peer));
+        router.clone().oneshot(request)
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+                return;
+            }
+            () = app.drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Accounts: who may log in, with which devices, and what their tokens are good for.
+//!
+//! Invariants of this module (all part of I13):
+//! * **A1** A token is believed for at most [`CACHE_MS`] after its session, device or user ended, and not at all on the process that ended it.
+//! * **A2** Secrets (passwords, refresh tokens, codes) are kept as hashes and compared as hashes.
+//! * **A3** An unknown address and a wrong password have one answer and cost the same.
+//! * **A4** A failure to find out is a refusal.
+
+mod tokens;
+
+use crate::StartError;
+use crate::clock::Clock;
+use crate::config::Auth;
+use crate::service::{Caller, ServiceError, ServiceResult, SessionId};
+use crate::store::accounts::{AccountStore, SessionAccess};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokens::TokenKey;
+
+/// How long the state of a session is believed without asking the store, in milliseconds (A1).
+pub const CACHE_MS: i64 = 5_000;
+/// Most sessions remembered; beyond this the memory starts anew.
+const CACHE_SESSIONS_MAX: usize = 100_000;
+
+/// The accounts service.
+pub struct Accounts {
+    store: Arc<dyn AccountStore>,
+    clock: Arc<dyn Clock>,
+    policy: Auth,
+    key: TokenKey,
+    cache: Mutex<Cache>,
+}
+
+/// Sessions whose state was read within [`CACHE_MS`].
+#[derive(Default)]
+struct Cache {
+    sessions: HashMap<SessionId, (SessionAccess, i64)>,
+    /// Grows with each revocation: what was read before it is not remembered after it.
+    generation: u64,
+}
+
+impl Accounts {
+    /// Opens the service; makes the signing key at the first start.
+    pub async fn open(data: &Path, policy: &Auth, store: Arc<dyn AccountStore>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let relay_id = store.setting_or_insert("relay_id", &hex::encode(random::<16>()?), clock.now_ms()).await?;
+        let path = if policy.jwt_key.is_empty() { data.join("jwt.key") } else { (&policy.jwt_key).into() };
+        let key = TokenKey::load_or_make(&path, format!("ferry-relay:{relay_id}")).map_err(StartError::Data)?;
+        Ok(Self { store, clock, policy: policy.clone(), key, cache: Mutex::default() })
+    }
+
+    /// Who holds this access token. Checks signature, claims, and that session, device and user are still good (A1, A4).
+    pub async fn authenticate(&self, token: &str) -> ServiceResult<Caller> {
+        let now_ms = self.clock.now_ms();
+        let claims = self.key.verify(token, now_ms).ok_or_else(ServiceError::unauthenticated)?;
+        let session_id: SessionId = claims.sid.parse().map_err(|_| ServiceError::unauthenticated())?;
+        let access = self.access(session_id, now_ms).await?;
+        if !access.live || access.user_id != claims.sub || access.device_id != claims.did {
+            return Err(ServiceError::unauthenticated());
+        }
+        Ok(Caller {
+            user_id: access.user_id,
+            device_id: access.device_id,
+            session_id,
+            role: access.role,
+            expires_at_ms: claims.exp.saturating_mul(1000),
+        })
+    }
+
+    async fn access(&self, session_id: SessionId, now_ms: i64) -> ServiceResult<SessionAccess> {
+        let generation = {
+            let cache = self.cache();
+            match cache.sessions.get(&session_id) {
+                Some((access, at_ms)) if (0..CACHE_MS).contains(&(now_ms - at_ms)) => return Ok(*access),
+                _ => cache.generation,
+            }
+        };
+        let access = self.store.session_access(session_id).await?.ok_or_else(ServiceError::unauthenticated)?;
+        let mut cache = self.cache();
+        if cache.generation == generation {
+            if cache.sessions.len() >= CACHE_SESSIONS_MAX {
+                cache.sessions.clear();
+            }
+            cache.sessions.insert(session_id, (access, now_ms));
+        }
+        Ok(access)
+    }
+
+    /// Something was revoked: ask the store about everyone again.
+    fn forget_cached(&self) {
+        let mut cache = self.cache();
+        cache.sessions.clear();
+        cache.generation += 1;
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // The map is whole after each statement, so a panic elsewhere leaves nothing half done in it.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Random bytes from the operating system. Without them nothing secret can be made, so the caller fails.
+fn random<const N: usize>() -> ServiceResult<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| ServiceError::internal(format!("no random numbers: {e}")))?;
+    Ok(bytes)
+}

@@ -1,0 +1,22 @@
+//! What the relay keeps, behind traits: no rule lives here (R1). Each trait has one contract suite that runs against every implementation (R6).
+
+pub mod accounts;
+pub mod keyfile;
+pub mod sqlite;
+
+/// Why a store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store does not answer now; nothing was done, or the transaction was rolled back. Trying again may help.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// A uniqueness or reference rule of the schema stands against the write; nothing was done.
+    #[error("the write conflicts with {0}")]
+    Conflict(String),
+    /// What was read cannot be what was written: someone must look.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// No space is left; nothing was done.
+    #[error("the store is full: {0}")]
+    Full(String),
+}

@@ -1,0 +1,144 @@
+//! Brings a database to the schema of this binary: `migrations/sqlite/NNNN_name.sql`, in the order of their numbers.
+//!
+//! Each file runs in one transaction together with the row that records it, begun as a writer, so that a crash leaves either nothing or all of it and two processes
+//! that start at once apply it once. A changed file and a schema from a newer binary are refused before anything is touched.
+
+use super::{StoreError, store_error};
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqlitePool;
+use sqlx::{AssertSqlSafe, Row};
+
+/// A migration inside the binary.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Its number; they are applied in this order.
+    pub number: i64,
+    /// Its name, for people.
+    pub name: &'static str,
+    /// The statements.
+    pub sql: &'static str,
+}
+
+/// All migrations, in the order of their numbers.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { number: 1, name: "accounts", sql: include_str!("../../../../migrations/sqlite/0001_accounts.sql") }];
+
+/// Applies what is missing.
+pub async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
+    apply(writer, MIGRATIONS).await
+}
+
+/// The schema that this binary knows.
+pub fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |m| m.number)
+}
+
+async fn apply(writer: &SqlitePool, migrations: &[Migration]) -> Result<(), StoreError> {
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY NOT NULL, name TEXT NOT NULL, checksum TEXT NOT NULL,
+         applied_at INTEGER NOT NULL) STRICT",
+    )
+    .execute(writer)
+    .await
+    .map_err(store_error)?;
+    check_known(writer, migrations).await?;
+    for migration in migrations {
+        apply_one(writer, migration).await?;
+    }
+    Ok(())
+}
+
+async fn check_known(writer: &SqlitePool, migrations: &[Migration]) -> Result<(), StoreError> {
+    let known = migrations.last().map_or(0, |m| m.number);
+    let rows =
+        sqlx::query("SELECT number, name, checksum FROM schema_migrations ORDER BY number").fetch_all(writer).await.map_err(store_error)?;
+    for row in rows {
+        let (number, name, checksum): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
+        match migrations.iter().find(|m| m.number == number) {
+            Some(m) if checksum_of(m) == checksum => {}
+            Some(_) => {
+                return Err(StoreError::Corrupt(format!(
+                    "migration {number:04}_{name} is not the one that was applied; restore the file as it was released"
+                )));
+            }
+            None => {
+                return Err(StoreError::Unavailable(format!(
+                    "the database has schema {number}, this ferry-relay knows {known}: start the newer ferry-relay, or restore the backup made before the upgrade"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn apply_one(writer: &SqlitePool, migration: &Migration) -> Result<(), StoreError> {
+    // BEGIN IMMEDIATE takes the write lock first: whoever comes second sees the row and goes on.
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
+    let done = sqlx::query("SELECT 1 FROM schema_migrations WHERE number = ?1")
+        .bind(migration.number)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(store_error)?;
+    if done.is_some() {
+        return Ok(());
+    }
+    sqlx::raw_sql(AssertSqlSafe(migration.sql)).execute(&mut *tx).await.map_err(store_error)?;
+    sqlx::query("INSERT INTO schema_migrations (number, name, checksum, applied_at) VALUES (?1, ?2, ?3, CAST(unixepoch('subsec') * 1000 AS INTEGER))")
+        .bind(migration.number)
+        .bind(migration.name)
+        .bind(checksum_of(migration))
+        .execute(&mut *tx)
+        .await
+        .map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
+    tracing::info!(number = migration.number, name = migration.name, "migration applied");
+    Ok(())
+}
+
+fn checksum_of(migration: &Migration) -> String {
+    hex::encode(Sha256::digest(migration.sql.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+    async fn empty(dir: &tempfile::TempDir) -> SqlitePool {
+        let options = SqliteConnectOptions::new().filename(dir.path().join("db")).create_if_missing(true);
+        SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_apply_once_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = empty(&dir).await;
+        run(&pool).await.unwrap();
+        run(&pool).await.unwrap();
+        assert!(MIGRATIONS.windows(2).all(|w| w[0].number < w[1].number));
+        let count: i64 = sqlx::query("SELECT count(*) FROM schema_migrations").fetch_one(&pool).await.unwrap().get(0);
+        assert_eq!(count as usize, MIGRATIONS.len());
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_and_a_newer_schema_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = empty(&dir).await;
+        let one = Migration { number: 1, name: "one", sql: "CREATE TABLE a (x)" };
+        let two = Migration { number: 2, name: "two", sql: "CREATE TABLE b (x)" };
+        apply(&pool, &[one, two]).await.unwrap();
+        assert!(matches!(apply(&pool, &[one]).await, Err(StoreError::Unavailable(m)) if m.contains("schema 2")));
+        let edited = Migration { sql: "CREATE TABLE a (y)", ..one };
+        assert!(matches!(apply(&pool, &[edited, two]).await, Err(StoreError::Corrupt(_))));
+    }
+
+    #[tokio::test]
+    async fn a_failing_file_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = empty(&dir).await;
+        let bad = Migration { number: 1, name: "bad", sql: "CREATE TABLE a (x); CREATE TABLE a (x);" };
+        assert!(apply(&pool, &[bad]).await.is_err());
+        let good = Migration { sql: "CREATE TABLE a (x)", ..bad };
+        apply(&pool, &[good]).await.unwrap();
+    }
+}

@@ -1,0 +1,93 @@
+//! SQLite: one file, one writer connection, a pool of readers.
+//!
+//! SQLite has one writer at a time. Giving the writer a pool of exactly one connection makes writers queue in this process, in order, instead of meeting
+//! `SQLITE_BUSY` in the middle of a transaction. WAL lets the readers go on meanwhile; `synchronous = FULL` makes a commit durable before it is answered (I7).
+
+mod accounts;
+pub mod migrate;
+mod sessions;
+
+use super::StoreError;
+use sqlx::Transaction;
+use sqlx::sqlite::{Sqlite as Dialect, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use std::path::Path;
+use std::time::Duration;
+
+/// Readers at once.
+const READERS_MAX: u32 = 8;
+/// How long another process (a command of the operator) may hold the write lock, in milliseconds.
+const BUSY_TIMEOUT_MS: u64 = 10_000;
+
+/// An open database with its schema up to date.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens (or creates) the database at `path` and applies the migrations that it lacks.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
+            .pragma("cache_size", "-16384")
+            .pragma("temp_store", "memory");
+        let pool = |max: u32| {
+            SqlitePoolOptions::new().max_connections(max).max_lifetime(None).idle_timeout(None).acquire_timeout(Duration::from_secs(30))
+        };
+        let writer = pool(1).min_connections(1).connect_with(options.clone()).await.map_err(store_error)?;
+        migrate::run(&writer).await?;
+        let reader = pool(READERS_MAX).connect_with(options.pragma("query_only", "true")).await.map_err(store_error)?;
+        Ok(Self { writer, reader })
+    }
+
+    /// The one connection that writes. Hold it (begin a transaction) only while there is something to write.
+    pub fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// Begins a transaction that writes; it holds the write lock from the start, so that what it reads stays true until it commits.
+    pub async fn begin(&self) -> Result<Transaction<'static, Dialect>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)
+    }
+
+    /// Connections that read committed state and cannot write.
+    pub fn reader(&self) -> &SqlitePool {
+        &self.reader
+    }
+
+    /// Answers when the database can be read: the readiness check.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM settings LIMIT 1").execute(&self.reader).await.map(drop).map_err(store_error)
+    }
+
+    /// Waits for running statements and closes the files.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A driver error as a store error: what the caller can do about it decides the kind.
+pub fn store_error(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Database(db) if db.is_unique_violation() || db.is_foreign_key_violation() || db.is_check_violation() => {
+            StoreError::Conflict(db.message().to_owned())
+        }
+        sqlx::Error::Database(db) => match db.code().and_then(|c| c.parse::<u32>().ok()).map(|c| c & 0xff) {
+            // SQLITE_FULL; SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some(13) => StoreError::Full(db.message().to_owned()),
+            Some(11 | 26) => StoreError::Corrupt(db.message().to_owned()),
+            _ => StoreError::Unavailable(db.message().to_owned()),
+        },
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+            StoreError::Corrupt(error.to_string())
+        }
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}

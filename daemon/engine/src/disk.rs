@@ -152,6 +152,10 @@ pub enum Obstacle {
     Corrupt,
     /// The folder's root is not the one that was attached (I3).
     RootGone,
+    /// No device and no relay that can be reached has the content.
+    Unavailable,
+    /// This user may read but not change the folder.
+    ViewerOnly,
     /// Too many open files or too little memory: passes.
     Busy,
     /// Any other input/output error.
@@ -172,6 +176,8 @@ impl Obstacle {
             Self::Unsupported => "unsupported_kind",
             Self::Corrupt => "content_corrupt",
             Self::RootGone => "root_gone",
+            Self::Unavailable => "content_unavailable",
+            Self::ViewerOnly => "viewer_only",
             Self::Busy => "out_of_resources",
             Self::Io => "io_error",
         }
@@ -190,6 +196,8 @@ impl Obstacle {
             Self::Unsupported => "FIFOs, sockets and devices are not synced; ignore or remove it",
             Self::Corrupt => "the content did not match its hash and was not placed; it is fetched again",
             Self::RootGone => "mount the disk or bring the folder back, or remove it with: ferry folder remove",
+            Self::Unavailable => "connect a device that has it, or the relay; Ferry goes on by itself",
+            Self::ViewerOnly => "ask the owner for the role of editor, or move the change out of the folder",
             Self::Busy => "Ferry tries again by itself",
             Self::Io => "check the disk; Ferry tries again by itself",
         }

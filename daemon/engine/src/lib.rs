@@ -1,7 +1,41 @@
-//! The thinking of a device. Pure: no I/O, clock, randomness or logging.
+//! The thinking of a device. Pure (sans-IO): no I/O, clock, randomness, threads or logging.
+//!
+//! ```text
+//!  looks, hashes --> observe --> absorb --+--> remote tree (node states) --> view --> plan --> fetches, disk actions
+//!  pages of feeds ------------> hear -----+         |                                            |
+//!                                                   +--> publish --> commits      synced tree <--+-- outcome
+//! ```
+//!
+//! Invariants, by number in docs/ARCHITECTURE.md:
+//!
+//! * **E1** Same inputs, same outputs. * **E2** In every tree each node has a parent, and there are no cycles. * **E3** One writer per tree: `remote` by
+//!   hear and absorb, `synced` by absorb and outcome; the planner only reads. * **E4** Work is never stored. * **E5** It comes to rest.
+//! * **E6** No action discards bytes that exist only on this disk. * **E7** `synced` moves last, by what really happened. * **E8** Ignored, unreadable,
+//!   absent and unknown are four different things. * **E9** Losing the index degrades to union and conflicts, never to a delete.
+//! * **E10** The brake halts deletes until a person answers.
 
 #![forbid(unsafe_code)]
 
+mod absorb;
+mod backoff;
+mod brake;
 pub mod disk;
+mod engine;
+mod hear;
+pub mod memory;
+mod observe;
+mod outcome;
+mod plan;
+pub mod policy;
+mod publish;
+pub mod trees;
+mod view;
 
 pub use disk::{DiskAction, DiskOutcome, Kind, Listed, Obstacle, Stat};
+pub use engine::{ChangeKind, Engine, Event, Issue, Pending};
+pub use hear::{HearError, Heard};
+pub use observe::{HashResult, HashTask, Look, LookResult};
+pub use plan::{Batch, Fetch, LocalSource, Plan};
+pub use policy::{Filter, NoFilter, Planted, Policy};
+pub use publish::{ChunkAt, Commit};
+pub use trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, TreeError, Trees};

@@ -1,0 +1,388 @@
+//! Taking in what was changed on disk: each change becomes an operation on the remote tree, and the item follows in the same commit.
+//!
+//! An edit or delete replaces exactly the events that the item showed, never what was heard since (CR2, CR3, I2). A thing that stands where
+//! the remote tree wants the very same thing is adopted, without an operation (B60, K26).
+
+use crate::disk::Stat;
+use crate::engine::{ChangeKind, Engine, Event};
+use crate::observe::{LIMBO, Spot};
+use crate::policy::Planted;
+use crate::trees::{Item, ItemContent, ItemKey, Result, Trees};
+use crate::view::Desired;
+use ferry_protocol::{Content, Dot, FileContent, NodeId, NodeState, Place, Stamped, Value};
+use std::collections::BTreeSet;
+
+pub(crate) const MODE_BITS: u16 = 0o777;
+
+/// The mode that a new node of this kind has unless it says otherwise.
+fn default_mode(content: &ItemContent) -> u16 {
+    if *content == ItemContent::Dir { 0o755 } else { 0o644 }
+}
+
+/// The mode that is synced for a stat: what the owner needs is always there.
+fn synced_mode(content: &ItemContent, stat: &Stat) -> u16 {
+    let owner = if *content == ItemContent::Dir { 0o700 } else { 0o600 };
+    stat.mode & MODE_BITS | owner
+}
+
+pub(crate) fn to_content(content: &ItemContent, mtime_ns: i64) -> Content {
+    match content {
+        ItemContent::Dir => Content::Dir,
+        ItemContent::File(manifest) => Content::File(FileContent { manifest: manifest.clone(), mtime_ns }),
+        ItemContent::Symlink(target) => Content::Symlink(target.clone()),
+    }
+}
+
+/// Whether an item holds this content.
+pub(crate) fn matches(item: &ItemContent, content: &Content) -> bool {
+    match (item, content) {
+        (ItemContent::Dir, Content::Dir) => true,
+        (ItemContent::File(manifest), Content::File(file)) => {
+            manifest.hash() == file.manifest.hash() && manifest.size() == file.manifest.size()
+        }
+        (ItemContent::Symlink(a), Content::Symlink(b)) => a == b,
+        _ => false,
+    }
+}
+
+impl<T: Trees> Engine<T> {
+    pub(crate) fn new_value(&mut self, state: &NodeState, content: Content) -> Value {
+        let dot = state.body().next_dot(self.trees.meta().replica);
+        Value { dot, stamp: self.next_stamp(), content, author: self.device.clone(), wall_ms: self.wall_ms }
+    }
+
+    /// Something stands at a place: an edit of the item there, or something new.
+    pub(crate) fn absorb_content(&mut self, spot: &Spot, stat: Stat, content: ItemContent) -> Result<()> {
+        if let Some(path) = self.path_at(spot.0, &spot.1)? {
+            self.issues.remove(&path);
+        }
+        if let Some(key) = self.trees.item_at(spot.0, &spot.1)? {
+            if let Some(item) = self.trees.item(key)? {
+                let same_kind = item.stat.kind == stat.kind;
+                return if same_kind { self.absorb_edit(key, item, stat, content) } else { Ok(()) };
+            }
+        }
+        self.absorb_new(spot, stat, content)
+    }
+
+    /// Something new stands at a place: adopted if the remote tree wants the very same there, else minted.
+    pub(crate) fn absorb_new(&mut self, spot: &Spot, stat: Stat, content: ItemContent) -> Result<()> {
+        let (mode, mtime_ns) = (synced_mode(&content, &stat), stat.mtime_ns);
+        let item = Item { parent: spot.0, name: spot.1.clone(), stat, content, dots: Vec::new(), mode, mtime_ns };
+        if let Some(desired) = self.desired_at(spot.0, &spot.1)? {
+            if desired.parent == spot.0 && self.trees.item(desired.key)?.is_none() && matches(&item.content, &desired.content) {
+                self.dirty.insert(desired.key.node);
+                let adopted = Item { dots: desired.dots, ..item };
+                self.trees.put_item(desired.key, Some(&adopted))?;
+                self.wake_orphans(desired.key.node);
+                return Ok(());
+            }
+        }
+        if !self.policy.may_write {
+            return self.refuse_change(spot);
+        }
+        self.create(item)?;
+        self.local_event(ChangeKind::Created, spot)
+    }
+
+    /// Mints a node for an item and writes both.
+    fn create(&mut self, item: Item) -> Result<NodeId> {
+        let id = self.mint();
+        let mut state = NodeState::new(Place { stamp: self.next_stamp(), parent: item.parent, name: item.name.clone() });
+        if item.mode != default_mode(&item.content) {
+            state.attributes_mut().mode = Some(Stamped { stamp: self.next_stamp(), value: item.mode });
+        }
+        let value = self.new_value(&state, to_content(&item.content, item.mtime_ns));
+        let item = Item { dots: vec![value.dot], ..item };
+        state.body_mut().put(&[], value);
+        self.trees.put_item(ItemKey::primary(id), Some(&item))?;
+        self.write(id, state)?;
+        Ok(id)
+    }
+
+    fn absorb_edit(&mut self, key: ItemKey, item: Item, stat: Stat, content: ItemContent) -> Result<()> {
+        let same = matches(&item.content, &to_content(&content, 0));
+        if same {
+            return self.absorb_attributes(key, &item, stat);
+        }
+        let spot = (item.parent, item.name.clone());
+        if !self.policy.may_write {
+            return self.refuse_change(&spot);
+        }
+        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
+        let (mode, mtime_ns) = (synced_mode(&content, &stat), stat.mtime_ns);
+        let new = Item { stat, content, mode, mtime_ns, ..item.clone() };
+        let mut replaces = item.dots.clone();
+        if key.copy.is_some() {
+            // An edited copy is a file of its own (its node settles that side of the conflict).
+            let mut state = record.state;
+            state.body_mut().settle(&replaces);
+            self.trees.put_item(key, None)?;
+            self.write(key.node, state)?;
+            self.create(new)?;
+            return self.local_event(ChangeKind::Edited, &spot);
+        }
+        self.settle_twins(key, &item, &mut replaces)?;
+        let mut state = record.state;
+        if self.planted(Planted::EditReplacesHeard) {
+            replaces = state.body().values().iter().map(|v| v.dot).collect();
+        }
+        let value = self.new_value(&state, to_content(&new.content, mtime_ns));
+        let new = Item { dots: vec![value.dot], ..new };
+        state.body_mut().put(&replaces, value);
+        if new.mode != item.mode {
+            state.attributes_mut().mode = Some(Stamped { stamp: self.next_stamp(), value: new.mode });
+        }
+        self.trees.put_item(key, Some(&new))?;
+        self.write(key.node, state)?;
+        self.local_event(ChangeKind::Edited, &spot)
+    }
+
+    /// Same content, perhaps another mode or time: registers of their own, never a new version (B22, B24, CR10).
+    pub(crate) fn absorb_attributes(&mut self, key: ItemKey, item: &Item, stat: Stat) -> Result<()> {
+        let mode = synced_mode(&item.content, &stat);
+        let mode_changed = stat.mode & MODE_BITS != item.stat.mode & MODE_BITS && mode != item.mode;
+        let touched = matches!(item.content, ItemContent::File(_)) && stat.mtime_ns != item.stat.mtime_ns && stat.mtime_ns != item.mtime_ns;
+        let mut new = Item { stat, ..item.clone() };
+        if (mode_changed || touched) && self.policy.may_write && key.copy.is_none() {
+            if let Some(record) = self.trees.node(key.node)? {
+                let mut state = record.state;
+                if mode_changed {
+                    new.mode = mode;
+                    state.attributes_mut().mode = Some(Stamped { stamp: self.next_stamp(), value: mode });
+                }
+                if touched {
+                    new.mtime_ns = stat.mtime_ns;
+                    state.attributes_mut().mtime_ns = Some(Stamped { stamp: self.next_stamp(), value: stat.mtime_ns });
+                }
+                self.trees.put_item(key, Some(&new))?;
+                self.write(key.node, state)?;
+                return self.local_event(ChangeKind::Attributes, &(new.parent, new.name));
+            }
+        }
+        self.trees.put_item(key, Some(&new))
+    }
+
+    /// An item stands at another place.
+    pub(crate) fn absorb_move(&mut self, key: ItemKey, item: Item, spot: &Spot, stat: Stat) -> Result<()> {
+        // A moved file keeps its old change time until it has been read again; a directory has none that counts.
+        let stat = if item.content == ItemContent::Dir { Stat { mode: item.stat.mode, ..stat } } else { item.stat };
+        let new = Item { parent: spot.0, name: spot.1.clone(), stat, ..item.clone() };
+        if !self.policy.may_write {
+            self.trees.put_item(key, Some(&new))?;
+            self.dirty.insert(key.node);
+            return Ok(());
+        }
+        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
+        if key.copy.is_some() || (self.planted(Planted::RenameAsCreate) && item.content != ItemContent::Dir) {
+            self.trees.put_item(key, None)?;
+            let mut state = record.state;
+            if key.copy.is_some() {
+                state.body_mut().settle(&item.dots);
+            } else {
+                let gone = self.new_value(&state, Content::Tombstone);
+                state.body_mut().put(&item.dots, gone);
+            }
+            self.write(key.node, state)?;
+            self.create(new)?;
+            return self.local_event(ChangeKind::Moved, spot);
+        }
+        if item.content == ItemContent::Dir {
+            for twin in self.members(key.node).into_iter().filter(|id| *id != key.node) {
+                self.move_node(twin, spot)?;
+            }
+        }
+        self.trees.put_item(key, Some(&new))?;
+        self.move_node(key.node, spot)?;
+        self.local_event(ChangeKind::Moved, spot)
+    }
+
+    /// Writes a move of a node.
+    pub(crate) fn move_node(&mut self, id: NodeId, spot: &Spot) -> Result<()> {
+        let Some(record) = self.trees.node(id)? else { return Ok(()) };
+        let mut state = record.state;
+        state.move_to(Place { stamp: self.next_stamp(), parent: spot.0, name: spot.1.clone() });
+        self.write(id, state)
+    }
+
+    /// Turns what is missing for certain into deletes, if the brake lets it pass.
+    pub(crate) fn absorb_deletes(&mut self) -> Result<()> {
+        let confirmed: Vec<ItemKey> = self.observed.missing.iter().filter(|(_, m)| m.confirmed).map(|(k, _)| *k).collect();
+        if confirmed.is_empty() {
+            return Ok(());
+        }
+        let keys = self.with_descendants(&confirmed)?;
+        let (count, total) = (keys.len() as u64, self.trees.meta().items);
+        let hold = self.brake.must_hold(&self.policy, self.now_ms, count, total) && !self.planted(Planted::NoBrake);
+        if hold {
+            if self.brake.hold(count, total) {
+                self.emit(Event::Held { count, total });
+            }
+            return Ok(());
+        }
+        self.delete_all(keys, count)
+    }
+
+    fn delete_all(&mut self, keys: BTreeSet<ItemKey>, count: u64) -> Result<()> {
+        self.brake.passed(self.now_ms, count);
+        for key in keys {
+            self.observed.missing.remove(&key);
+            self.absorb_delete(key)?;
+        }
+        Ok(())
+    }
+
+    /// The person says that the held deletes are meant. How many they were.
+    pub fn approve_deletes(&mut self) -> Result<u64> {
+        let missing: Vec<ItemKey> = self.observed.missing.keys().copied().collect();
+        if !self.brake.is_holding() || missing.is_empty() {
+            return Ok(0);
+        }
+        let keys = self.with_descendants(&missing)?;
+        let count = keys.len() as u64;
+        self.delete_all(keys, 0)?;
+        Ok(count)
+    }
+
+    /// The person says that the held deletes are not meant: what is missing is fetched again. How many items that is.
+    pub fn reject_deletes(&mut self) -> Result<u64> {
+        let missing: Vec<ItemKey> = self.observed.missing.keys().copied().collect();
+        if !self.brake.is_holding() {
+            return Ok(0);
+        }
+        self.brake.release();
+        let keys = self.with_descendants(&missing)?;
+        for key in &keys {
+            self.observed.missing.remove(key);
+            self.trees.put_item(*key, None)?;
+            self.dirty.insert(key.node);
+        }
+        Ok(keys.len() as u64)
+    }
+
+    /// How many of how many items are held.
+    pub fn held_deletes(&self) -> Option<(u64, u64)> {
+        self.brake.held()
+    }
+
+    /// These items and everything below them.
+    pub(crate) fn with_descendants(&self, keys: &[ItemKey]) -> Result<BTreeSet<ItemKey>> {
+        let mut out = BTreeSet::new();
+        let mut open: Vec<ItemKey> = keys.to_vec();
+        while let Some(key) = open.pop() {
+            if !out.insert(key) || key.copy.is_some() {
+                continue;
+            }
+            let mut after = None;
+            loop {
+                let page = self.trees.items_in(key.node, after.as_ref(), 1024)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                open.extend(page.into_iter().map(|(_, k)| k));
+            }
+        }
+        Ok(out)
+    }
+
+    fn absorb_delete(&mut self, key: ItemKey) -> Result<()> {
+        let Some(item) = self.trees.item(key)? else { return Ok(()) };
+        let spot = (item.parent, item.name.clone());
+        if spot.0 != LIMBO {
+            self.local_event(ChangeKind::Deleted, &spot)?;
+        }
+        if !self.policy.may_write {
+            // What a viewer deletes comes back.
+            self.trees.put_item(key, None)?;
+            self.dirty.insert(key.node);
+            return Ok(());
+        }
+        let Some(record) = self.trees.node(key.node)? else { return self.trees.put_item(key, None) };
+        let mut replaces = item.dots.clone();
+        if key.copy.is_none() {
+            self.settle_twins(key, &item, &mut replaces)?;
+        }
+        self.trees.put_item(key, None)?;
+        let mut state = record.state;
+        if key.copy.is_some() {
+            state.body_mut().settle(&replaces);
+        } else {
+            if self.planted(Planted::DeleteWins) {
+                replaces = state.body().values().iter().map(|v| v.dot).collect();
+            }
+            let gone = self.new_value(&state, Content::Tombstone);
+            state.body_mut().put(&replaces, gone);
+        }
+        self.write(key.node, state)
+    }
+
+    /// What is hidden behind an item because it is equal goes with it: who changes what is shown has seen all of it.
+    fn settle_twins(&mut self, key: ItemKey, item: &Item, replaces: &mut Vec<Dot>) -> Result<()> {
+        let Some(desired) = self.desired_at(item.parent, &item.name)? else { return Ok(()) };
+        if desired.key != key || !matches(&item.content, &desired.content) {
+            return Ok(());
+        }
+        for (twin, _, dots) in desired.twins {
+            if twin == key.node {
+                replaces.extend(dots);
+            } else {
+                self.bury(twin, &dots)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a tombstone over these events of a node.
+    pub(crate) fn bury(&mut self, id: NodeId, dots: &[Dot]) -> Result<()> {
+        let Some(record) = self.trees.node(id)? else { return Ok(()) };
+        let mut state = record.state;
+        let gone = self.new_value(&state, Content::Tombstone);
+        state.body_mut().put(dots, gone);
+        self.write(id, state)
+    }
+
+    /// Nothing stands for these nodes here any more, and that says nothing about the nodes (un-sync is not delete).
+    pub(crate) fn forget_items(&mut self, key: ItemKey) -> Result<()> {
+        for key in self.with_descendants(&[key])? {
+            self.observed.missing.remove(&key);
+            self.trees.put_item(key, None)?;
+            self.dirty.insert(key.node);
+        }
+        Ok(())
+    }
+
+    /// Removes twins that everybody sees as one thing: children move over, the twin is deleted. Ordinary operations, done by whoever sees it.
+    pub(crate) fn tidy_twins(&mut self, desired: &Desired) -> Result<()> {
+        for (twin, _, dots) in &desired.twins {
+            if *twin == desired.key.node {
+                continue;
+            }
+            if desired.content.is_dir() {
+                let mut after = None;
+                loop {
+                    let page = self.trees.kids_after(*twin, after.as_ref().map(|(n, i)| (n, *i)), 256)?;
+                    let Some(last) = page.last().cloned() else { break };
+                    after = Some(last);
+                    for (name, kid) in page {
+                        self.move_node(kid, &(desired.key.node, name))?;
+                    }
+                }
+            }
+            self.bury(*twin, dots)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_change(&mut self, spot: &Spot) -> Result<()> {
+        if let Some(path) = self.path_at(spot.0, &spot.1)? {
+            self.set_issue(path, crate::disk::Obstacle::ViewerOnly);
+        }
+        Ok(())
+    }
+
+    fn local_event(&mut self, kind: ChangeKind, spot: &Spot) -> Result<()> {
+        if let Some(path) = self.path_at(spot.0, &spot.1)? {
+            self.emit(Event::LocalChange { kind, path });
+        }
+        Ok(())
+    }
+}

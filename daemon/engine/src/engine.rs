@@ -1,0 +1,341 @@
+//! The engine of one folder on one device: what it knows, and the order of calls.
+//!
+//! The driver calls, in any order and as often as it likes:
+//!
+//! | it has | it calls | it then asks |
+//! |---|---|---|
+//! | the time | [`Engine::set_time`] before anything else | |
+//! | a hint of the watcher | [`Engine::handle_hints`], [`Engine::rescan`] | [`Engine::next_looks`] |
+//! | what a directory holds | [`Engine::handle_look`] | [`Engine::next_looks`], [`Engine::next_hashes`] |
+//! | what a file's content is | [`Engine::handle_hash`] | [`Engine::next_commit`] |
+//! | a page of a feed | [`Engine::handle_page`] | [`Engine::plan`] |
+//! | a fetched content, a finished batch | [`Engine::handle_fetch`], [`Engine::handle_batch`] | [`Engine::plan`] |
+//! | the relay's answer | [`Engine::handle_commit`] | [`Engine::next_commit`] |
+//!
+//! Nothing to do is stored: what is dirty is derived from the trees when they are opened, and again from each change (E4). No call reads a
+//! clock, a disk, a socket or a random source; equal calls on equal trees give equal answers (E1).
+
+use crate::backoff::Blocked;
+use crate::brake::Brake;
+use crate::disk::Obstacle;
+use crate::observe::Observations;
+use crate::plan::Plans;
+use crate::policy::{Filter, NoFilter, Planted, Policy};
+use crate::publish::Publishing;
+use crate::trees::{Item, ItemKey, Meta, Result, Trees};
+use crate::view::View;
+use ferry_protocol::{Author, Dot, Name, NodeId, NodeState, RelPath, Stamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The engine of one folder. See the module for the order of calls.
+pub struct Engine<T> {
+    pub(crate) trees: T,
+    pub(crate) device: Author,
+    pub(crate) policy: Policy,
+    pub(crate) filter: Box<dyn Filter>,
+    pub(crate) now_ms: u64,
+    pub(crate) wall_ms: i64,
+    pub(crate) view: View,
+    /// Nodes whose shown form may differ from their items. Derived: see `opening`.
+    pub(crate) dirty: BTreeSet<NodeId>,
+    /// How far the comparison of all nodes has come that every opening begins with.
+    pub(crate) opening: Option<Option<NodeId>>,
+    pub(crate) orphans: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    pub(crate) observed: Observations,
+    pub(crate) plans: Plans,
+    pub(crate) publishing: Publishing,
+    pub(crate) brake: Brake,
+    pub(crate) blocked: BTreeMap<NodeId, Blocked>,
+    pub(crate) issues: BTreeMap<RelPath, Issue>,
+    pub(crate) events: VecDeque<Event>,
+}
+
+/// Something about one path that a person should know. It stays until it is no longer true (I15).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issue {
+    /// A stable code.
+    pub code: &'static str,
+    /// What is the matter, in one sentence.
+    pub message: String,
+    /// What to do, in one sentence.
+    pub hint: &'static str,
+}
+
+/// Something that happened, for the activity log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A change made here was taken in.
+    LocalChange {
+        /// What kind of change.
+        kind: ChangeKind,
+        /// Where.
+        path: RelPath,
+    },
+    /// A change made elsewhere is on this disk.
+    RemoteChange {
+        /// What kind of change.
+        kind: ChangeKind,
+        /// Where.
+        path: RelPath,
+    },
+    /// A conflicted copy appeared.
+    Conflict {
+        /// Where the copy stands.
+        path: RelPath,
+    },
+    /// Deletes are held until a person decides.
+    Held {
+        /// How many items.
+        count: u64,
+        /// Of how many.
+        total: u64,
+    },
+}
+
+/// Kinds of change in an [`Event`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Something new.
+    Created,
+    /// New content.
+    Edited,
+    /// Another place or name.
+    Moved,
+    /// Mode or modification time only.
+    Attributes,
+    /// Gone.
+    Deleted,
+}
+
+/// Counts of what is left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pending {
+    /// Nodes that the relay may lack, capped at 100,000.
+    pub upload: u64,
+    /// Things to fetch or place.
+    pub download: u64,
+    /// Local deletes that are not confirmed or are held.
+    pub delete: u64,
+    /// Directories to look at and files to hash.
+    pub scan: u64,
+}
+
+impl<T: Trees> Engine<T> {
+    /// Opens the trees. `device` is who writes. The first thing to do is then [`Engine::rescan`].
+    pub fn open(trees: T, device: Author, policy: Policy) -> Result<Self> {
+        Ok(Self {
+            trees,
+            device,
+            policy,
+            filter: Box::new(NoFilter),
+            now_ms: 0,
+            wall_ms: 0,
+            view: View::default(),
+            dirty: BTreeSet::new(),
+            opening: Some(None),
+            orphans: BTreeMap::new(),
+            observed: Observations::default(),
+            plans: Plans::default(),
+            publishing: Publishing::default(),
+            brake: Brake::default(),
+            blocked: BTreeMap::new(),
+            issues: BTreeMap::new(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Tells the time: `now_ms` grows and is for patience; `wall_ms` is for people and decides nothing.
+    pub fn set_time(&mut self, now_ms: u64, wall_ms: i64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.wall_ms = wall_ms;
+    }
+
+    /// The trees.
+    pub fn trees(&self) -> &T {
+        &self.trees
+    }
+
+    /// The trees, for their owner to commit them. Nothing else may be written.
+    pub fn trees_mut(&mut self) -> &mut T {
+        &mut self.trees
+    }
+
+    /// The trees again, closing the engine.
+    pub fn into_trees(self) -> T {
+        self.trees
+    }
+
+    /// What is known beside the trees.
+    pub fn meta(&self) -> &Meta {
+        self.trees.meta()
+    }
+
+    /// What the device may do.
+    pub fn policy_mut(&mut self) -> &mut Policy {
+        &mut self.policy
+    }
+
+    /// Takes new ignore rules. Everything is compared anew: what was ignored may now be wanted, and the other way round.
+    pub fn set_filter(&mut self, filter: Box<dyn Filter>) {
+        self.filter = filter;
+        self.opening = Some(None);
+    }
+
+    /// Everything that a person should know now, by path.
+    pub fn issues(&self) -> impl Iterator<Item = (&RelPath, &Issue)> {
+        self.issues.iter()
+    }
+
+    /// What happened since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.events.drain(..).collect()
+    }
+
+    /// What is left to do.
+    pub fn pending(&self) -> Result<Pending> {
+        Ok(Pending {
+            upload: if self.policy.may_write { self.trees.unsent_after(None, 100_000)?.len() as u64 } else { 0 },
+            download: self.plans.waiting() + self.dirty.len() as u64 + self.observed.after_looks.len() as u64,
+            delete: self.observed.missing.len() as u64,
+            scan: self.observed.open() as u64,
+        })
+    }
+
+    /// Whether nothing is left to do here: the disk is looked at, and every tree is equal but for what is held or blocked.
+    pub fn is_idle(&self) -> Result<bool> {
+        Ok(self.opening.is_none()
+            && self.dirty.is_empty()
+            && self.plans.waiting() == 0
+            && self.observed.open() == 0
+            && self.observed.after_looks.is_empty()
+            && (self.observed.missing.is_empty() || self.brake.is_holding())
+            && (!self.policy.may_write || self.trees.unsent_after(None, 1)?.is_empty()))
+    }
+
+    /// When, in `now_ms`, something is due that no other call would bring about.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let missing = self.observed.missing_deadline(self.policy.missing_grace_ms);
+        let blocked = self.blocked.values().map(|b| b.until_ms).min();
+        missing.into_iter().chain(blocked).min()
+    }
+
+    pub(crate) fn planted(&self, bug: Planted) -> bool {
+        #[cfg(feature = "planted")]
+        return self.policy.planted == Some(bug);
+        #[cfg(not(feature = "planted"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+
+    pub(crate) fn next_stamp(&mut self) -> Stamp {
+        let meta = self.trees.meta_mut();
+        meta.clock += 1;
+        Stamp { counter: meta.clock, replica: meta.replica }
+    }
+
+    /// A new id: unique because the replica id is, and because the count only grows.
+    pub(crate) fn mint(&mut self) -> NodeId {
+        let meta = self.trees.meta_mut();
+        meta.minted += 1;
+        let mut seed = [0u8; 24];
+        seed[..16].copy_from_slice(meta.replica.as_bytes());
+        seed[16..].copy_from_slice(&meta.minted.to_be_bytes());
+        let hash = ferry_protocol::ChunkId::of(&seed);
+        let mut id = [0u8; 16];
+        id.copy_from_slice(&hash.as_bytes()[..16]);
+        NodeId::from_bytes(id)
+    }
+
+    /// Writes to a node as this device: joined here, and to be sent.
+    pub(crate) fn write(&mut self, id: NodeId, state: NodeState) -> Result<()> {
+        self.update_node(id, state)?;
+        self.trees.set_unsent(id, true)
+    }
+
+    pub(crate) fn wake_orphans(&mut self, parent: NodeId) {
+        if let Some(kids) = self.orphans.remove(&parent) {
+            self.dirty.extend(kids);
+        }
+    }
+
+    pub(crate) fn emit(&mut self, event: Event) {
+        // Bounded: a driver that does not listen loses the oldest news, never memory.
+        if self.events.len() >= 10_000 {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    pub(crate) fn set_issue(&mut self, path: RelPath, obstacle: Obstacle) {
+        let message = match obstacle {
+            Obstacle::NoSpace => "there is no space left on this disk",
+            Obstacle::Denied => "permission denied",
+            Obstacle::ReadOnly => "it is on a read-only filesystem or is immutable",
+            Obstacle::Unrepresentable => "this disk cannot hold a file of this name",
+            Obstacle::NameClash => "another file here has the same name to this disk",
+            Obstacle::NotEmpty => "it was deleted elsewhere, but something in it is not synced",
+            Obstacle::OtherFilesystem => "it is on another filesystem than the folder",
+            Obstacle::Unsupported => "this kind of file is not synced",
+            Obstacle::Corrupt => "its content did not match its hash",
+            Obstacle::RootGone => "the folder is not where it was",
+            Obstacle::Unavailable => "its content is not to be had now",
+            Obstacle::ViewerOnly => "it was changed here, but this user may only read the folder",
+            Obstacle::Busy => "too many files are open",
+            Obstacle::Io => "the disk answered with an error",
+        };
+        self.issues.insert(path, Issue { code: obstacle.code(), message: message.to_owned(), hint: obstacle.hint() });
+    }
+
+    /// The path of an entry of a directory, by where the directory's items stand; nothing if the directory is not on disk.
+    pub(crate) fn path_at(&self, parent: NodeId, name: &Name) -> Result<Option<RelPath>> {
+        let mut names = vec![name.clone()];
+        let mut at = parent;
+        while at != NodeId::ROOT {
+            if at == crate::trees::PARKED {
+                return Ok(Some(parked(names)));
+            }
+            let Some(item) = self.trees.item(ItemKey::primary(at))? else { return Ok(None) };
+            names.push(item.name);
+            at = item.parent;
+            if names.len() > ferry_protocol::limits::PATH_DEPTH_MAX {
+                return Ok(None);
+            }
+        }
+        names.reverse();
+        Ok(Some(RelPath::from_names(names)))
+    }
+
+    /// The path of an item.
+    pub fn item_path(&self, item: &Item) -> Result<Option<RelPath>> {
+        self.path_at(item.parent, &item.name)
+    }
+
+    /// The path of a directory that is on disk.
+    pub(crate) fn directory_path(&self, directory: NodeId) -> Result<Option<RelPath>> {
+        if directory == NodeId::ROOT {
+            return Ok(Some(RelPath::root()));
+        }
+        match self.trees.item(ItemKey::primary(directory))? {
+            Some(item) => self.item_path(&item),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Where something parked stands.
+fn parked(mut names: Vec<Name>) -> RelPath {
+    for name in ["parked", ".ferry"] {
+        // Constants that are names.
+        names.extend(Name::new(name).ok());
+    }
+    names.reverse();
+    RelPath::from_names(names)
+}
+
+/// The name under which an item is parked.
+pub(crate) fn parked_name(key: ItemKey) -> Option<Name> {
+    let copy = key.copy.map_or(String::new(), |Dot { replica, counter }| format!("-{replica}-{counter}"));
+    Name::new(format!("{}{copy}", key.node)).ok()
+}

@@ -1,0 +1,178 @@
+//! Taking in the feed of another replica: every state is joined; the rest follows from the trees.
+
+use crate::engine::Engine;
+use crate::policy::Planted;
+use crate::trees::{NodeRecord, Result, TreeError, Trees};
+use ferry_protocol::limits::LAMPORT_JUMP_MAX;
+use ferry_protocol::read::shown;
+use ferry_protocol::wire::FeedPage;
+use ferry_protocol::{Content, Epoch, NodeId, NodeState, ReplicaId};
+
+/// Why a page of a feed was not taken in. Nothing of it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HearError {
+    /// The trees failed.
+    #[error(transparent)]
+    Trees(#[from] TreeError),
+    /// The page is of another epoch than the one that is being read: call [`Engine::handle_epoch`] and read from the start.
+    #[error("the feed has another epoch")]
+    Epoch(Epoch),
+    /// A counter is so far ahead that taking it would use the numbers up.
+    #[error("a stamp is too far ahead of everything known")]
+    ClockJump,
+    /// Others have heard more from this replica than it remembers: this index was restored from an older copy. Call
+    /// [`Engine::begin_new_life`] with a fresh replica id (P16).
+    #[error("this device's index is older than what others have heard from it")]
+    RolledBack,
+}
+
+/// What a page brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// Nodes that changed here.
+    pub changed: usize,
+}
+
+impl<T: Trees> Engine<T> {
+    /// The relay's epoch and the cursor to read its feed from.
+    pub fn relay_cursor(&self) -> Option<(Epoch, u64)> {
+        self.trees.meta().relay
+    }
+
+    /// The relay's feed has this epoch. If it is another than before, the relay is a replica that lags: it is read from the start, and is sent
+    /// everything; nothing is deleted (I3, I11).
+    pub fn handle_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        if self.trees.meta().relay.is_some_and(|(known, _)| known == epoch) {
+            return Ok(());
+        }
+        let first = self.trees.meta().relay.is_none();
+        self.trees.meta_mut().relay = Some((epoch, 0));
+        if first && self.trees.meta().seq == 0 {
+            return Ok(());
+        }
+        if self.planted(Planted::EpochIgnored) {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let page = self.trees.nodes_after(after, 512)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            for (id, _) in page {
+                self.trees.set_unsent(id, true)?;
+            }
+        }
+    }
+
+    /// Goes on under a fresh replica id after a roll-back, in union mode: what is on disk is compared with what is heard, nothing is deleted.
+    pub fn begin_new_life(&mut self, replica: ReplicaId) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.trees.nodes_after(after, 512)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (id, _) in page {
+                for (key, _) in self.trees.items_of(id)? {
+                    self.trees.put_item(key, None)?;
+                }
+            }
+        }
+        let meta = self.trees.meta_mut();
+        meta.replica = replica;
+        meta.minted = 0;
+        meta.heard = false;
+        meta.relay = meta.relay.map(|(epoch, _)| (epoch, 0));
+        self.observed = Default::default();
+        self.plans = Default::default();
+        self.opening = Some(None);
+        Ok(())
+    }
+
+    /// Takes in a page of the relay's feed.
+    pub fn handle_page(&mut self, page: &FeedPage) -> std::result::Result<Heard, HearError> {
+        match self.trees.meta().relay {
+            Some((epoch, _)) if epoch != page.epoch => return Err(HearError::Epoch(page.epoch)),
+            Some(_) => {}
+            None => self.handle_epoch(page.epoch)?,
+        }
+        self.check_page(page)?;
+        let mut heard = Heard::default();
+        let skip = self.planted(Planted::CursorSkips) && page.nodes.len() > 1;
+        for (index, update) in page.nodes.iter().enumerate() {
+            if skip && index + 1 == page.nodes.len() {
+                continue;
+            }
+            heard.changed += usize::from(self.hear_node(update.id, &update.state, true)?);
+        }
+        let meta = self.trees.meta_mut();
+        meta.relay = Some((page.epoch, page.cursor));
+        meta.heard |= !page.has_more;
+        Ok(heard)
+    }
+
+    fn check_page(&self, page: &FeedPage) -> std::result::Result<(), HearError> {
+        let (own, clock) = (self.trees.meta().replica, self.trees.meta().clock);
+        let mut highest = clock;
+        for update in &page.nodes {
+            let counter = update.state.max_counter();
+            // Counters that grow with the page itself are honest: the bound is against a single leap.
+            if counter > highest.saturating_add(LAMPORT_JUMP_MAX) {
+                return Err(HearError::ClockJump);
+            }
+            highest = highest.max(counter);
+            let known = self.trees.node(update.id)?;
+            let known_counter = known.as_ref().map_or(0, |r| r.state.body().counter(own));
+            let own_place = update.state.places().iter().any(|p| p.stamp.replica == own && p.stamp.counter > clock);
+            if update.state.body().counter(own) > known_counter || own_place {
+                return Err(HearError::RolledBack);
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins one node. Whether it changed here.
+    pub(crate) fn hear_node(&mut self, id: NodeId, state: &NodeState, from_relay: bool) -> Result<bool> {
+        let Some(before) = self.trees.node(id)? else {
+            self.update_node(id, state.clone())?;
+            return Ok(true);
+        };
+        let mut joined = before.state.clone();
+        let changed = joined.join(state);
+        if changed {
+            self.update_node(id, joined.clone())?;
+        }
+        if from_relay {
+            let relay_has_all = state.includes(&joined);
+            if self.trees.is_unsent(id)? == relay_has_all {
+                self.trees.set_unsent(id, !relay_has_all)?;
+            }
+        }
+        if changed && self.policy.may_write {
+            self.revive(id, &before, state, joined)?;
+        }
+        Ok(changed)
+    }
+
+    /// A move counts as a change (CR3): if one side deleted the node without having seen a move by the other, the node lives at its new place.
+    fn revive(&mut self, id: NodeId, before: &NodeRecord, heard: &NodeState, joined: NodeState) -> Result<()> {
+        if joined.body().has_living() {
+            return Ok(());
+        }
+        let (dead, moved) = match (before.state.body().has_living(), heard.body().has_living()) {
+            (true, false) => (heard, &before.state),
+            (false, true) => (&before.state, heard),
+            _ => return Ok(()),
+        };
+        let oldest = dead.places().last();
+        let unseen = moved.places().iter().any(|p| !dead.places().contains(p) && oldest.is_none_or(|o| p > o || dead.places().len() < 8));
+        let Some(content) = shown(moved.body()).first().map(|s| s.value.content.clone()) else { return Ok(()) };
+        if !unseen || content == Content::Tombstone {
+            return Ok(());
+        }
+        let mut state = joined;
+        let dots: Vec<_> = state.body().values().iter().map(|v| v.dot).collect();
+        let value = self.new_value(&state, content);
+        state.body_mut().put(&dots, value);
+        self.write(id, state)
+    }
+}

@@ -1,0 +1,144 @@
+//! What became of fetches and batches: the synced tree moves last, and by what really happened (E7).
+
+use crate::disk::{DiskAction, DiskOutcome, Obstacle};
+use crate::engine::{ChangeKind, Engine, Event};
+use crate::plan::Effect;
+use crate::trees::{Item, ItemKey, PARKED, Result, Trees};
+use ferry_protocol::{ContentHash, NodeId, RelPath};
+
+impl<T: Trees> Engine<T> {
+    /// A content is staged (verified and complete), or something stood in the way.
+    pub fn handle_fetch(&mut self, content: ContentHash, result: std::result::Result<(), Obstacle>) -> Result<()> {
+        let Some((bytes, nodes)) = self.plans.fetching.remove(&content) else { return Ok(()) };
+        self.plans.fetching_bytes = self.plans.fetching_bytes.saturating_sub(bytes);
+        match result {
+            Ok(()) => {
+                self.plans.staged.insert(content);
+                self.dirty.extend(nodes);
+            }
+            Err(obstacle) => {
+                for id in nodes {
+                    let path = self.node_path(id)?;
+                    self.block(id, path, obstacle)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Contents that were staged and are no longer wanted by anything; the driver may drop them once nothing is pending.
+    pub fn take_unused_staged(&mut self) -> Vec<ContentHash> {
+        if self.plans.batch.is_some() || !self.dirty.is_empty() || !self.observed.after_looks.is_empty() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.plans.staged).into_iter().collect()
+    }
+
+    /// Where a node stands or is to stand, as well as that is known.
+    pub(crate) fn node_path(&self, id: NodeId) -> Result<RelPath> {
+        if let Some(item) = self.trees.item(ItemKey::primary(id))? {
+            if let Some(path) = self.item_path(&item)? {
+                return Ok(path);
+            }
+        }
+        match self.trees.node(id)? {
+            Some(record) => {
+                let (parent, name) = crate::view::position(&record);
+                Ok(self.path_at(self.canonical(parent), &name)?.unwrap_or_else(|| RelPath::from_names(vec![name])))
+            }
+            None => Ok(RelPath::root()),
+        }
+    }
+
+    /// Takes what became of a batch: one outcome for each action, in their order.
+    pub fn handle_batch(&mut self, id: u64, outcomes: Vec<DiskOutcome>) -> Result<()> {
+        let Some((expected, actions)) = self.plans.batch.take() else { return Ok(()) };
+        if expected != id {
+            self.plans.batch = Some((expected, actions));
+            return Ok(());
+        }
+        let mut outcomes = outcomes.into_iter();
+        for (action, effect) in actions {
+            // An action without an outcome was not tried.
+            let outcome = outcomes.next().unwrap_or(DiskOutcome::Stale(None));
+            let node = effect.key().node;
+            match outcome {
+                DiskOutcome::Done(stat) => {
+                    self.blocked.remove(&node);
+                    self.issues.remove(action.path());
+                    self.apply_effect(&action, effect, stat)?;
+                    self.dirty.insert(node);
+                }
+                DiskOutcome::Stale(_) => self.handle_stale(&action, &effect)?,
+                DiskOutcome::Blocked(obstacle) => self.block(node, action.path().clone(), obstacle)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_effect(&mut self, action: &DiskAction, effect: Effect, stat: Option<crate::disk::Stat>) -> Result<()> {
+        match (effect, stat) {
+            (Effect::Put(key, item), Some(stat)) => {
+                if let DiskAction::PutFile { content, .. } = action {
+                    self.plans.staged.remove(content);
+                }
+                let replaced = self.trees.item(key)?.is_some();
+                self.trees.put_item(key, Some(&Item { stat, ..*item }))?;
+                self.wake_orphans(key.node);
+                let path = action.path().clone();
+                if key.copy.is_some() && !replaced {
+                    self.emit(Event::Conflict { path });
+                } else {
+                    self.emit(Event::RemoteChange { kind: if replaced { ChangeKind::Edited } else { ChangeKind::Created }, path });
+                }
+            }
+            (Effect::Moved(key, parent, name), Some(stat)) => {
+                if let Some(item) = self.trees.item(key)? {
+                    self.trees.put_item(key, Some(&Item { parent, name, stat, ..item }))?;
+                    self.wake_orphans(key.node);
+                    if parent != PARKED {
+                        self.emit(Event::RemoteChange { kind: ChangeKind::Moved, path: action.path().clone() });
+                    }
+                }
+            }
+            (Effect::Removed(key), _) => {
+                if let Some(item) = self.trees.item(key)? {
+                    self.trees.put_item(key, None)?;
+                    // A directory that was kept for this may go now.
+                    if item.parent != NodeId::ROOT {
+                        self.dirty.insert(item.parent);
+                    }
+                }
+                self.emit(Event::RemoteChange { kind: ChangeKind::Deleted, path: action.path().clone() });
+            }
+            (Effect::Attributes(key, mode, mtime_ns), Some(stat)) => {
+                if let Some(item) = self.trees.item(key)? {
+                    self.trees.put_item(key, Some(&Item { stat, mode, mtime_ns, ..item }))?;
+                    self.emit(Event::RemoteChange { kind: ChangeKind::Attributes, path: action.path().clone() });
+                }
+            }
+            // Done without a stat where one belongs: looked at like anything unexpected.
+            (effect, None) => self.handle_stale(action, &effect)?,
+        }
+        Ok(())
+    }
+
+    /// Something else stood there than was expected: it is looked at, and the node planned again after that.
+    fn handle_stale(&mut self, action: &DiskAction, effect: &Effect) -> Result<()> {
+        let key = effect.key();
+        if let Some(item) = self.trees.item(key)? {
+            self.observed.want(item.parent, Some(item.name), true);
+        }
+        match effect {
+            Effect::Put(_, item) => self.observed.want(item.parent, Some(item.name.clone()), true),
+            Effect::Moved(_, parent, name) => self.observed.want(*parent, Some(name.clone()), true),
+            Effect::Removed(_) | Effect::Attributes(..) => {}
+        }
+        if let DiskAction::PutFile { content, .. } = action {
+            // Whether the staged file survived is not known; staging it again costs no transfer if it did.
+            self.plans.staged.remove(content);
+        }
+        self.observed.after_looks.insert(key.node);
+        Ok(())
+    }
+}

@@ -1,0 +1,559 @@
+//! What to do next on this disk: the difference between what the remote tree shows and the items, as actions that say what they expect.
+//!
+//! The planner reads the trees and writes none (E3). It examines dirty nodes only, so a plan costs what changed. An action is planned when
+//! everything that it needs is so: its directory is on disk, its place is free, its content is staged. What stands in its place and is to
+//! go leaves first; what is to move on is parked in between (a swap, a rotation). What is being looked at is left alone until it is known.
+
+use crate::absorb::matches;
+use crate::disk::{DiskAction, Obstacle, Stat};
+use crate::engine::{Engine, parked_name};
+use crate::observe::LIMBO;
+use crate::policy::Planted;
+use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
+use crate::view::{Desired, Reading};
+use ferry_protocol::{ChunkId, Content, ContentHash, Manifest, Name, NodeId, RelPath};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What to do next: contents to fetch, and at most one batch of actions.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Contents to stage. Answer each with [`Engine::handle_fetch`].
+    pub fetches: Vec<Fetch>,
+    /// Actions, to be done in their order. Answer with [`Engine::handle_batch`]; until then there is no other batch.
+    pub batch: Option<Batch>,
+}
+
+/// A content to stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The content.
+    pub manifest: Manifest,
+    /// Where one of the files with it is to stand.
+    pub path: RelPath,
+    /// Chunks that files of this folder hold.
+    pub local: Vec<LocalSource>,
+}
+
+/// A chunk in a file of this folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalSource {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The file.
+    pub path: RelPath,
+    /// Its version when it was hashed.
+    pub stat: Stat,
+    /// Where in it the chunk stands, in bytes.
+    pub offset: u64,
+}
+
+/// Actions to be done in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Names the batch in the answer.
+    pub id: u64,
+    /// The actions.
+    pub actions: Vec<DiskAction>,
+}
+
+/// What an action means for the items once it is done.
+#[derive(Debug, Clone)]
+pub(crate) enum Effect {
+    /// The item stands there, with a new stat.
+    Put(ItemKey, Box<Item>),
+    /// The item stands at another place.
+    Moved(ItemKey, NodeId, Name),
+    /// The item is gone.
+    Removed(ItemKey),
+    /// The item has this mode and time.
+    Attributes(ItemKey, u16, i64),
+}
+
+impl Effect {
+    pub fn key(&self) -> ItemKey {
+        match self {
+            Self::Put(key, _) | Self::Moved(key, _, _) | Self::Removed(key) | Self::Attributes(key, _, _) => *key,
+        }
+    }
+}
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    pub fetching: BTreeMap<ContentHash, (u64, BTreeSet<NodeId>)>,
+    pub fetching_bytes: u64,
+    pub staged: BTreeSet<ContentHash>,
+    pub batch: Option<(u64, Vec<(DiskAction, Effect)>)>,
+    pub next_batch: u64,
+}
+
+impl Plans {
+    pub fn waiting(&self) -> u64 {
+        let fetching: usize = self.fetching.values().map(|(_, nodes)| nodes.len()).sum();
+        fetching as u64 + self.batch.as_ref().map_or(0, |(_, actions)| actions.len() as u64)
+    }
+}
+
+/// At most so many contents are fetched at once.
+const FETCHES_MAX: usize = 4096;
+/// At most so many bytes are being fetched at once, but for one content of any size.
+const FETCHING_MAX_BYTES: u64 = 512 << 20;
+
+/// A plan in the making.
+#[derive(Default)]
+struct Draft {
+    fetches: Vec<Fetch>,
+    actions: Vec<(DiskAction, Effect)>,
+    keys: BTreeSet<ItemKey>,
+    made: BTreeMap<NodeId, RelPath>,
+    contents: BTreeSet<ContentHash>,
+    later: BTreeSet<NodeId>,
+    full: bool,
+}
+
+impl Draft {
+    fn push(&mut self, action: DiskAction, effect: Effect) {
+        self.keys.insert(effect.key());
+        self.actions.push((action, effect));
+    }
+}
+
+impl<T: Trees> Engine<T> {
+    /// What to do next, with at most so many actions.
+    pub fn plan(&mut self, max_actions: usize) -> Result<Plan> {
+        self.open_page()?;
+        let now = self.now_ms;
+        self.dirty.extend(self.blocked.iter().filter(|(_, b)| b.until_ms <= now).map(|(id, _)| *id));
+        let mut draft = Draft::default();
+        if self.plans.batch.is_some() {
+            return Ok(Plan::default());
+        }
+        while !draft.full && draft.actions.len() < max_actions {
+            let Some(id) = self.dirty.pop_first() else {
+                if self.opening.is_none() {
+                    break;
+                }
+                self.open_page()?;
+                continue;
+            };
+            if self.blocked.get(&id).is_some_and(|b| b.until_ms > now) {
+                continue;
+            }
+            self.examine(id, &mut draft)?;
+        }
+        self.dirty.append(&mut draft.later);
+        let mut plan = Plan { fetches: draft.fetches, batch: None };
+        if !draft.actions.is_empty() {
+            self.plans.next_batch += 1;
+            let id = self.plans.next_batch;
+            if self.planted(Planted::BaseFirst) {
+                self.move_base_first(&draft.actions)?;
+            }
+            plan.batch = Some(Batch { id, actions: draft.actions.iter().map(|(a, _)| a.clone()).collect() });
+            self.plans.batch = Some((id, draft.actions));
+        }
+        Ok(plan)
+    }
+
+    /// The bug of moving the base before the disk, for tests of the tests.
+    fn move_base_first(&mut self, actions: &[(DiskAction, Effect)]) -> Result<()> {
+        for (_, effect) in actions {
+            match effect {
+                Effect::Put(key, item) => self.trees.put_item(*key, Some(item))?,
+                Effect::Removed(key) => self.trees.put_item(*key, None)?,
+                Effect::Moved(..) | Effect::Attributes(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on comparing all nodes with their items, as every opening begins with.
+    fn open_page(&mut self) -> Result<()> {
+        while let Some(after) = self.opening {
+            if self.dirty.len() >= 2048 {
+                return Ok(());
+            }
+            let page = self.trees.nodes_after(after, 512)?;
+            self.opening = page.last().map(|(id, _)| Some(*id));
+            for (id, record) in page {
+                self.remember_fallen(id, &record);
+                self.dirty.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn examine(&mut self, id: NodeId, draft: &mut Draft) -> Result<()> {
+        let Some(record) = self.trees.node(id)? else { return Ok(()) };
+        let items = self.trees.items_of(id)?;
+        if items.iter().any(|(_, item)| self.is_unsettled(item.parent, &item.name)) {
+            self.observed.after_looks.insert(id);
+            return Ok(());
+        }
+        let desired = match self.read_node(id, &record)? {
+            Reading::Nothing => Vec::new(),
+            Reading::Orphan(parent) => {
+                self.orphans.entry(parent).or_default().insert(id);
+                return Ok(());
+            }
+            Reading::Shows(desired) => desired,
+        };
+        let actions = draft.actions.len();
+        for one in &desired {
+            let item = items.iter().find(|(key, _)| *key == one.key).map(|(_, item)| item);
+            self.examine_desired(id, one, item, draft)?;
+        }
+        for (key, item) in &items {
+            if !desired.iter().any(|d| d.key == *key) {
+                self.examine_undesired(*key, item, draft)?;
+            }
+        }
+        if draft.actions.len() == actions && !draft.later.contains(&id) {
+            self.blocked.remove(&id).inspect(|b| {
+                if b.until_ms > self.now_ms {
+                    self.blocked.insert(id, *b);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn examine_desired(&mut self, id: NodeId, desired: &Desired, item: Option<&Item>, draft: &mut Draft) -> Result<()> {
+        if draft.keys.contains(&desired.key) {
+            draft.later.insert(id);
+            return Ok(());
+        }
+        let Some(path) = self.target_path(desired, draft)? else {
+            self.orphans.entry(desired.parent).or_default().insert(id);
+            return Ok(());
+        };
+        if self.filter.is_ignored(&path, desired.content.is_dir()) {
+            return Ok(());
+        }
+        if self.is_unsettled(desired.parent, &desired.name) {
+            self.observed.after_looks.insert(id);
+            return Ok(());
+        }
+        if path.names().len() > ferry_protocol::limits::PATH_DEPTH_MAX {
+            return self.block(id, path, Obstacle::Unrepresentable);
+        }
+        match item {
+            None => self.plan_create(id, desired, path, draft),
+            Some(_) if self.observed.missing.contains_key(&desired.key) => Ok(()),
+            Some(item) if (item.parent, &item.name) != (desired.parent, &desired.name) => self.plan_move(id, desired, item, path, draft),
+            Some(item) => self.plan_in_place(id, desired, item, path, draft),
+        }
+    }
+
+    /// Where a desired thing is to stand; nothing while its directory is not on disk.
+    fn target_path(&self, desired: &Desired, draft: &Draft) -> Result<Option<RelPath>> {
+        match draft.made.get(&desired.parent) {
+            Some(parent) => Ok(Some(parent.join(&desired.name))),
+            None if desired.parent != NodeId::ROOT && draft.keys.contains(&ItemKey::primary(desired.parent)) => Ok(None),
+            None => self.path_at(desired.parent, &desired.name),
+        }
+    }
+
+    /// The item stands where it should: its content, then its attributes.
+    fn plan_in_place(&mut self, id: NodeId, desired: &Desired, item: &Item, path: RelPath, draft: &mut Draft) -> Result<()> {
+        if !matches(&item.content, &desired.content) {
+            let same_kind = matches!(
+                (&item.content, &desired.content),
+                (ItemContent::File(_), Content::File(_)) | (ItemContent::Symlink(_), Content::Symlink(_))
+            );
+            if !same_kind {
+                draft.later.insert(id);
+                return self.plan_removal(desired.key, item, draft);
+            }
+            return self.plan_put(id, desired, Some(item), path, draft);
+        }
+        let time_differs = desired.content.file().is_some() && item.mtime_ns != desired.mtime_ns;
+        let mode_differs = !matches!(item.content, ItemContent::Symlink(_)) && item.mode != desired.mode;
+        if time_differs || mode_differs {
+            let action = DiskAction::SetAttributes {
+                path,
+                expect: item.stat,
+                mode: mode_differs.then_some(desired.mode),
+                mtime_ns: time_differs.then_some(desired.mtime_ns),
+            };
+            draft.push(action, Effect::Attributes(desired.key, desired.mode, desired.mtime_ns));
+            return Ok(());
+        }
+        if item.dots != desired.dots {
+            self.trees.put_item(desired.key, Some(&Item { dots: desired.dots.clone(), ..item.clone() }))?;
+        }
+        self.wake_orphans(id);
+        if !desired.twins.is_empty() && self.policy.may_write && self.trees.meta().heard {
+            self.tidy_twins(desired)?;
+        }
+        Ok(())
+    }
+
+    fn plan_create(&mut self, id: NodeId, desired: &Desired, path: RelPath, draft: &mut Draft) -> Result<()> {
+        if !self.clear_place(id, desired, draft)? {
+            return Ok(());
+        }
+        if let Content::Dir = desired.content {
+            let action = DiskAction::MakeDir { path: path.clone(), mode: desired.mode };
+            draft.push(action, Effect::Put(desired.key, Box::new(new_item(desired, ItemContent::Dir))));
+            if desired.key.copy.is_none() {
+                draft.made.insert(id, path);
+                self.wake_orphans(id);
+            }
+            return Ok(());
+        }
+        self.plan_put(id, desired, None, path, draft)
+    }
+
+    /// A file or link in place of nothing or of its older self.
+    fn plan_put(&mut self, id: NodeId, desired: &Desired, item: Option<&Item>, path: RelPath, draft: &mut Draft) -> Result<()> {
+        let expect = item.map(|i| i.stat);
+        match &desired.content {
+            Content::Symlink(target) => {
+                let effect = Effect::Put(desired.key, Box::new(new_item(desired, ItemContent::Symlink(target.clone()))));
+                draft.push(DiskAction::PutLink { path, expect, target: target.clone() }, effect);
+            }
+            Content::File(file) => {
+                let content = file.manifest.hash();
+                if !self.plans.staged.contains(&content) {
+                    return self.plan_fetch(id, &file.manifest, path, draft);
+                }
+                // A staged content serves one file; the next one copies it from there.
+                if !draft.contents.insert(content) {
+                    draft.later.insert(id);
+                    return Ok(());
+                }
+                let action = DiskAction::PutFile { path, expect, content, mode: desired.mode, mtime_ns: desired.mtime_ns };
+                draft.push(action, Effect::Put(desired.key, Box::new(new_item(desired, ItemContent::File(file.manifest.clone())))));
+            }
+            Content::Dir | Content::Tombstone => {}
+        }
+        Ok(())
+    }
+
+    fn plan_fetch(&mut self, id: NodeId, manifest: &Manifest, path: RelPath, draft: &mut Draft) -> Result<()> {
+        if let Some((_, nodes)) = self.plans.fetching.get_mut(&manifest.hash()) {
+            nodes.insert(id);
+            return Ok(());
+        }
+        let busy = self.plans.fetching.len();
+        if busy >= FETCHES_MAX || (busy > 0 && self.plans.fetching_bytes + manifest.size() > FETCHING_MAX_BYTES) {
+            draft.later.insert(id);
+            draft.full = true;
+            return Ok(());
+        }
+        self.plans.fetching.insert(manifest.hash(), (manifest.size(), BTreeSet::from([id])));
+        self.plans.fetching_bytes += manifest.size();
+        let local = self.local_sources(manifest)?;
+        draft.fetches.push(Fetch { manifest: manifest.clone(), path, local });
+        Ok(())
+    }
+
+    /// Which chunks of a content stand in files of this folder.
+    fn local_sources(&self, manifest: &Manifest) -> Result<Vec<LocalSource>> {
+        type Held = Option<(RelPath, Stat, BTreeMap<ChunkId, u64>)>;
+        let mut holders: BTreeMap<ItemKey, Held> = BTreeMap::new();
+        let mut out = Vec::new();
+        let wanted: BTreeSet<ChunkId> = manifest.chunks().iter().map(|c| c.id).collect();
+        for chunk in wanted {
+            for key in self.trees.holders(chunk, 4)? {
+                if let std::collections::btree_map::Entry::Vacant(vacant) = holders.entry(key) {
+                    let mut held = None;
+                    if let Some(item) = self.trees.item(key)? {
+                        if let (ItemContent::File(own), Some(path)) = (&item.content, self.item_path(&item)?) {
+                            let offsets = own.with_offsets().map(|(at, c)| (c.id, at)).collect();
+                            held = Some((path, item.stat, offsets));
+                        }
+                    }
+                    vacant.insert(held);
+                }
+                if let Some(Some((path, stat, offsets))) = holders.get(&key) {
+                    if let Some(offset) = offsets.get(&chunk) {
+                        out.push(LocalSource { chunk, path: path.clone(), stat: *stat, offset: *offset });
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn plan_move(&mut self, id: NodeId, desired: &Desired, item: &Item, path: RelPath, draft: &mut Draft) -> Result<()> {
+        let Some(from) = self.item_path(item)? else {
+            self.observed.after_looks.insert(id);
+            return Ok(());
+        };
+        // Into itself: something between must move out first.
+        if item.content == ItemContent::Dir && path.starts_with(&from) {
+            draft.later.insert(id);
+            return Ok(());
+        }
+        if !self.clear_place(id, desired, draft)? {
+            return Ok(());
+        }
+        let action = DiskAction::Move { from, expect: item.stat, to: path };
+        draft.push(action, Effect::Moved(desired.key, desired.parent, desired.name.clone()));
+        // Paths below a moved directory are other paths now: they wait for the next plan.
+        draft.full |= item.content == ItemContent::Dir;
+        Ok(())
+    }
+
+    /// Whether the place of a desired thing is free, or is made free by actions before it.
+    fn clear_place(&mut self, id: NodeId, desired: &Desired, draft: &mut Draft) -> Result<bool> {
+        if self.policy.folds_names && self.clashes(desired)? {
+            if let Some(path) = self.path_at(desired.parent, &desired.name)? {
+                self.block(id, path, Obstacle::NameClash)?;
+            }
+            return Ok(false);
+        }
+        let Some(key) = self.trees.item_at(desired.parent, &desired.name)? else { return Ok(true) };
+        let Some(item) = self.trees.item(key)? else { return Ok(true) };
+        if draft.keys.contains(&key) {
+            draft.later.insert(id);
+            return Ok(false);
+        }
+        if self.observed.missing.contains_key(&key) {
+            self.observed.after_looks.insert(id);
+            return Ok(false);
+        }
+        let twin = key.node == id || desired.twins.iter().any(|(node, _, _)| *node == key.node);
+        if twin && matches(&item.content, &desired.content) && self.trees.item(desired.key)?.is_none() {
+            self.rebind(key, item, desired)?;
+            self.dirty.insert(id);
+            return Ok(false);
+        }
+        self.evacuate(id, key, &item, draft)
+    }
+
+    /// The same thing on disk stands for another node from now on: twins change which of them stands for all.
+    fn rebind(&mut self, from: ItemKey, item: Item, desired: &Desired) -> Result<()> {
+        self.trees.put_item(from, None)?;
+        self.trees.put_item(desired.key, Some(&Item { dots: desired.dots.clone(), ..item.clone() }))?;
+        self.dirty.insert(from.node);
+        if item.content == ItemContent::Dir && from.node != desired.key.node {
+            loop {
+                let page = self.trees.items_in(from.node, None, 256)?;
+                if page.is_empty() {
+                    break;
+                }
+                for (_, key) in page {
+                    if let Some(child) = self.trees.item(key)? {
+                        self.trees.put_item(key, Some(&Item { parent: desired.key.node, ..child }))?;
+                        self.dirty.insert(key.node);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what stands in the way leave: removed if nothing wants it, else parked.
+    fn evacuate(&mut self, id: NodeId, key: ItemKey, item: &Item, draft: &mut Draft) -> Result<bool> {
+        let reading = match self.trees.node(key.node)? {
+            Some(record) => self.read_node(key.node, &record)?,
+            None => Reading::Nothing,
+        };
+        let wanted = match reading {
+            Reading::Shows(list) => list.into_iter().find(|d| d.key == key),
+            _ => None,
+        };
+        if wanted.as_ref().is_some_and(|d| (d.parent, &d.name) == (item.parent, &item.name)) {
+            // Both are wanted here only while one of them is still being read anew.
+            self.dirty.insert(key.node);
+            let path = self.item_path(item)?.unwrap_or_default();
+            self.block(id, path, Obstacle::Busy)?;
+            return Ok(false);
+        }
+        let empty = self.trees.items_in(key.node, None, 1)?.is_empty();
+        if wanted.is_none() && (item.content != ItemContent::Dir || empty) {
+            self.plan_removal(key, item, draft)?;
+            return Ok(draft.keys.contains(&key));
+        }
+        let (Some(from), Some(name)) = (self.item_path(item)?, parked_name(key)) else { return Ok(false) };
+        let Some(to) = self.path_at(PARKED, &name)? else { return Ok(false) };
+        draft.push(DiskAction::Move { from, expect: item.stat, to }, Effect::Moved(key, PARKED, name));
+        self.dirty.insert(key.node);
+        if item.content == ItemContent::Dir {
+            draft.full = true;
+            draft.later.insert(id);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Whether this disk takes another name of the directory for the same (CR11).
+    fn clashes(&self, desired: &Desired) -> Result<bool> {
+        let key = desired.name.fold_key();
+        let mut after: Option<Name> = None;
+        loop {
+            let page = self.trees.items_in(desired.parent, after.as_ref(), 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(false) };
+            after = Some(last.clone());
+            if page.iter().any(|(name, k)| *k != desired.key && *name != desired.name && name.fold_key() == key) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn examine_undesired(&mut self, key: ItemKey, item: &Item, draft: &mut Draft) -> Result<()> {
+        if draft.keys.contains(&key) || self.observed.missing.contains_key(&key) || item.parent == LIMBO {
+            return Ok(());
+        }
+        if item.content == ItemContent::Dir {
+            // A twin that no longer stands for all hands its place over; it is not removed.
+            if item.parent != PARKED {
+                if let Some(desired) = self.desired_at(item.parent, &item.name)? {
+                    if desired.key != key && desired.content.is_dir() && desired.twins.iter().any(|(node, _, _)| *node == key.node) {
+                        self.dirty.insert(desired.key.node);
+                        return Ok(());
+                    }
+                }
+            }
+            if !self.trees.items_in(key.node, None, 1)?.is_empty() {
+                return Ok(());
+            }
+        }
+        self.plan_removal(key, item, draft)
+    }
+
+    fn plan_removal(&mut self, key: ItemKey, item: &Item, draft: &mut Draft) -> Result<()> {
+        match self.item_path(item)? {
+            Some(path) => draft.push(DiskAction::Remove { path, expect: item.stat }, Effect::Removed(key)),
+            None => {
+                self.observed.after_looks.insert(key.node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Something stands in the way: said, and tried again after a pause.
+    pub(crate) fn block(&mut self, id: NodeId, path: RelPath, obstacle: Obstacle) -> Result<()> {
+        let tries = self.blocked.get(&id).filter(|b| b.obstacle == obstacle).map_or(0, |b| b.tries + 1);
+        let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
+        self.blocked.insert(id, crate::backoff::Blocked { obstacle, until_ms, tries });
+        if obstacle != Obstacle::Busy {
+            self.set_issue(path, obstacle);
+        }
+        Ok(())
+    }
+}
+
+fn new_item(desired: &Desired, content: ItemContent) -> Item {
+    Item {
+        parent: desired.parent,
+        name: desired.name.clone(),
+        stat: Stat { dev: 0, ino: 0, birth_ns: None, kind: kind(&content), size: 0, mtime_ns: 0, ctime_ns: 0, mode: 0, links: 0 },
+        content,
+        dots: desired.dots.clone(),
+        mode: desired.mode,
+        mtime_ns: desired.mtime_ns,
+    }
+}
+
+fn kind(content: &ItemContent) -> crate::disk::Kind {
+    match content {
+        ItemContent::Dir => crate::disk::Kind::Dir,
+        ItemContent::File(_) => crate::disk::Kind::File,
+        ItemContent::Symlink(_) => crate::disk::Kind::Symlink,
+    }
+}

@@ -1,0 +1,89 @@
+//! What the engine is told about its surroundings: what it may do, what is ignored, and how patient it is.
+
+use ferry_protocol::RelPath;
+
+/// Which paths are ignored. A pure function of path and kind while it is in force.
+pub trait Filter: Send {
+    /// Whether this path is ignored here.
+    fn is_ignored(&self, path: &RelPath, is_dir: bool) -> bool;
+}
+
+/// Nothing is ignored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFilter;
+
+impl Filter for NoFilter {
+    fn is_ignored(&self, _: &RelPath, _: bool) -> bool {
+        false
+    }
+}
+
+/// What the device may do here, and how patient it is. Times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Whether this user may change the namespace. If not, nothing of ours leaves this device (CR12).
+    pub may_write: bool,
+    /// Whether this disk folds case or normalises Unicode: names that clash are blocked (CR11).
+    pub folds_names: bool,
+    /// How long something must be missing, with nothing else going on, before it is looked for a second time (K18).
+    pub missing_grace_ms: u64,
+    /// Deletes within this time count as one for the brake.
+    pub brake_window_ms: u64,
+    /// Above this many items and [`Policy::brake_percent`] a delete is held.
+    pub brake_items: u64,
+    /// Above this share of all items and [`Policy::brake_items`] a delete is held.
+    pub brake_percent: u64,
+    /// First pause before something blocked is tried again; doubled each time up to [`Policy::retry_max_ms`].
+    pub retry_min_ms: u64,
+    /// Longest pause before something blocked is tried again.
+    pub retry_max_ms: u64,
+    /// A planted bug, for tests of the tests.
+    #[cfg(feature = "planted")]
+    pub planted: Option<Planted>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            may_write: true,
+            folds_names: false,
+            missing_grace_ms: 150,
+            brake_window_ms: 30_000,
+            brake_items: 100,
+            brake_percent: 30,
+            retry_min_ms: 1_000,
+            retry_max_ms: 60_000,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
+    }
+}
+
+/// Bugs that the suites must catch. In a build without the feature `planted` there are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planted {
+    /// A remote delete removes a local edit (breaks CR3).
+    DeleteWins,
+    /// A rename is sent as delete and create (breaks node identity).
+    RenameAsCreate,
+    /// The later wall clock keeps the name (breaks P12).
+    WallClockWins,
+    /// The disk is changed without looking at what is expected (breaks I6).
+    NoIdentityCheck,
+    /// The base moves before the disk (breaks E7).
+    BaseFirst,
+    /// A cursor is taken over although the page was not (breaks I11).
+    CursorSkips,
+    /// A cycle of moves is accepted (breaks I10).
+    CycleAccepted,
+    /// What is missing is deleted at the first look (breaks K18).
+    NoSecondLook,
+    /// An unreadable entry is taken for a missing one (breaks E8).
+    UnreadableIsMissing,
+    /// The brake never holds (breaks K24).
+    NoBrake,
+    /// An edit replaces what the device has heard, not what the disk showed (breaks CR2).
+    EditReplacesHeard,
+    /// A twin's other edits are dropped when it is tidied (breaks I2).
+    EpochIgnored,
+}

@@ -1,0 +1,204 @@
+//! Tokens: who this device is to its relay, renewed by one task at a time (N3).
+
+use super::error::RelayError;
+use super::http::{Body, Http, JSON, Request};
+use crate::identity::{Credentials, CredentialsFile, Identity, IdentityError};
+use ferry_protocol::{DeviceId, UserId};
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Where credentials rest. `save` returns when they are on the disk.
+pub trait KeepCredentials: Send + Sync + 'static {
+    /// Replaces the stored credentials.
+    fn save(&self, credentials: &Credentials) -> Result<(), IdentityError>;
+    /// Forgets them.
+    fn remove(&self) -> Result<(), IdentityError>;
+}
+
+impl KeepCredentials for CredentialsFile {
+    fn save(&self, credentials: &Credentials) -> Result<(), IdentityError> {
+        CredentialsFile::save(self, credentials)
+    }
+
+    fn remove(&self) -> Result<(), IdentityError> {
+        CredentialsFile::remove(self)
+    }
+}
+
+/// How this device presents itself when it logs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name for people.
+    pub name: String,
+    /// Its raw Ed25519 public key.
+    pub public_key: [u8; 32],
+}
+
+impl DeviceInfo {
+    /// This identity under a name.
+    pub fn new(name: impl Into<String>, identity: &Identity) -> Self {
+        Self { name: name.into(), public_key: identity.public_key() }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "name": self.name, "public_key": hex::encode(self.public_key) })
+    }
+}
+
+/// The relay's answer to login, join and refresh.
+#[derive(Deserialize)]
+struct TokenReply {
+    access_token: String,
+    refresh_token: String,
+    #[serde(default)]
+    user_id: Option<UserId>,
+    #[serde(default)]
+    device_id: Option<DeviceId>,
+}
+
+struct State {
+    credentials: Option<Credentials>,
+    /// The pair in memory is newer than the stored one, which is used up.
+    unsaved: bool,
+}
+
+/// The session of one device on one relay.
+pub(super) struct Session {
+    http: Arc<Http>,
+    keep: Arc<dyn KeepCredentials>,
+    state: Mutex<State>,
+}
+
+impl Session {
+    pub(super) fn new(http: Arc<Http>, keep: Arc<dyn KeepCredentials>, credentials: Option<Credentials>) -> Self {
+        Self { http, keep, state: Mutex::new(State { credentials, unsaved: false }) }
+    }
+
+    pub(super) async fn credentials(&self) -> Option<Credentials> {
+        self.state.lock().await.credentials.clone()
+    }
+
+    pub(super) async fn login(self: &Arc<Self>, email: &str, password: &str, device: &DeviceInfo) -> Result<Credentials, RelayError> {
+        self.enter("/auth/login", json!({ "email": email, "password": password, "device": device.json() })).await
+    }
+
+    pub(super) async fn join(self: &Arc<Self>, secret: &str, device: &DeviceInfo) -> Result<Credentials, RelayError> {
+        self.enter("/auth/join", json!({ "secret": secret, "device": device.json() })).await
+    }
+
+    async fn enter(self: &Arc<Self>, path: &'static str, body: serde_json::Value) -> Result<Credentials, RelayError> {
+        let session = Arc::clone(self);
+        // A task of its own: a secret that was used up must not be lost because the caller went away.
+        run_to_end(async move {
+            let mut state = session.state.lock().await;
+            let reply = session.ask(path, body).await.map_err(|e| match e {
+                // A wrong password is not mended by "log in again".
+                RelayError::LoginRequired { reason } => {
+                    RelayError::Forbidden(super::Problem { code: "not_accepted".into(), detail: reason, ..Default::default() })
+                }
+                other => other,
+            })?;
+            let (Some(user_id), Some(device_id)) = (reply.user_id, reply.device_id) else {
+                return Err(RelayError::VersionMismatch { detail: "The relay linked no device: upgrade the relay.".into() });
+            };
+            let relay = session.http.base.to_string();
+            let credentials =
+                Credentials { relay, user_id, device_id, access_token: reply.access_token, refresh_token: reply.refresh_token };
+            session.store(&mut state, credentials.clone()).await?;
+            Ok(credentials)
+        })
+        .await
+    }
+
+    async fn ask(&self, path: &str, body: serde_json::Value) -> Result<TokenReply, RelayError> {
+        let reply = self.http.call(&Request::post(path, Body::json(&body), Some(JSON)), None).await?;
+        serde_json::from_slice(&reply).map_err(|e| RelayError::VersionMismatch {
+            detail: format!("The relay's answer to {path} is not what this version expects ({e}): upgrade the older side."),
+        })
+    }
+
+    async fn store(&self, state: &mut State, credentials: Credentials) -> Result<(), RelayError> {
+        state.credentials = Some(credentials.clone());
+        state.unsaved = true;
+        let keep = Arc::clone(&self.keep);
+        let saved = tokio::task::spawn_blocking(move || keep.save(&credentials)).await;
+        match saved {
+            Ok(Ok(())) => {
+                state.unsaved = false;
+                Ok(())
+            }
+            Ok(Err(e)) => Err(RelayError::retry(format!("The renewed login cannot be stored: {e}."))),
+            Err(_) => Err(RelayError::retry("The renewed login cannot be stored; ferry tries again by itself.")),
+        }
+    }
+
+    /// The access token. A pair that could not be stored is stored first (N3).
+    pub(super) async fn access_token(&self) -> Result<String, RelayError> {
+        let mut state = self.state.lock().await;
+        let credentials = state.credentials.clone().ok_or_else(not_logged_in)?;
+        if state.unsaved {
+            self.store(&mut state, credentials.clone()).await?;
+        }
+        Ok(credentials.access_token)
+    }
+
+    /// A new access token in place of `refused`. Callers that come while one refresh runs get its result.
+    pub(super) async fn renewed(self: &Arc<Self>, refused: String) -> Result<String, RelayError> {
+        let session = Arc::clone(self);
+        // A task of its own: the answer that carries the only valid token must not be lost because the caller went away.
+        run_to_end(async move {
+            let mut state = session.state.lock().await;
+            let old = state.credentials.clone().ok_or_else(not_logged_in)?;
+            if old.access_token != refused {
+                return Ok(old.access_token);
+            }
+            let reply = session.ask("/auth/refresh", json!({ "refresh_token": old.refresh_token })).await?;
+            let credentials = Credentials { access_token: reply.access_token, refresh_token: reply.refresh_token, ..old };
+            let token = credentials.access_token.clone();
+            session.store(&mut state, credentials).await?;
+            Ok(token)
+        })
+        .await
+    }
+
+    /// Ends the session here, and on the relay if that can be reached.
+    pub(super) async fn logout(&self) -> Result<(), RelayError> {
+        let mut state = self.state.lock().await;
+        let Some(credentials) = state.credentials.take() else { return Ok(()) };
+        let body = Body::json(&json!({ "refresh_token": credentials.refresh_token }));
+        let told = self.http.send(&Request::post("/auth/logout", body, None), Some(&credentials.access_token)).await;
+        let keep = Arc::clone(&self.keep);
+        let removed = tokio::task::spawn_blocking(move || keep.remove()).await;
+        if let Ok(Err(e)) = removed {
+            return Err(RelayError::retry(format!("The stored login cannot be removed: {e}.")));
+        }
+        match told {
+            // The relay had ended it already.
+            Err(RelayError::LoginRequired { .. }) => Ok(()),
+            told => told.map(drop),
+        }
+    }
+
+    /// Runs a request with the access token, and once more with a new one if the relay refuses it.
+    pub(super) async fn with_token<T, F>(self: &Arc<Self>, call: impl Fn(String) -> F) -> Result<T, RelayError>
+    where
+        F: Future<Output = Result<T, RelayError>>,
+    {
+        let token = self.access_token().await?;
+        match call(token.clone()).await {
+            Err(RelayError::LoginRequired { .. }) => call(self.renewed(token).await?).await,
+            other => other,
+        }
+    }
+}
+
+fn not_logged_in() -> RelayError {
+    RelayError::LoginRequired { reason: "This device is not logged in.".into() }
+}
+
+async fn run_to_end<T: Send + 'static>(work: impl Future<Output = Result<T, RelayError>> + Send + 'static) -> Result<T, RelayError> {
+    // It ends without a result only when the runtime stops.
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(RelayError::retry("ferry is stopping.")))
+}

@@ -30,9 +30,12 @@ use http::AppState;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use service::ServiceError;
 use service::accounts::Accounts;
+use service::content::{Content, ContentConfig};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use store::StoreError;
+use store::blob_dir::DirBlobs;
+use store::bus::LocalBus;
 use store::sqlite::Sqlite;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,6 +67,8 @@ pub enum StartError {
 pub struct App {
     /// Users, devices, sessions, tokens.
     pub accounts: Arc<Accounts>,
+    /// Namespaces, node states, versions, chunks.
+    pub content: Arc<Content>,
     /// The metadata database.
     pub db: Sqlite,
     /// The time.
@@ -96,8 +101,10 @@ impl App {
         let path = config.database_path()?;
         let db = Sqlite::open(&path).await.map_err(|e| StartError::Data(format!("cannot open the database {}: {e}", path.display())))?;
         let accounts = Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), clock.clone()).await?;
+        let content = open_content(config, &db, clock.clone()).await?;
         Ok(Self {
             accounts: Arc::new(accounts),
+            content: Arc::new(content),
             db,
             clock,
             base_url: config.base_url(),
@@ -113,8 +120,21 @@ impl App {
     /// What stands between the relay and serving, check by check.
     pub async fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
         let draining = if self.drain.is_cancelled() { Err("shutting down".to_owned()) } else { Ok(()) };
-        vec![("accepting", draining), ("database", self.db.ping().await.map_err(|e| e.to_string()))]
+        vec![
+            ("accepting", draining),
+            ("database", self.db.ping().await.map_err(|e| e.to_string())),
+            ("blobs", self.content.ping().await.map_err(|e| e.to_string())),
+        ]
     }
+}
+
+/// The content service over the configured blob store.
+async fn open_content(config: &Config, db: &Sqlite, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
+    let path = config.blobs_path()?;
+    let blobs = DirBlobs::open(&path).map_err(|e| StartError::Data(format!("cannot use the chunk directory {}: {e}", path.display())))?;
+    let limit = config.auth.default_storage_limit_bytes;
+    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), ..ContentConfig::default() };
+    Ok(Content::open(Arc::new(db.clone()), Arc::new(blobs), Arc::new(LocalBus::default()), clock, settings).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.

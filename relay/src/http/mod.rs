@@ -5,12 +5,16 @@
 mod account;
 pub mod auth;
 pub mod body;
+mod chunks;
 pub mod error;
 mod health;
 mod layers;
 pub mod routes;
 mod server;
+mod sync;
 mod web;
+mod wire;
+mod ws;
 
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
@@ -49,7 +53,10 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
         routes = match role {
             Role::Auth => routes.merge(account::routes(app)),
             Role::Web => routes.merge(web::routes(app)),
-            Role::Metadata | Role::Upload | Role::Download | Role::Sync => routes,
+            Role::Upload => routes.merge(chunks::upload_routes(app)),
+            Role::Download => routes.merge(chunks::download_routes(app)),
+            Role::Sync => routes.merge(sync::routes(app)).merge(ws::routes(app)),
+            Role::Metadata => routes,
         };
     }
     finish(app, routes)

@@ -1,6 +1,7 @@
 //! The rules: who may do what, and what happens then. No axum, no SQL, no S3 types (R1); the time comes from a [`Clock`](crate::clock::Clock).
 
 pub mod accounts;
+pub mod content;
 mod error;
 
 pub use error::{Kind, ServiceError, ServiceResult};

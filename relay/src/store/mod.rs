@@ -1,6 +1,11 @@
 //! What the relay keeps, behind traits: no rule lives here (R1). Each trait has one contract suite that runs against every implementation (R6).
 
 pub mod accounts;
+pub mod blob;
+pub mod blob_dir;
+pub mod blob_memory;
+pub mod bus;
+pub mod content;
 pub mod keyfile;
 pub mod sqlite;
 

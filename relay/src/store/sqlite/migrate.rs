@@ -20,8 +20,10 @@ pub struct Migration {
 }
 
 /// All migrations, in the order of their numbers.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "accounts", sql: include_str!("../../../../migrations/sqlite/0001_accounts.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "accounts", sql: include_str!("../../../../migrations/sqlite/0001_accounts.sql") },
+    Migration { number: 2, name: "content", sql: include_str!("../../../../migrations/sqlite/0002_content.sql") },
+];
 
 /// Applies what is missing.
 pub async fn run(writer: &SqlitePool) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 //! `SQLITE_BUSY` in the middle of a transaction. WAL lets the readers go on meanwhile; `synchronous = FULL` makes a commit durable before it is answered (I7).
 
 mod accounts;
+mod content;
 pub mod migrate;
 mod sessions;
 

@@ -1,0 +1,195 @@
+//! `WS /ws/sync/{user_id}`: wake-ups. A message says that something changed, never what (R5); the feed says what.
+
+use super::auth::bearer;
+use super::{Access, AppState, Path, Problem, Route, Routes};
+use crate::service::content::WatchGuard;
+use crate::service::{Caller, ServiceError};
+use crate::store::bus::Wake;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use ferry_protocol::{NamespaceId, UserId};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+/// How often the relay pings and looks again whether the token still counts (R21).
+const PING_EVERY: Duration = Duration::from_secs(25);
+/// Pings without any answer after which a connection is dead.
+const MISSES_MAX: u32 = 2;
+/// How long one message may take to leave; a reader slower than that is dropped and resumes by its cursor.
+const SEND_MAX: Duration = Duration::from_secs(20);
+/// Largest message from a client, in bytes.
+const MESSAGE_MAX_BYTES: usize = 64 * 1024;
+/// Messages from a client between two pings.
+const MESSAGES_MAX: u32 = 1000;
+/// Close codes: RFC 6455 for restart and policy, ours for credentials.
+const RESTART: u16 = 1012;
+const POLICY: u16 = 1008;
+const TOKEN_ENDED: u16 = 4401;
+
+pub(super) fn routes(app: &AppState) -> Routes {
+    Routes::new(app).add(Route::get("/ws/sync/{user_id}", Access::User, "Wake-ups (WebSocket)").no_timeout(), connect)
+}
+
+async fn connect(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    // The dashed form of a UUID is the same id.
+    let named = user.replace('-', "").parse::<UserId>().ok();
+    if named != Some(caller.user_id) {
+        return Err(ServiceError::forbidden("The token is of another user than the address names.").into());
+    }
+    if !same_origin(&app, &headers) {
+        return Err(ServiceError::forbidden("A page of another origin may not open this connection.").into());
+    }
+    let Some(token) = bearer(&headers) else { return Err(ServiceError::unauthenticated().into()) };
+    let guard = app.content.watch(caller.user_id)?;
+    let (mut parts, _) = request.into_parts();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &app).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return Err(ServiceError::malformed(rejection.body_text()).into()),
+    };
+    let upgrade = upgrade.protocols(["ferry.v1"]).max_message_size(MESSAGE_MAX_BYTES).max_frame_size(MESSAGE_MAX_BYTES);
+    let tracker = app.connections.clone();
+    Ok(upgrade
+        .on_upgrade(move |socket| {
+            tracker
+                .track_future(async move { Connection { app, caller, token, socket, members: BTreeMap::new(), _guard: guard }.run().await })
+        })
+        .into_response())
+}
+
+/// A browser names the page's origin; it must be ours. Programs send none.
+fn same_origin(app: &AppState, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
+    origin == app.base_url || origin.split_once("://").is_some_and(|(_, rest)| !host.is_empty() && rest == host)
+}
+
+struct Connection {
+    app: AppState,
+    caller: Caller,
+    token: String,
+    socket: WebSocket,
+    /// Whether the caller is a member, for namespaces asked about since the last ping.
+    members: BTreeMap<NamespaceId, bool>,
+    _guard: WatchGuard,
+}
+
+/// Why a connection ends: a close code and a word.
+struct End(u16, &'static str);
+
+impl Connection {
+    async fn run(mut self) {
+        metrics::gauge!("ferry_relay_ws_connections").increment(1.0);
+        let end = self.serve().await;
+        if let Err(End(code, reason)) = end {
+            let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+            // The other side may be gone already.
+            let _ = timeout(SEND_MAX, self.socket.send(close)).await;
+        }
+        metrics::gauge!("ferry_relay_ws_connections").decrement(1.0);
+    }
+
+    /// Serves until the other side goes (`Ok`) or we end it.
+    async fn serve(&mut self) -> Result<(), End> {
+        // Heard before `hello` is composed, so that no change falls between the two.
+        let mut wakes = self.app.content.subscribe();
+        let hello = self.hello().await?;
+        self.send(hello).await?;
+        let drain = self.app.drain.clone();
+        let left_ms = u64::try_from(self.caller.expires_at_ms - self.app.clock.now_ms()).unwrap_or(0);
+        let expiry = tokio::time::sleep(Duration::from_millis(left_ms));
+        tokio::pin!(expiry);
+        let mut ticks = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut misses, mut received) = (0, 0);
+        loop {
+            tokio::select! {
+                () = drain.cancelled() => {
+                    self.send(json!({"type": "bye"})).await?;
+                    return Err(End(RESTART, "restart"));
+                }
+                () = &mut expiry => return Err(End(TOKEN_ENDED, "token expired")),
+                _ = ticks.tick() => {
+                    if misses >= MISSES_MAX {
+                        return Ok(());
+                    }
+                    self.recheck().await?;
+                    (misses, received) = (misses + 1, 0);
+                    self.message(Message::Ping(Default::default())).await?;
+                }
+                wake = wakes.recv() => match wake {
+                    Ok(wake) => self.pass_on(wake).await?,
+                    Err(RecvError::Lagged(_)) => self.send(json!({"type": "gap"})).await?,
+                    Err(RecvError::Closed) => return Err(End(RESTART, "restart")),
+                },
+                message = self.socket.recv() => {
+                    let Some(Ok(message)) = message else { return Ok(()) };
+                    if matches!(message, Message::Close(_)) {
+                        return Ok(());
+                    }
+                    (misses, received) = (0, received + 1);
+                    if received > MESSAGES_MAX {
+                        return Err(End(POLICY, "too many messages"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hello(&mut self) -> Result<Value, End> {
+        let namespaces = self.app.content.namespaces(&self.caller).await.map_err(|_| End(RESTART, "store"))?;
+        let list: Vec<Value> = namespaces.iter().map(|n| json!({"namespace_id": n.id, "seq": n.head_seq, "epoch": n.epoch})).collect();
+        Ok(
+            json!({"type": "hello", "data": {"user_id": self.caller.user_id, "server_time_ms": self.app.clock.now_ms(), "namespaces": list}}),
+        )
+    }
+
+    /// The token and the memberships may have been taken away since (R21, R53).
+    async fn recheck(&mut self) -> Result<(), End> {
+        self.members.clear();
+        match self.app.accounts.authenticate(&self.token).await {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
+            Err(_) => Err(End(RESTART, "store")),
+        }
+    }
+
+    async fn pass_on(&mut self, wake: Wake) -> Result<(), End> {
+        let is_member = match self.members.get(&wake.namespace) {
+            Some(known) => *known,
+            None => {
+                let known = self.app.content.is_member(&self.caller, wake.namespace).await.map_err(|_| End(RESTART, "store"))?;
+                self.members.insert(wake.namespace, known);
+                known
+            }
+        };
+        if is_member {
+            let data = json!({"namespace_id": wake.namespace, "seq": wake.seq});
+            self.send(json!({"type": "file_change", "data": data})).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, value: Value) -> Result<(), End> {
+        self.message(Message::text(value.to_string())).await
+    }
+
+    async fn message(&mut self, message: Message) -> Result<(), End> {
+        match timeout(SEND_MAX, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End(POLICY, "gone")),
+            Err(_) => Err(End(POLICY, "too slow")),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Chunks as devices ask for and send them: which are missing, store these, give me those.
+
+use super::read::{Run, runs};
+use super::stage::verify_frames;
+use super::{Content, Entry};
+use crate::service::{ServiceError, ServiceResult};
+use bytes::{Bytes, BytesMut};
+use ferry_protocol::ChunkId;
+use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Batches of chunk frames, read ahead a little. It ends early when the store fails; the receiver asks again for what it lacks.
+pub type ChunkStream = mpsc::Receiver<Result<Bytes, ServiceError>>;
+
+/// Batches that wait for a slow reader.
+const BATCHES_AHEAD: usize = 2;
+
+impl Content {
+    /// Which of these chunks the caller must send before a commit may name them. A chunk that only other namespaces hold is missing (RC3, R23).
+    pub async fn missing_chunks(&self, entry: &Entry, ids: &[ChunkId]) -> ServiceResult<Vec<ChunkId>> {
+        let held = self.meta.held(entry.row.id, ids).await?;
+        let mut seen = BTreeSet::new();
+        Ok(ids.iter().copied().filter(|id| held.get(id).is_none_or(|h| h.is_damaged) && seen.insert(*id)).collect())
+    }
+
+    /// Stores a body of chunk frames for the namespace. Returns how many distinct chunks it held. All or nothing (I5).
+    pub async fn put_chunks(&self, entry: &Entry, body: Bytes) -> ServiceResult<usize> {
+        let verified = verify_frames(body).await?;
+        if verified.len() == 0 {
+            return Ok(0);
+        }
+        self.precheck_quota(entry, &verified.chunks()).await?;
+        for reuse in [true, false] {
+            let staged = self.stage(&verified, reuse).await?;
+            let done = async {
+                let mut tx = self.meta.begin().await?;
+                let admitted = self.admit(&mut *tx, entry, &staged).await?;
+                if admitted {
+                    tx.commit().await?;
+                }
+                ServiceResult::Ok(admitted)
+            };
+            match done.await {
+                Ok(true) => {
+                    metrics::counter!("ferry_relay_chunks_received_total").increment(verified.len() as u64);
+                    return Ok(verified.len());
+                }
+                // The sweep took a chunk between the look and the transaction: write them all.
+                Ok(false) => self.discard(&staged).await,
+                Err(error) => {
+                    self.discard(&staged).await;
+                    return Err(error);
+                }
+            }
+        }
+        Err(ServiceError::unavailable("The store changed while it was written. Try again."))
+    }
+
+    /// The chunks in the asked order, as frames. A frame of absence for what no version of the namespace names, and for what is damaged.
+    pub async fn get_chunks(self: &Arc<Self>, entry: &Entry, ids: Vec<ChunkId>) -> ServiceResult<ChunkStream> {
+        let found = self.meta.locate_chunks(entry.row.id, &ids, true).await?;
+        let mut plan: Vec<Step> = Vec::new();
+        let mut waiting = Vec::new();
+        for id in ids {
+            match found.get(&id) {
+                Some(location) => waiting.push(*location),
+                None => {
+                    plan.extend(runs(std::mem::take(&mut waiting)).into_iter().map(Step::Read));
+                    plan.push(Step::Absent(id));
+                }
+            }
+        }
+        plan.extend(runs(waiting).into_iter().map(Step::Read));
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            for step in plan {
+                let batch = match step {
+                    Step::Absent(id) => Ok(Bytes::copy_from_slice(&ChunkFrame::absent(id))),
+                    Step::Read(run) => this.read_run(run).await.map(|chunks| frames(&chunks)),
+                };
+                let failed = batch.is_err();
+                if sender.send(batch).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Chunks of a namespace by id, verified, in one read per run; for hashing whole files and for plain downloads.
+    pub(super) async fn locate_all(
+        &self,
+        namespace: ferry_protocol::NamespaceId,
+        ids: &[ChunkId],
+        committed_only: bool,
+    ) -> ServiceResult<Result<Vec<Run>, Vec<ChunkId>>> {
+        let mut unique: Vec<ChunkId> = ids.to_vec();
+        unique.sort();
+        unique.dedup();
+        let found: BTreeMap<_, _> = self.meta.locate_chunks(namespace, &unique, committed_only).await?;
+        let missing: Vec<ChunkId> = unique.iter().copied().filter(|id| !found.contains_key(id)).collect();
+        if !missing.is_empty() {
+            return Ok(Err(missing));
+        }
+        Ok(Ok(runs(ids.iter().filter_map(|id| found.get(id).copied()))))
+    }
+}
+
+enum Step {
+    Read(Run),
+    Absent(ChunkId),
+}
+
+fn frames(chunks: &[(ChunkId, Option<Bytes>)]) -> Bytes {
+    let size = chunks.iter().map(|(_, b)| FRAME_HEADER_BYTES + b.as_ref().map_or(0, Bytes::len)).sum();
+    let mut out = BytesMut::with_capacity(size);
+    for (id, bytes) in chunks {
+        match bytes {
+            Some(bytes) => {
+                out.extend_from_slice(&ChunkFrame::header(*id, bytes.len()));
+                out.extend_from_slice(bytes);
+            }
+            None => out.extend_from_slice(&ChunkFrame::absent(*id)),
+        }
+    }
+    out.freeze()
+}

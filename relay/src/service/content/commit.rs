@@ -1,0 +1,362 @@
+//! A commit: many node states joined in one transaction, all or nothing.
+//!
+//! * **CM1** Numbers are given in commit order inside the writing transaction, so no reader skips one (I11).
+//! * **CM2** The same commit again gives the same answer and changes nothing (I8, R4).
+//! * **CM3** A file of several chunks is hashed as a whole before it is committed (I5); of one chunk, the chunk's hash is the file's.
+//! * **CM4** A value that is new here was written by a device of a member, and not under the relay's own replica id (I13).
+
+use super::derive::{node_write, version_write};
+use super::stage::{Staged, VerifiedFrames, verify_frames};
+use super::{Content, Entry};
+use crate::service::{ServiceError, ServiceResult};
+use crate::store::bus::Wake;
+use crate::store::content::{CommitRecord, ContentTx, NamespaceRow, NodeRow, NodeWrite, VersionWrite};
+use bytes::{Bytes, BytesMut};
+use ferry_protocol::limits::LAMPORT_JUMP_MAX;
+use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, NodeUpdate, Role};
+use ferry_protocol::{ChunkId, DeviceId, Dot, FileContent, Manifest, NodeId, NodeState, UserId, Value};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How often a commit begins anew because the store changed under it.
+const ATTEMPTS_MAX: usize = 3;
+/// No counter may come near the end of its range.
+const COUNTER_MAX: u64 = 1 << 62;
+
+/// Files whose whole hash was checked, by the event that wrote them.
+type Checked = BTreeSet<(NodeId, Dot)>;
+
+/// What joining a commit would change.
+struct Joined {
+    writes: Vec<NodeWrite>,
+    versions: Vec<VersionWrite>,
+    max_counter: u64,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    /// With this answer.
+    Reply(CommitReply),
+    /// A reused chunk is gone: stage without reuse.
+    Restage,
+    /// A file's chunks arrived meanwhile: hash it first.
+    Recheck,
+}
+
+impl Content {
+    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done.
+    pub async fn commit(&self, entry: &Entry, request: CommitRequest) -> ServiceResult<CommitReply> {
+        let identity = self.identity();
+        if request.epoch != identity.epoch {
+            return Ok(CommitReply::EpochChanged(identity.epoch));
+        }
+        let digest = digest(&request)?;
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = request.nodes.iter().find(|n| !ids.insert(n.id)) {
+            return Err(ServiceError::invalid("node_twice", "A commit names each node once.").with("node", twice.id.to_string()));
+        }
+        let inline = verify_frames(as_frames(&request)).await?;
+        self.precheck_quota(entry, &inline.chunks()).await?;
+        let mut reuse = true;
+        for _ in 0..ATTEMPTS_MAX {
+            let checked = match self.check_files(entry, &request.nodes, &inline).await? {
+                Ok(checked) => checked,
+                Err(missing) => return Ok(CommitReply::MissingChunks(missing)),
+            };
+            let staged = self.stage(&inline, reuse).await?;
+            let attempt = self.attempt(entry, &request, digest, &checked, &staged).await;
+            match attempt {
+                Ok(Attempt::Reply(reply @ CommitReply::Accepted { .. })) => return Ok(reply),
+                Ok(Attempt::Reply(reply)) => {
+                    self.discard(&staged).await;
+                    return Ok(reply);
+                }
+                Ok(Attempt::Restage) => reuse = false,
+                Ok(Attempt::Recheck) => {}
+                Err(error) => {
+                    self.discard(&staged).await;
+                    return Err(error);
+                }
+            }
+            self.discard(&staged).await;
+        }
+        Err(ServiceError::unavailable("The namespace changes faster than this commit can be checked. Try again."))
+    }
+
+    async fn attempt(
+        &self,
+        entry: &Entry,
+        request: &CommitRequest,
+        digest: [u8; 32],
+        checked: &Checked,
+        staged: &Staged,
+    ) -> ServiceResult<Attempt> {
+        let (namespace_id, user) = (entry.row.id, entry.caller.user_id);
+        let mut tx = self.meta.begin().await?;
+        // The role is looked at again inside the transaction: it may have been taken away since (R21).
+        let namespace = tx.namespace_for(namespace_id, user).await?.ok_or_else(ServiceError::not_found)?;
+        self.entry(&entry.caller, namespace.clone(), Role::Editor)?;
+        if let Some(record) = tx.commit_record(namespace_id, user, request.commit).await? {
+            self.discard(staged).await;
+            return repeated(record, digest).map(Attempt::Reply);
+        }
+        let ids: Vec<NodeId> = request.nodes.iter().map(|n| n.id).collect();
+        let current: BTreeMap<NodeId, NodeRow> = tx.nodes(namespace_id, &ids).await?.into_iter().map(|n| (n.id, n)).collect();
+        let stale = stale(request, &current);
+        if !stale.is_empty() {
+            return Ok(Attempt::Reply(CommitReply::Stale(stale)));
+        }
+        let now_ms = self.clock.now_ms();
+        let joined = self.join_all(&namespace, request, &current, now_ms)?;
+        self.check_authors(&mut *tx, entry, request, &current).await?;
+        if !self.admit(&mut *tx, entry, staged).await? {
+            return Ok(Attempt::Restage);
+        }
+        let missing = missing_of(&mut *tx, namespace_id, &joined.versions).await?;
+        if !missing.is_empty() {
+            return Ok(Attempt::Reply(CommitReply::MissingChunks(missing)));
+        }
+        if joined.versions.iter().any(|v| v.chunks.len() > 1 && !checked.contains(&(v.row.node, v.row.dot))) {
+            return Ok(Attempt::Recheck);
+        }
+        let head_seq = namespace.head_seq + joined.writes.len() as u64;
+        let gapless = request.base_seq == namespace.head_seq;
+        tx.put_nodes(&namespace, &joined.writes, head_seq, joined.max_counter, now_ms).await?;
+        tx.add_versions(namespace_id, &joined.versions).await?;
+        tx.add_commit_record(namespace_id, user, request.commit, CommitRecord { digest, head_seq, gapless }, now_ms).await?;
+        tx.commit().await?;
+        if !joined.writes.is_empty() {
+            self.bus.publish(Wake { namespace: namespace_id, seq: head_seq });
+        }
+        Ok(Attempt::Reply(CommitReply::Accepted { head_seq, gapless }))
+    }
+
+    /// Joins every node with what is there, numbers those that change, and collects the file contents that are new.
+    fn join_all(
+        &self,
+        namespace: &NamespaceRow,
+        request: &CommitRequest,
+        current: &BTreeMap<NodeId, NodeRow>,
+        now_ms: i64,
+    ) -> ServiceResult<Joined> {
+        let mut out = Joined { writes: Vec::new(), versions: Vec::new(), max_counter: namespace.max_counter };
+        for update in &request.nodes {
+            check_counters(namespace.max_counter, update, current.get(&update.id))?;
+            let before = current.get(&update.id).map(|row| &row.state);
+            let mut state = before.unwrap_or(&update.state).clone();
+            if before.is_some() && !state.join(&update.state) {
+                continue;
+            }
+            let is_new = |v: &&Value| before.is_none_or(|b| b.body().value(v.dot).is_none());
+            let versions = state.body().values().iter().filter(is_new);
+            out.versions.extend(versions.filter_map(|v| version_write(namespace.id, update.id, v, now_ms)));
+            out.max_counter = out.max_counter.max(state.max_counter());
+            let seq = namespace.head_seq + out.writes.len() as u64 + 1;
+            out.writes.push(node_write(update.id, seq, state));
+        }
+        Ok(out)
+    }
+
+    /// CM4: of values that the relay has not seen.
+    async fn check_authors(
+        &self,
+        tx: &mut dyn ContentTx,
+        entry: &Entry,
+        request: &CommitRequest,
+        current: &BTreeMap<NodeId, NodeRow>,
+    ) -> ServiceResult<()> {
+        let own = self.identity().replica;
+        let mut others: BTreeSet<DeviceId> = BTreeSet::new();
+        for update in &request.nodes {
+            for value in update.state.body().values() {
+                if current.get(&update.id).is_some_and(|row| row.state.body().covers(value.dot)) {
+                    continue;
+                }
+                if value.dot.replica == own || value.stamp.replica == own {
+                    let detail = "A value claims to be written by this relay, which does not know it.";
+                    return Err(ServiceError::invalid("foreign_replica", detail).with("node", update.id.to_string()));
+                }
+                if Some(value.author.device) != entry.caller.device_id {
+                    others.insert(value.author.device);
+                }
+            }
+        }
+        if others.is_empty() {
+            return Ok(());
+        }
+        let members = self.meta.members(entry.row.id).await?;
+        others.retain(|d| !members.iter().any(|(user, _)| web_device(*user) == *d));
+        let wanted: Vec<DeviceId> = others.iter().copied().collect();
+        let known = tx.devices_of_members(entry.row.id, &wanted).await?;
+        match others.iter().find(|d| !known.contains(d)) {
+            None => Ok(()),
+            Some(stranger) => {
+                let detail = "A value names an author whose device belongs to no member of this namespace. Nothing was committed.";
+                Err(ServiceError::forbidden(detail).with("device", stranger.to_string()))
+            }
+        }
+    }
+
+    /// Hashes, as wholes, the files of several chunks that are new (CM3). Answers with the chunks that are missing, of any of the files.
+    async fn check_files(
+        &self,
+        entry: &Entry,
+        nodes: &[NodeUpdate],
+        inline: &VerifiedFrames,
+    ) -> ServiceResult<Result<Checked, Vec<ChunkId>>> {
+        let large = |v: &&Value| v.content.file().is_some_and(|f| f.manifest.chunks().len() > 1);
+        let with_large: Vec<&NodeUpdate> = nodes.iter().filter(|n| n.state.body().values().iter().any(|v| large(&v))).collect();
+        let mut checked = Checked::new();
+        if with_large.is_empty() {
+            return Ok(Ok(checked));
+        }
+        let ids: Vec<NodeId> = with_large.iter().map(|n| n.id).collect();
+        let current: BTreeMap<NodeId, NodeState> =
+            self.meta.nodes(entry.row.id, &ids).await?.into_iter().map(|n| (n.id, n.state)).collect();
+        let mut missing = BTreeSet::new();
+        for update in with_large {
+            for value in update.state.body().values().iter().filter(large) {
+                if current.get(&update.id).is_some_and(|s| s.body().covers(value.dot)) {
+                    continue;
+                }
+                let Some(FileContent { manifest, .. }) = value.content.file() else { continue };
+                match self.check_whole(entry, manifest, inline).await? {
+                    Ok(()) => _ = checked.insert((update.id, value.dot)),
+                    Err(lacking) => missing.extend(lacking),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Ok(checked));
+        }
+        // The small files' missing chunks belong into the same answer, so that one more round is enough.
+        let all: Vec<ChunkId> = nodes
+            .iter()
+            .flat_map(|n| n.state.body().values().iter().filter(|v| current.get(&n.id).is_none_or(|s| !s.body().covers(v.dot))))
+            .filter_map(|v| v.content.file())
+            .flat_map(|f| f.manifest.chunks().iter().map(|c| c.id))
+            .filter(|id| inline.get(*id).is_none())
+            .collect();
+        missing.extend(self.missing_chunks(entry, &all).await?);
+        Ok(Err(missing.into_iter().collect()))
+    }
+
+    /// Whether the chunks of a manifest, as stored, are the file that it promises. Streams them; missing and damaged ones are the answer.
+    async fn check_whole(&self, entry: &Entry, manifest: &Manifest, inline: &VerifiedFrames) -> ServiceResult<Result<(), Vec<ChunkId>>> {
+        let stored: Vec<ChunkId> = manifest.chunks().iter().map(|c| c.id).filter(|id| inline.get(*id).is_none()).collect();
+        let runs = match self.locate_all(entry.row.id, &stored, false).await? {
+            Ok(runs) => runs,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let mut runs = runs.into_iter();
+        let mut ready = std::collections::VecDeque::new();
+        let mut hash = Sha256::new();
+        for chunk in manifest.chunks() {
+            let bytes = match inline.get(chunk.id) {
+                Some(bytes) => bytes,
+                None => {
+                    if ready.is_empty()
+                        && let Some(run) = runs.next()
+                    {
+                        ready.extend(self.read_run(run).await?);
+                    }
+                    match ready.pop_front() {
+                        Some((_, Some(bytes))) => bytes,
+                        Some((id, None)) => return Ok(Err(vec![id])),
+                        None => return Ok(Err(vec![chunk.id])),
+                    }
+                }
+            };
+            if bytes.len() != chunk.len as usize {
+                return Err(wrong_length(chunk.id));
+            }
+            hash = super::off_thread(move || {
+                hash.update(&bytes);
+                hash
+            })
+            .await?;
+        }
+        if hash.finalize().as_slice() != manifest.hash().as_bytes() {
+            let detail = "The chunks of a file, put together, have another hash than the file. Nothing was committed.";
+            return Err(ServiceError::invalid("file_hash_mismatch", detail)
+                .hint("Read the file again and send it anew.")
+                .with("file_hash", manifest.hash().to_string()));
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// The device that stands for a user's edits through the plain API: the user's own id, so that membership decides who may be named.
+pub(super) fn web_device(user: UserId) -> DeviceId {
+    DeviceId::from_bytes(*user.as_bytes())
+}
+
+/// The chunks that a commit carries, as the frames that are stored.
+fn as_frames(request: &CommitRequest) -> Bytes {
+    let mut out = BytesMut::new();
+    for chunk in request.chunks.iter().filter(|c| !c.bytes.is_empty()) {
+        out.extend_from_slice(&ChunkFrame::header(chunk.id, chunk.bytes.len()));
+        out.extend_from_slice(&chunk.bytes);
+    }
+    out.freeze()
+}
+
+fn digest(request: &CommitRequest) -> ServiceResult<[u8; 32]> {
+    let bytes = postcard::to_stdvec(&(&request.replica, &request.nodes)).map_err(ServiceError::internal)?;
+    Ok(Sha256::digest(&bytes).into())
+}
+
+fn repeated(record: CommitRecord, digest: [u8; 32]) -> ServiceResult<CommitReply> {
+    if record.digest != digest {
+        let detail = "A commit with this id and other content was accepted before. Mint a new id for new content.";
+        return Err(ServiceError::invalid("commit_id_reused", detail));
+    }
+    Ok(CommitReply::Accepted { head_seq: record.head_seq, gapless: record.gapless })
+}
+
+/// Nodes that changed after the commit's base in a way that the commit does not include.
+fn stale(request: &CommitRequest, current: &BTreeMap<NodeId, NodeRow>) -> Vec<NodeId> {
+    let is_stale = |n: &&NodeUpdate| current.get(&n.id).is_some_and(|row| row.seq > request.base_seq && !n.state.includes(&row.state));
+    request.nodes.iter().filter(is_stale).map(|n| n.id).collect()
+}
+
+/// Counters that jump far ahead would use the numbers up.
+fn check_counters(known: u64, update: &NodeUpdate, before: Option<&NodeRow>) -> ServiceResult<()> {
+    let far = |counter: u64, from: u64| counter > from.saturating_add(LAMPORT_JUMP_MAX).min(COUNTER_MAX);
+    let stamp_is_far = far(update.state.max_counter(), known);
+    let dot_is_far = update
+        .state
+        .body()
+        .context()
+        .iter()
+        .any(|(replica, counter)| far(*counter, before.map_or(0, |row| row.state.body().counter(*replica))));
+    if stamp_is_far || dot_is_far {
+        let detail = "A counter is too far ahead of everything known here.";
+        return Err(ServiceError::invalid("counter_jump", detail).with("node", update.id.to_string()));
+    }
+    Ok(())
+}
+
+fn wrong_length(chunk: ChunkId) -> ServiceError {
+    ServiceError::invalid("chunk_length_mismatch", "A manifest gives a chunk another length than it has.").with("chunk", chunk.to_string())
+}
+
+/// The chunks of these versions that the namespace does not hold in good state.
+async fn missing_of(
+    tx: &mut dyn ContentTx,
+    namespace: ferry_protocol::NamespaceId,
+    versions: &[VersionWrite],
+) -> ServiceResult<Vec<ChunkId>> {
+    let named: BTreeMap<ChunkId, u32> = versions.iter().flat_map(|v| v.chunks.iter().map(|c| (c.id, c.len))).collect();
+    let ids: Vec<ChunkId> = named.keys().copied().collect();
+    let held = tx.held(namespace, &ids).await?;
+    let mut missing = Vec::new();
+    for (id, len) in named {
+        match held.get(&id) {
+            Some(chunk) if chunk.len != len => return Err(wrong_length(id)),
+            Some(chunk) if !chunk.is_damaged => {}
+            _ => missing.push(id),
+        }
+    }
+    Ok(missing)
+}

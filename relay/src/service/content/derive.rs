@@ -1,0 +1,77 @@
+//! What a node state says at a glance: the columns beside it.
+
+use crate::store::content::{NodeWrite, VersionRow, VersionWrite};
+use ferry_protocol::{Content, NamespaceId, NodeId, NodeState, Value, read};
+use sha2::{Digest, Sha256};
+
+/// The row of a node.
+pub(super) fn node_write(id: NodeId, seq: u64, state: NodeState) -> NodeWrite {
+    let shown = read::shown(state.body());
+    let primary = shown.first().map(|s| &s.value.content);
+    let (size_bytes, hash) = match primary {
+        Some(Content::File(file)) => (file.manifest.size(), Some(file.manifest.hash())),
+        _ => (0, None),
+    };
+    let file_type = match primary {
+        Some(Content::Dir) => "directory",
+        Some(Content::Symlink(_)) => "symlink",
+        Some(Content::File(_)) => media_type(state.places()[0].name.as_bytes()),
+        Some(Content::Tombstone) | None => "deleted",
+    };
+    let is_deleted = primary.is_none();
+    NodeWrite { id, seq, state, size_bytes, file_type, hash, is_deleted }
+}
+
+/// The version that a value with a file's content is; nothing for other values.
+pub(super) fn version_write(namespace: NamespaceId, node: NodeId, value: &Value, now_ms: i64) -> Option<VersionWrite> {
+    let file = value.content.file()?;
+    let row = VersionRow {
+        version_id: version_id(namespace, node, value),
+        node,
+        number: 0,
+        dot: value.dot,
+        hash: file.manifest.hash(),
+        size_bytes: file.manifest.size(),
+        mtime_ns: file.mtime_ns,
+        author_device: value.author.device,
+        author_name: value.author.name.to_string(),
+        wall_ms: value.wall_ms,
+        created_at_ms: now_ms,
+    };
+    Some(VersionWrite { row, chunks: file.manifest.chunks().to_vec() })
+}
+
+/// A version's id is a function of the event that wrote it, so that every relay that hears of it gives it the same one.
+fn version_id(namespace: NamespaceId, node: NodeId, value: &Value) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    hash.update(b"ferry version");
+    hash.update(namespace.as_bytes());
+    hash.update(node.as_bytes());
+    hash.update(value.dot.replica.as_bytes());
+    hash.update(value.dot.counter.to_le_bytes());
+    let digest = hash.finalize();
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    id
+}
+
+/// The media type that a name suggests. What a browser might run is served as an attachment, whatever is said here.
+pub(super) fn media_type(name: &[u8]) -> &'static str {
+    let extension = name.iter().rposition(|b| *b == b'.').map_or(&b""[..], |dot| &name[dot + 1..]).to_ascii_lowercase();
+    match &extension[..] {
+        b"txt" | b"md" | b"log" | b"csv" | b"rs" | b"toml" | b"c" | b"h" | b"py" | b"sh" => "text/plain; charset=utf-8",
+        b"html" | b"htm" => "text/html",
+        b"json" => "application/json",
+        b"pdf" => "application/pdf",
+        b"jpg" | b"jpeg" => "image/jpeg",
+        b"png" => "image/png",
+        b"gif" => "image/gif",
+        b"webp" => "image/webp",
+        b"svg" => "image/svg+xml",
+        b"mp3" => "audio/mpeg",
+        b"mp4" => "video/mp4",
+        b"zip" => "application/zip",
+        b"gz" | b"tgz" => "application/gzip",
+        _ => "application/octet-stream",
+    }
+}

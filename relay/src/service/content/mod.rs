@@ -1,0 +1,216 @@
+//! Content: namespaces, commits, feeds, chunks, uploads, downloads, the sweep and verification.
+//!
+//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13).
+//! * **RC2** No committed version names a chunk that its namespace does not hold (R3, I7).
+//! * **RC3** A hash is never a capability: a namespace holds a chunk only after its bytes came through that namespace.
+//! * **RC4** What is served was hashed just before (I5).
+//! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
+
+mod chunks;
+mod commit;
+mod derive;
+mod feed;
+mod read;
+mod stage;
+mod watch;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use chunks::ChunkStream;
+pub use watch::WatchGuard;
+
+use super::{Caller, ServiceError, ServiceResult};
+use crate::clock::Clock;
+use crate::store::StoreError;
+use crate::store::blob::BlobStore;
+use crate::store::bus::{Bus, Wake};
+use crate::store::content::{ContentStore, Identity, NamespaceRow};
+use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
+use ferry_protocol::wire::{NamespaceInfo, Role};
+use ferry_protocol::{Epoch, NamespaceId, ReplicaId, UserId};
+use std::sync::{Arc, RwLock};
+use tokio::sync::broadcast;
+
+/// The name of every user's home namespace.
+pub const HOME_NAME: &str = "Ferry";
+
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentConfig {
+    /// How many bytes a user without a limit of its own may use; nothing for any number.
+    pub default_limit_bytes: Option<u64>,
+    /// How long an uploaded chunk is held before a commit names it, and an unreferenced chunk before it is deleted, in milliseconds. Longer
+    /// than the longest upload (R8).
+    pub grace_ms: i64,
+}
+
+impl Default for ContentConfig {
+    fn default() -> Self {
+        Self { default_limit_bytes: None, grace_ms: 24 * 60 * 60 * 1000 }
+    }
+}
+
+/// The content service. Holds no state that matters (R7).
+pub struct Content {
+    meta: Arc<dyn ContentStore>,
+    blobs: Arc<dyn BlobStore>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    config: ContentConfig,
+    identity: RwLock<Identity>,
+    watches: watch::Watches,
+}
+
+/// A namespace that a caller was found to be allowed to use (RC1).
+#[derive(Debug, Clone)]
+pub struct Entry {
+    caller: Caller,
+    row: NamespaceRow,
+}
+
+impl Entry {
+    /// The namespace.
+    pub fn namespace(&self) -> NamespaceId {
+        self.row.id
+    }
+
+    /// Who is calling.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What the caller may do.
+    pub fn role(&self) -> Role {
+        self.row.role
+    }
+}
+
+impl Content {
+    /// The service over these stores. Mints the relay's identity if the database has none.
+    pub async fn open(
+        meta: Arc<dyn ContentStore>,
+        blobs: Arc<dyn BlobStore>,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        config: ContentConfig,
+    ) -> ServiceResult<Self> {
+        let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
+        Ok(Self { meta, blobs, bus, clock, config, identity: RwLock::new(identity), watches: watch::Watches::default() })
+    }
+
+    /// Gives the relay a new epoch and replica: after its database was restored from a backup (I3, I11).
+    pub async fn renew_identity(&self) -> ServiceResult<Epoch> {
+        let fresh = fresh_identity()?;
+        self.meta.replace_identity(fresh, self.clock.now_ms()).await?;
+        *self.identity.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        Ok(fresh.epoch)
+    }
+
+    fn identity(&self) -> Identity {
+        *self.identity.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Answers when both stores do.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.blobs.ping().await
+    }
+
+    /// Hears wake-ups of every namespace; whoever passes them on checks membership.
+    pub fn subscribe(&self) -> broadcast::Receiver<Wake> {
+        self.bus.subscribe()
+    }
+
+    /// The namespaces that the caller is a member of, the home first.
+    pub async fn namespaces(&self, caller: &Caller) -> ServiceResult<Vec<NamespaceInfo>> {
+        let rows = self.meta.namespaces_of(caller.user_id).await?;
+        if !rows.iter().any(|r| r.is_home && r.owner == caller.user_id) {
+            self.ensure_home(caller.user_id).await?;
+            let rows = self.meta.namespaces_of(caller.user_id).await?;
+            return Ok(rows.into_iter().map(|r| self.info(r)).collect());
+        }
+        Ok(rows.into_iter().map(|r| self.info(r)).collect())
+    }
+
+    /// Creates a namespace that the caller owns. Names may repeat.
+    pub async fn create_namespace(&self, caller: &Caller, name: &str) -> ServiceResult<NamespaceInfo> {
+        let name = name.trim();
+        if name.is_empty() || name.len() > NAMESPACE_NAME_MAX_BYTES || name.chars().any(char::is_control) {
+            let detail = format!("A namespace's name has 1 to {NAMESPACE_NAME_MAX_BYTES} bytes and no control characters.");
+            return Err(ServiceError::invalid("invalid_name", detail));
+        }
+        let row = self.insert_namespace(caller.user_id, name, false).await?;
+        Ok(self.info(row))
+    }
+
+    /// The home namespace of a user, created if it is not there: for account creation and as a safety net. Twice is once.
+    pub async fn ensure_home(&self, user: UserId) -> ServiceResult<NamespaceId> {
+        if let Some(home) = self.home(user).await? {
+            return Ok(home.id);
+        }
+        match self.insert_namespace(user, HOME_NAME, true).await {
+            Ok(row) => Ok(row.id),
+            Err(e) if e.kind() == super::Kind::Conflict => {
+                // Somebody else created it at the same time.
+                self.home(user).await?.map(|r| r.id).ok_or(e)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn home(&self, user: UserId) -> ServiceResult<Option<NamespaceRow>> {
+        Ok(self.meta.namespaces_of(user).await?.into_iter().find(|r| r.is_home && r.owner == user))
+    }
+
+    async fn insert_namespace(&self, owner: UserId, name: &str, is_home: bool) -> ServiceResult<NamespaceRow> {
+        let id = NamespaceId::from_bytes(random()?);
+        let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, role: Role::Owner };
+        let mut tx = self.meta.begin().await?;
+        tx.create_namespace(&row, self.clock.now_ms()).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    fn info(&self, row: NamespaceRow) -> NamespaceInfo {
+        let epoch = self.identity().epoch;
+        NamespaceInfo { id: row.id, name: row.name, role: row.role, owner: row.owner, epoch, head_seq: row.head_seq }
+    }
+
+    /// Checks that the caller is a member with at least this role (RC1). Not visible is 404, visible but not allowed is 403.
+    pub async fn enter(&self, caller: &Caller, namespace: NamespaceId, role: Role) -> ServiceResult<Entry> {
+        let row = self.meta.namespace_for(namespace, caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
+        self.entry(caller, row, role)
+    }
+
+    /// The caller's home, with the caller as its owner.
+    pub async fn enter_home(&self, caller: &Caller) -> ServiceResult<Entry> {
+        let home = self.ensure_home(caller.user_id).await?;
+        self.enter(caller, home, Role::Owner).await
+    }
+
+    fn entry(&self, caller: &Caller, row: NamespaceRow, role: Role) -> ServiceResult<Entry> {
+        if row.role < role {
+            let needed = if role == Role::Owner { "owner" } else { "editor" };
+            return Err(ServiceError::forbidden(format!("This needs the role '{needed}' in the namespace.")));
+        }
+        Ok(Entry { caller: *caller, row })
+    }
+}
+
+/// Random bytes.
+fn random<const N: usize>() -> ServiceResult<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(ServiceError::internal)?;
+    Ok(bytes)
+}
+
+fn fresh_identity() -> ServiceResult<Identity> {
+    Ok(Identity { epoch: Epoch::from_bytes(random()?), replica: ReplicaId::from_bytes(random()?) })
+}
+
+/// Runs work that computes for long off the threads that serve requests.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> ServiceResult<T> {
+    tokio::task::spawn_blocking(work).await.map_err(ServiceError::internal)
+}

@@ -1,0 +1,162 @@
+//! Storing chunks: hash, write one pack, then the rows.
+//!
+//! The order is blob first, row second (I7): a crash between the two leaves a blob that no row knows, which the sweep removes.
+
+use super::{Content, Entry, off_thread, random};
+use crate::service::{Kind, ServiceError, ServiceResult};
+use crate::store::content::{ChunkLocation, ContentTx, PackId, PackRow, Quota};
+use bytes::Bytes;
+use ferry_protocol::ChunkId;
+use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// Chunk frames whose hashes were found to be right: the body they stand in, and where.
+#[derive(Debug)]
+pub(super) struct VerifiedFrames {
+    body: Bytes,
+    frames: Vec<(ChunkId, Range<usize>)>,
+}
+
+impl VerifiedFrames {
+    /// The chunk's bytes, if it is among the frames.
+    pub(super) fn get(&self, id: ChunkId) -> Option<Bytes> {
+        let (_, range) = self.frames.iter().find(|(i, _)| *i == id)?;
+        Some(self.body.slice(range.start + FRAME_HEADER_BYTES..range.end))
+    }
+
+    /// How many distinct chunks.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Distinct chunks with their lengths in bytes.
+    pub(super) fn chunks(&self) -> Vec<(ChunkId, u32)> {
+        self.frames.iter().map(|(id, range)| (*id, (range.len() - FRAME_HEADER_BYTES) as u32)).collect()
+    }
+}
+
+/// Reads and hashes a body of chunk frames (P3). One wrong hash refuses the whole.
+pub(super) async fn verify_frames(body: Bytes) -> ServiceResult<VerifiedFrames> {
+    off_thread(move || {
+        let mut frames = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut at = 0;
+        while at < body.len() {
+            let parsed = ChunkFrame::parse(&body[at..]).map_err(|e| ServiceError::malformed(e.to_string()))?;
+            let Some((frame, taken)) = parsed else {
+                return Err(ServiceError::malformed("The body ends in the middle of a chunk frame."));
+            };
+            let ChunkFrame::Chunk(id, bytes) = frame else {
+                return Err(ServiceError::malformed("An upload holds chunks only, no frames of absence."));
+            };
+            if ChunkId::of(bytes) != id {
+                let detail = format!("The bytes of chunk {id} have another hash. Nothing was stored.");
+                return Err(ServiceError::invalid("chunk_hash_mismatch", detail).with("chunk", id.to_string()));
+            }
+            if seen.insert(id) {
+                frames.push((id, at..at + taken));
+            }
+            at += taken;
+        }
+        Ok(VerifiedFrames { body, frames })
+    })
+    .await?
+}
+
+/// Chunks on their way in: their blob is durable, their rows are not written yet.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pack: Option<PackRow>,
+    locations: Vec<ChunkLocation>,
+    all: Vec<(ChunkId, u32)>,
+    /// Chunks that the store had already: their bytes were checked and not written again.
+    reused: Vec<ChunkId>,
+}
+
+impl Content {
+    /// Writes the blob. With `reuse`, chunks that the store has are not written again.
+    pub(super) async fn stage(&self, verified: &VerifiedFrames, reuse: bool) -> ServiceResult<Staged> {
+        let all = verified.chunks();
+        let ids: Vec<ChunkId> = all.iter().map(|(id, _)| *id).collect();
+        let stored = if reuse { self.meta.stored(&ids).await? } else { BTreeSet::new() };
+        let id = PackId(random()?);
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        let (mut locations, mut length) = (Vec::new(), 0u64);
+        for (chunk, range) in verified.frames.iter().filter(|(chunk, _)| !stored.contains(chunk)) {
+            let len = (range.len() - FRAME_HEADER_BYTES) as u32;
+            locations.push(ChunkLocation { id: *chunk, len, pack: id, offset: length + FRAME_HEADER_BYTES as u64 });
+            length += range.len() as u64;
+            match parts.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => parts.push(range.clone()),
+            }
+        }
+        let mut pack = None;
+        if !locations.is_empty() {
+            let parts = parts.into_iter().map(|range| verified.body.slice(range)).collect();
+            self.blobs.put(id, parts).await?;
+            pack = Some(PackRow { id, length_bytes: length, created_at_ms: self.clock.now_ms() });
+        }
+        metrics::counter!("ferry_relay_upload_bytes_total").increment(length);
+        Ok(Staged { pack, locations, all, reused: stored.into_iter().collect() })
+    }
+
+    /// Writes the rows and holds the chunks for the namespace. False if a reused chunk is gone meanwhile: then stage without reuse.
+    /// The quota is checked here, inside the transaction, so that parallel uploads cannot pass it together (RC5).
+    pub(super) async fn admit(&self, tx: &mut dyn ContentTx, entry: &Entry, staged: &Staged) -> ServiceResult<bool> {
+        if tx.stored(&staged.reused).await?.len() < staged.reused.len() {
+            return Ok(false);
+        }
+        if let Some(pack) = staged.pack {
+            tx.add_pack(pack, &staged.locations).await?;
+        }
+        let until = self.clock.now_ms().saturating_add(self.config.grace_ms);
+        let new_bytes = tx.lease_chunks(entry.row.id, &staged.all, until).await?;
+        if new_bytes > 0 {
+            let quota = tx.quota(entry.row.owner).await?;
+            self.check_quota(quota, new_bytes)?;
+            tx.add_usage(entry.row.owner, new_bytes).await?;
+        }
+        Ok(true)
+    }
+
+    /// Refuses what does not fit, before it is stored.
+    pub(super) fn check_quota(&self, quota: Quota, new_bytes: u64) -> ServiceResult<()> {
+        let Some(limit) = quota.limit_bytes.or(self.config.default_limit_bytes) else { return Ok(()) };
+        if quota.used_bytes.saturating_add(new_bytes) <= limit {
+            return Ok(());
+        }
+        let detail = format!(
+            "The storage of this folder's owner is full: {} of {limit} bytes are in use and {new_bytes} more are needed. Nothing was stored.",
+            quota.used_bytes
+        );
+        Err(ServiceError::new(Kind::TooLarge, "quota_exceeded", detail)
+            .hint("Delete what is not needed, or ask the relay's operator for a higher limit.")
+            .with("used_bytes", quota.used_bytes)
+            .with("limit_bytes", limit)
+            .with("needed_bytes", new_bytes))
+    }
+
+    /// Removes the blob of chunks that were not admitted. A failure leaves an orphan for the sweep.
+    pub(super) async fn discard(&self, staged: &Staged) {
+        if let Some(pack) = staged.pack
+            && let Err(error) = self.blobs.delete(pack.id).await
+        {
+            tracing::debug!(pack = %pack.id, %error, "an unused pack stays for the sweep");
+        }
+    }
+
+    /// Refuses early what cannot fit: how many of these bytes are new to the namespace is compared with the quota.
+    pub(super) async fn precheck_quota(&self, entry: &Entry, chunks: &[(ChunkId, u32)]) -> ServiceResult<()> {
+        let quota = self.meta.quota(entry.row.owner).await?;
+        let total: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
+        if self.check_quota(quota, total).is_ok() {
+            return Ok(());
+        }
+        let ids: Vec<ChunkId> = chunks.iter().map(|(id, _)| *id).collect();
+        let held = self.meta.held(entry.row.id, &ids).await?;
+        let new = chunks.iter().filter(|(id, _)| !held.contains_key(id)).map(|(_, len)| u64::from(*len)).sum();
+        self.check_quota(quota, new)
+    }
+}

@@ -1,0 +1,205 @@
+//! A content service on SQLite in a temporary directory, blobs in memory, a clock that tests move; users and devices to act as.
+
+use super::{Content, ContentConfig, Entry};
+use crate::clock::{Clock, ManualClock};
+use crate::service::{Caller, SessionId, UserRole};
+use crate::store::accounts::{AccountStore, Device, User};
+use crate::store::blob_memory::MemoryBlobs;
+use crate::store::bus::LocalBus;
+use crate::store::sqlite::Sqlite;
+use bytes::Bytes;
+use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, InlineChunk, NodeUpdate, Role};
+use ferry_protocol::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// When the clock of every test begins, in milliseconds since 1970.
+pub(crate) const START_MS: i64 = 1_795_343_400_000;
+
+pub(crate) struct World {
+    _dir: tempfile::TempDir,
+    pub(crate) db: Sqlite,
+    pub(crate) blobs: Arc<MemoryBlobs>,
+    pub(crate) clock: ManualClock,
+    pub(crate) content: Arc<Content>,
+    next: AtomicU64,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(ContentConfig::default()).await
+    }
+
+    pub(crate) async fn with(config: ContentConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
+        let blobs = Arc::new(MemoryBlobs::default());
+        let clock = ManualClock::at(START_MS);
+        let bus = Arc::new(LocalBus::default());
+        let content = Content::open(Arc::new(db.clone()), blobs.clone(), bus, Arc::new(clock.clone()), config).await.unwrap();
+        Self { _dir: dir, db, blobs, clock, content: Arc::new(content), next: AtomicU64::new(1) }
+    }
+
+    /// A new id of this world: 16 bytes that no other call gets.
+    pub(crate) fn id(&self) -> [u8; 16] {
+        let mut id = [0xA5; 16];
+        id[..8].copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        id
+    }
+
+    /// A user with one device.
+    pub(crate) async fn user(&self, limit_bytes: Option<u64>) -> Caller {
+        let id = self.id();
+        let user_id = UserId::from_bytes(id);
+        let email = format!("{user_id}@example.org");
+        let user = User {
+            user_id,
+            email: email.clone(),
+            email_key: email,
+            name: "Test".into(),
+            password_hash: "!".into(),
+            role: UserRole::User,
+            storage_used_bytes: 0,
+            storage_limit_bytes: limit_bytes,
+            disabled: false,
+            created_at_ms: self.clock.now_ms(),
+        };
+        assert!(self.db.insert_user(&user).await.unwrap());
+        let device_id = self.device(user_id).await;
+        Caller { user_id, device_id: Some(device_id), session_id: SessionId::from_bytes(id), role: UserRole::User, expires_at_ms: i64::MAX }
+    }
+
+    /// One more device of a user.
+    pub(crate) async fn device(&self, user_id: UserId) -> DeviceId {
+        let mut public_key = [0; 32];
+        public_key[..16].copy_from_slice(&self.id());
+        let device_id = DeviceId::of_public_key(&public_key);
+        let now_ms = self.clock.now_ms();
+        let device = Device {
+            device_id,
+            user_id,
+            name: "LAPTOP".into(),
+            public_key,
+            created_at_ms: now_ms,
+            last_seen_at_ms: now_ms,
+            revoked_at_ms: None,
+        };
+        self.db.put_device(&device).await.unwrap();
+        device_id
+    }
+
+    /// The home of a user, entered as its owner.
+    pub(crate) async fn home(&self, caller: &Caller) -> Entry {
+        self.content.enter_home(caller).await.unwrap()
+    }
+
+    /// A writer on the caller's device.
+    pub(crate) fn writer(&self, caller: &Caller) -> Writer {
+        let replica = ReplicaId::from_bytes(self.id());
+        Writer { replica, device: caller.device_id.unwrap(), counter: 0 }
+    }
+
+    pub(crate) fn request(&self, nodes: Vec<NodeUpdate>, chunks: &[&[u8]], base_seq: u64) -> CommitRequest {
+        CommitRequest {
+            commit: CommitId::from_bytes(self.id()),
+            epoch: self.content.identity().epoch,
+            base_seq,
+            replica: ReplicaId::default(),
+            nodes,
+            chunks: chunks.iter().map(|b| InlineChunk { id: ChunkId::of(b), bytes: b.to_vec() }).collect(),
+        }
+    }
+
+    /// Commits one new file with inline content.
+    pub(crate) async fn add_file(&self, entry: &Entry, writer: &mut Writer, name: &str, bytes: &[u8]) -> (NodeId, u64) {
+        let node = NodeId::from_bytes(self.id());
+        let update = writer.file(node, name, &[bytes]);
+        let request = self.request(vec![update], &[bytes], u64::MAX);
+        match self.content.commit(entry, request).await.unwrap() {
+            CommitReply::Accepted { head_seq, .. } => (node, head_seq),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn share(&self, entry: &Entry, with: &Caller, role: Role) -> Entry {
+        let mut tx = self.content.meta.begin().await.unwrap();
+        tx.set_member(entry.namespace(), with.user_id, role, START_MS).await.unwrap();
+        tx.commit().await.unwrap();
+        self.content.enter(with, entry.namespace(), role).await.unwrap()
+    }
+}
+
+/// One device that writes.
+pub(crate) struct Writer {
+    pub(crate) replica: ReplicaId,
+    pub(crate) device: DeviceId,
+    pub(crate) counter: u64,
+}
+
+impl Writer {
+    pub(crate) fn stamp(&mut self) -> Stamp {
+        self.counter += 1;
+        Stamp { counter: self.counter, replica: self.replica }
+    }
+
+    pub(crate) fn value(&mut self, state: &NodeState, content: node::Content) -> Value {
+        Value {
+            dot: state.body().next_dot(self.replica),
+            stamp: self.stamp(),
+            content,
+            author: Author { device: self.device, name: "LAPTOP".into() },
+            wall_ms: START_MS,
+        }
+    }
+
+    pub(crate) fn node(&mut self, id: NodeId, name: &str, content: node::Content) -> NodeUpdate {
+        let place = Place { stamp: self.stamp(), parent: NodeId::ROOT, name: Name::new(name).unwrap() };
+        let mut state = NodeState::new(place);
+        let value = self.value(&state, content);
+        state.body_mut().put(&[], value);
+        NodeUpdate { id, state }
+    }
+
+    /// A new file of these chunks.
+    pub(crate) fn file(&mut self, id: NodeId, name: &str, chunks: &[&[u8]]) -> NodeUpdate {
+        self.node(id, name, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 1 }))
+    }
+
+    /// The same file with other content, replacing all that it shows.
+    pub(crate) fn edit(&mut self, update: &NodeUpdate, chunks: &[&[u8]]) -> NodeUpdate {
+        let mut state = update.state.clone();
+        let dots: Vec<Dot> = state.body().values().iter().map(|v| v.dot).collect();
+        let value = self.value(&state, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 2 }));
+        state.body_mut().put(&dots, value);
+        NodeUpdate { id: update.id, state }
+    }
+}
+
+pub(crate) fn manifest(chunks: &[&[u8]]) -> Manifest {
+    let refs = chunks.iter().map(|c| ChunkRef { id: ChunkId::of(c), len: c.len() as u32 }).collect();
+    Manifest::new(ContentHash::of(&chunks.concat()), refs).unwrap()
+}
+
+pub(crate) fn frames(chunks: &[&[u8]]) -> Bytes {
+    let mut out = Vec::new();
+    for chunk in chunks {
+        out.extend_from_slice(&ChunkFrame::header(ChunkId::of(chunk), chunk.len()));
+        out.extend_from_slice(chunk);
+    }
+    out.into()
+}
+
+/// Every chunk of a stream: its bytes, or nothing for a frame of absence.
+pub(crate) async fn collect(mut stream: super::ChunkStream) -> Vec<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    while let Some(batch) = stream.recv().await {
+        bytes.extend_from_slice(&batch.unwrap());
+    }
+    let (mut out, mut at) = (Vec::new(), 0);
+    while let Some((frame, taken)) = ChunkFrame::parse(&bytes[at..]).unwrap() {
+        out.push(if let ChunkFrame::Chunk(_, b) = frame { Some(b.to_vec()) } else { None });
+        at += taken;
+    }
+    assert_eq!(at, bytes.len());
+    out
+}

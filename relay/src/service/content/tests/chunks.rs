@@ -1,0 +1,145 @@
+//! Chunks: possession, quota, damage.
+
+use crate::service::Kind;
+use crate::service::content::testing::{World, collect, frames};
+use ferry_protocol::wire::{ChunkFrame, CommitReply, Role};
+use ferry_protocol::{ChunkId, NodeId};
+
+fn ids(chunks: &[&[u8]]) -> Vec<ChunkId> {
+    chunks.iter().map(|c| ChunkId::of(c)).collect()
+}
+
+#[tokio::test]
+async fn a_hash_is_never_a_capability() {
+    let world = World::new().await;
+    let (alice, mal) = (world.user(None).await, world.user(None).await);
+    let (hers, his) = (world.home(&alice).await, world.home(&mal).await);
+    world.add_file(&hers, &mut world.writer(&alice), "secret", b"secret").await;
+    assert_eq!(world.content.missing_chunks(&his, &ids(&[b"secret"])).await.unwrap(), ids(&[b"secret"]));
+    let mut writer = world.writer(&mal);
+    let update = writer.file(NodeId::from_bytes(world.id()), "mine", &[b"secret"]);
+    let request = world.request(vec![update], &[], 0);
+    assert_eq!(world.content.commit(&his, request.clone()).await.unwrap(), CommitReply::MissingChunks(ids(&[b"secret"])));
+    let got = collect(world.content.get_chunks(&his, ids(&[b"secret"])).await.unwrap()).await;
+    assert_eq!(got, [None]);
+    // With the bytes in hand it works, and they are stored once.
+    world.content.put_chunks(&his, frames(&[b"secret"])).await.unwrap();
+    assert!(matches!(world.content.commit(&his, request).await.unwrap(), CommitReply::Accepted { .. }));
+    assert_eq!(world.content.meta.totals().await.unwrap().packs, 1);
+    assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
+}
+
+#[tokio::test]
+async fn chunks_come_back_in_the_asked_order() {
+    let world = World::new().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    for (name, bytes) in [("a", &b"aaaa"[..]), ("b", b"bb"), ("c", b"cccccc")] {
+        world.add_file(&home, &mut writer, name, bytes).await;
+    }
+    world.content.put_chunks(&home, frames(&[b"leased only"])).await.unwrap();
+    let asked = ids(&[b"cccccc", b"nobody has this", b"aaaa", b"leased only", b"bb", b"aaaa"]);
+    let got = collect(world.content.get_chunks(&home, asked).await.unwrap()).await;
+    let text = |b: &[u8]| Some(b.to_vec());
+    assert_eq!(got, [text(b"cccccc"), None, text(b"aaaa"), None, text(b"bb"), text(b"aaaa")]);
+}
+
+#[tokio::test]
+async fn one_wrong_hash_stores_nothing() {
+    let world = World::new().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut body = frames(&[b"good"]).to_vec();
+    body.extend_from_slice(&ChunkFrame::header(ChunkId::of(b"bad"), 4));
+    body.extend_from_slice(b"evil");
+    let refused = world.content.put_chunks(&home, body.into()).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (Kind::Invalid, "chunk_hash_mismatch"));
+    for cut in [frames(&[b"good"]).slice(..40), ChunkFrame::absent(ChunkId::default()).to_vec().into()] {
+        assert_eq!(world.content.put_chunks(&home, cut).await.unwrap_err().kind(), Kind::Malformed);
+    }
+    assert_eq!(world.content.meta.totals().await.unwrap().chunks, 0);
+    assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 0);
+    assert!(world.content.blobs.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_quota_is_exact_and_counts_each_chunk_once() {
+    let world = World::new().await;
+    let alice = world.user(Some(10)).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    world.add_file(&home, &mut writer, "a", b"12345").await;
+    world.add_file(&home, &mut writer, "same again", b"12345").await;
+    assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 5);
+    let over = world.content.put_chunks(&home, frames(&[b"123456"])).await.unwrap_err();
+    assert_eq!((over.kind(), over.code()), (Kind::TooLarge, "quota_exceeded"));
+    assert_eq!(over.extra()["needed_bytes"], 6);
+    // A chunk that is held already takes nothing.
+    world.content.put_chunks(&home, frames(&[b"12345", b"54321"])).await.unwrap();
+    assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 10);
+    let update = writer.file(NodeId::from_bytes(world.id()), "b", &[b"1"]);
+    let over = world.content.commit(&home, world.request(vec![update], &[b"1"], u64::MAX)).await.unwrap_err();
+    assert_eq!(over.code(), "quota_exceeded");
+    assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
+    // Who is only a guest spends the owner's room.
+    let guest = world.user(None).await;
+    let shared = world.share(&home, &guest, Role::Editor).await;
+    assert_eq!(world.content.put_chunks(&shared, frames(&[b"x"])).await.unwrap_err().code(), "quota_exceeded");
+}
+
+#[tokio::test]
+async fn parallel_uploads_cannot_pass_the_quota_together() {
+    let world = std::sync::Arc::new(World::new().await);
+    let alice = world.user(Some(50)).await;
+    let home = world.home(&alice).await;
+    let tasks: Vec<_> = (0..20u8)
+        .map(|i| {
+            let (world, home) = (world.clone(), home.clone());
+            tokio::spawn(async move { world.content.put_chunks(&home, frames(&[&[i; 10]])).await.is_ok() })
+        })
+        .collect();
+    let mut stored = 0;
+    for task in tasks {
+        stored += usize::from(task.await.unwrap());
+    }
+    assert_eq!(stored, 5);
+    assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 50);
+    assert_eq!(world.content.blobs.list().await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_damaged_chunk_is_not_served_and_heals() {
+    let world = World::new().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    world.add_file(&home, &mut writer, "a", b"precious").await;
+    let pack = world.content.blobs.list().await.unwrap()[0].id;
+    assert!(world.blobs.damage(pack, |bytes| *bytes.last_mut().unwrap() ^= 1));
+    let wanted = ids(&[b"precious"]);
+    assert_eq!(collect(world.content.get_chunks(&home, wanted.clone()).await.unwrap()).await, [None]);
+    assert_eq!(world.content.meta.totals().await.unwrap().damaged_chunks, 1);
+    assert_eq!(world.content.missing_chunks(&home, &wanted).await.unwrap(), wanted);
+    world.content.put_chunks(&home, frames(&[b"precious"])).await.unwrap();
+    assert_eq!(collect(world.content.get_chunks(&home, wanted).await.unwrap()).await, [Some(b"precious".to_vec())]);
+    assert_eq!(world.content.meta.totals().await.unwrap().damaged_chunks, 0);
+}
+
+#[tokio::test]
+async fn a_short_or_missing_pack_is_absence() {
+    let world = World::new().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    let nodes =
+        vec![writer.file(NodeId::from_bytes(world.id()), "a", &[b"first"]), writer.file(NodeId::from_bytes(world.id()), "b", &[b"second"])];
+    world.content.commit(&home, world.request(nodes, &[b"first", b"second"], 0)).await.unwrap();
+    let pack = world.content.blobs.list().await.unwrap()[0].id;
+    assert!(world.blobs.damage(pack, |bytes| bytes.truncate(bytes.len() - 1)));
+    let got = collect(world.content.get_chunks(&home, ids(&[b"first", b"second"])).await.unwrap()).await;
+    assert_eq!(got, [Some(b"first".to_vec()), None]);
+    world.content.blobs.delete(pack).await.unwrap();
+    let got = collect(world.content.get_chunks(&home, ids(&[b"first"])).await.unwrap()).await;
+    assert_eq!(got, [None]);
+}

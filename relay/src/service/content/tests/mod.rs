@@ -1,0 +1,4 @@
+//! The rules of content, on a real SQLite.
+
+mod chunks;
+mod commits;

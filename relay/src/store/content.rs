@@ -1,0 +1,413 @@
+//! What the relay keeps of content: namespaces, node states, versions, chunks, uploads. Types and two traits: [`ContentStore`] reads committed state,
+//! [`ContentTx`] is one writing transaction.
+//!
+//! * **CS1** Writers are one after another; a sequence number that a reader sees has no smaller one still to come (I11).
+//! * **CS2** A transaction that is dropped has done nothing; one whose `commit` returned is durable (I7).
+//! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
+
+use super::StoreError;
+use async_trait::async_trait;
+use ferry_protocol::wire::Role;
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which life of which relay a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The epoch of its feeds.
+    pub epoch: Epoch,
+    /// The replica that the relay is, for edits made through the plain API.
+    pub replica: ReplicaId,
+}
+
+/// A namespace as one user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceRow {
+    /// Its id.
+    pub id: NamespaceId,
+    /// Who owns it and pays for it with quota.
+    pub owner: UserId,
+    /// Its name.
+    pub name: String,
+    /// Whether it is the owner's home, where plain uploads go.
+    pub is_home: bool,
+    /// The newest sequence number; 0 for none.
+    pub head_seq: u64,
+    /// The highest Lamport counter ever seen in it.
+    pub max_counter: u64,
+    /// What the user may do.
+    pub role: Role,
+}
+
+/// A node with the sequence number of its newest change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// The node.
+    pub id: NodeId,
+    /// The number of its newest change.
+    pub seq: u64,
+    /// When it first came to the relay, in milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// When it last changed on the relay, in milliseconds since 1970.
+    pub updated_at_ms: i64,
+    /// Its state.
+    pub state: NodeState,
+}
+
+/// A node to be written, with the columns derived from its state.
+#[derive(Debug, Clone)]
+pub struct NodeWrite {
+    /// The node.
+    pub id: NodeId,
+    /// Its new number.
+    pub seq: u64,
+    /// Its new state.
+    pub state: NodeState,
+    /// Size in bytes of what it shows; 0 unless a file.
+    pub size_bytes: u64,
+    /// Kind and type of what it shows: `directory`, `symlink`, or the media type of a file.
+    pub file_type: &'static str,
+    /// Hash of the file that it shows.
+    pub hash: Option<ContentHash>,
+    /// Whether it shows nothing.
+    pub is_deleted: bool,
+}
+
+/// One slice of a feed, read in one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedSlice {
+    /// The feed's head in that snapshot.
+    pub head_seq: u64,
+    /// Nodes by rising `seq`.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// One content that a file had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRow {
+    /// Its id.
+    pub version_id: [u8; 16],
+    /// The file.
+    pub node: NodeId,
+    /// Its number within the file, from 1; 0 when it is to be assigned.
+    pub number: u64,
+    /// The event that wrote it.
+    pub dot: Dot,
+    /// Hash of the whole.
+    pub hash: ContentHash,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// The file's own time in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Which device wrote it.
+    pub author_device: DeviceId,
+    /// That device's name then.
+    pub author_name: String,
+    /// The writer's clock in milliseconds since 1970.
+    pub wall_ms: i64,
+    /// When it came to the relay, in milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+/// A version to be kept, with its chunks.
+#[derive(Debug, Clone)]
+pub struct VersionWrite {
+    /// The version; its number is assigned when it is written.
+    pub row: VersionRow,
+    /// Its chunks in order.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// A chunk that a namespace holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldChunk {
+    /// Length in bytes.
+    pub len: u32,
+    /// How many version rows name it here; 0 while only a lease holds it.
+    pub refs: u64,
+    /// Whether its bytes were found to be wrong.
+    pub is_damaged: bool,
+}
+
+/// The id of a pack: a blob with the chunk frames of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackId(pub [u8; 16]);
+
+impl std::fmt::Display for PackId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// Where a chunk's bytes stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkLocation {
+    /// The chunk.
+    pub id: ChunkId,
+    /// Its length in bytes.
+    pub len: u32,
+    /// The pack.
+    pub pack: PackId,
+    /// Offset of its first byte in the pack.
+    pub offset: u64,
+}
+
+/// A pack's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackRow {
+    /// The pack.
+    pub id: PackId,
+    /// Its length in bytes.
+    pub length_bytes: u64,
+    /// When it was stored, in milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+/// What a user's namespaces take and may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// The user's own limit, if there is one.
+    pub limit_bytes: Option<u64>,
+}
+
+/// The answer that a commit got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitRecord {
+    /// Hash of what was committed.
+    pub digest: [u8; 32],
+    /// The head after it.
+    pub head_seq: u64,
+    /// Whether nobody else had changed the feed since its base.
+    pub gapless: bool,
+}
+
+/// An upload of the plain API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadRow {
+    /// Its id; becomes the version's id.
+    pub version_id: [u8; 16],
+    /// Where the file goes.
+    pub namespace: NamespaceId,
+    /// Who uploads.
+    pub user: UserId,
+    /// The node that the file will be, if it is new.
+    pub node: NodeId,
+    /// The path below the namespace's root, `/`-separated.
+    pub path: Vec<u8>,
+    /// The promised hash of the whole.
+    pub hash: ContentHash,
+    /// The promised size in bytes.
+    pub size_bytes: u64,
+    /// The file's own time in nanoseconds since 1970.
+    pub mtime_ns: Option<i64>,
+    /// Size in bytes of every chunk but the last.
+    pub chunk_size_bytes: u64,
+    /// How many chunks.
+    pub num_chunks: u64,
+    /// When it was completed, in milliseconds since 1970.
+    pub completed_at_ms: Option<i64>,
+    /// When it was begun, in milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// When it is forgotten, in milliseconds since 1970.
+    pub expires_at_ms: i64,
+}
+
+/// One row of a verification: a chunk with what its rows say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredChunk {
+    /// Where it should be.
+    pub location: ChunkLocation,
+    /// Whether it is marked as damaged.
+    pub is_damaged: bool,
+}
+
+/// Rows that disagree with each other; all zero in a sound store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct RowFaults {
+    /// Chunks named by a version that the version's namespace does not hold.
+    pub chunks_missing: u64,
+    /// Reference counts that differ from the number of rows that refer (CS3).
+    pub refs_wrong: u64,
+    /// Users whose used bytes differ from the sum of what their namespaces hold.
+    pub usage_wrong: u64,
+    /// Chunks without their pack's row.
+    pub packs_missing: u64,
+}
+
+/// Totals for operators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct StorageTotals {
+    /// Namespaces.
+    pub namespaces: u64,
+    /// Nodes, deleted ones included.
+    pub nodes: u64,
+    /// Kept versions.
+    pub versions: u64,
+    /// Sum of the sizes of all kept versions, in bytes: what would be stored without deduplication.
+    pub version_bytes: u64,
+    /// Distinct chunks.
+    pub chunks: u64,
+    /// Sum of their lengths in bytes.
+    pub chunk_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Sum of their lengths in bytes.
+    pub pack_bytes: u64,
+    /// Chunks that nothing refers to, waiting for the end of their grace period.
+    pub orphaned_chunks: u64,
+    /// Chunks found to be damaged and not healed yet.
+    pub damaged_chunks: u64,
+}
+
+/// Reads of committed state.
+#[async_trait]
+pub trait ContentStore: Send + Sync + 'static {
+    /// Begins a writing transaction; waits for the writer before it.
+    async fn begin(&self) -> Result<Box<dyn ContentTx>, StoreError>;
+
+    /// The relay's identity; `fresh` becomes it if there is none yet.
+    async fn identity(&self, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError>;
+    /// Gives the relay a new identity: after a restore.
+    async fn replace_identity(&self, fresh: Identity, now_ms: i64) -> Result<(), StoreError>;
+
+    /// The namespaces that a user is a member of, the home first, then by name.
+    async fn namespaces_of(&self, user: UserId) -> Result<Vec<NamespaceRow>, StoreError>;
+    /// One of them.
+    async fn namespace_for(&self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
+    /// The members of a namespace.
+    async fn members(&self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError>;
+
+    /// The nodes changed after `since`, at most `limit_nodes` and about `limit_bytes` of states, but at least one if there is any.
+    async fn feed(&self, namespace: NamespaceId, since: u64, limit_nodes: usize, limit_bytes: usize) -> Result<FeedSlice, StoreError>;
+    /// The states of these nodes, as far as they exist.
+    async fn nodes(&self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError>;
+    /// Every node of a namespace, in one snapshot.
+    async fn all_nodes(&self, namespace: NamespaceId) -> Result<FeedSlice, StoreError>;
+    /// The namespaces of this user in which this node exists.
+    async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
+    /// A living file with this content that the user may read: the namespace and its node.
+    async fn find_content(&self, user: UserId, hash: ContentHash, size_bytes: u64) -> Result<Option<(NamespaceId, NodeId)>, StoreError>;
+    /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none.
+    async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError>;
+
+    /// The versions of a file, newest first.
+    async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError>;
+    /// A version by its id and the namespace that it is in.
+    async fn version(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<Option<VersionRow>, StoreError>;
+    /// The chunks of a version, in order.
+    async fn version_chunks(&self, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError>;
+
+    /// Which of these chunks the namespace holds.
+    async fn held(&self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError>;
+    /// Where those of these chunks stand that the namespace holds; with `committed_only`, those that a version of it names.
+    async fn locate_chunks(
+        &self,
+        namespace: NamespaceId,
+        ids: &[ChunkId],
+        committed_only: bool,
+    ) -> Result<BTreeMap<ChunkId, ChunkLocation>, StoreError>;
+    /// Which of these chunks the store holds undamaged for anybody.
+    async fn stored(&self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
+    /// Every stored chunk after `after`, in the order of ids, at most `limit`.
+    async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError>;
+    /// Every pack.
+    async fn packs(&self) -> Result<Vec<PackRow>, StoreError>;
+
+    /// What a user uses and may use.
+    async fn quota(&self, user: UserId) -> Result<Quota, StoreError>;
+    /// An upload.
+    async fn upload(&self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
+    /// The chunks of an upload that have arrived, by index.
+    async fn upload_chunks(&self, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError>;
+
+    /// Compares the rows with each other.
+    async fn check_rows(&self) -> Result<RowFaults, StoreError>;
+    /// How many node states of a namespace cannot be decoded.
+    async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError>;
+    /// Every namespace.
+    async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
+    /// Totals.
+    async fn totals(&self) -> Result<StorageTotals, StoreError>;
+}
+
+/// One writing transaction (CS2).
+#[async_trait]
+pub trait ContentTx: Send {
+    /// Makes everything durable.
+    async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// Creates a namespace with its owner as a member.
+    async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError>;
+    /// A namespace as a user sees it, inside the transaction.
+    async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
+    /// Makes someone a member or changes the role.
+    async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError>;
+    /// Which of these devices belong to members of the namespace.
+    async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError>;
+
+    /// The states of these nodes, as far as they exist.
+    async fn nodes(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError>;
+    /// Writes nodes and moves the head and the highest counter.
+    async fn put_nodes(
+        &mut self,
+        namespace: &NamespaceRow,
+        nodes: &[NodeWrite],
+        head_seq: u64,
+        max_counter: u64,
+        now_ms: i64,
+    ) -> Result<(), StoreError>;
+    /// Keeps versions and counts their chunks; those already kept are left as they are. Every chunk must be held (CS3).
+    async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError>;
+
+    /// The answer that this commit got before.
+    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError>;
+    /// Remembers the answer.
+    async fn add_commit_record(
+        &mut self,
+        namespace: NamespaceId,
+        user: UserId,
+        id: CommitId,
+        record: CommitRecord,
+        now_ms: i64,
+    ) -> Result<(), StoreError>;
+
+    /// Which of these chunks the namespace holds.
+    async fn held(&mut self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError>;
+    /// Which of these chunks the store holds undamaged for anybody.
+    async fn stored(&mut self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
+    /// Adds the row of a pack whose blob is durable, and its chunks; a chunk stored undamaged elsewhere keeps its place.
+    async fn add_pack(&mut self, pack: PackRow, chunks: &[ChunkLocation]) -> Result<(), StoreError>;
+    /// Lets the namespace hold these stored chunks until `lease_until_ms`. Returns the bytes that are new to it.
+    async fn lease_chunks(&mut self, namespace: NamespaceId, chunks: &[(ChunkId, u32)], lease_until_ms: i64) -> Result<u64, StoreError>;
+    /// What a user uses and may use.
+    async fn quota(&mut self, user: UserId) -> Result<Quota, StoreError>;
+    /// Adds to what a user uses.
+    async fn add_usage(&mut self, user: UserId, bytes: u64) -> Result<(), StoreError>;
+
+    /// Records an upload.
+    async fn put_upload(&mut self, upload: &UploadRow) -> Result<(), StoreError>;
+    /// An upload.
+    async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
+    /// Records an upload's chunk; the same index again replaces it.
+    async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError>;
+    /// Marks an upload as completed; `node` is the file that it became.
+    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError>;
+    /// Forgets an upload; its chunks stay leased until their lease ends.
+    async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError>;
+
+    /// Marks chunks as damaged, for operators and so that a device sends them again.
+    async fn mark_damaged(&mut self, chunks: &[(ChunkLocation, &'static str)], now_ms: i64) -> Result<(), StoreError>;
+
+    /// Drops at most `limit` leases that ended before `now_ms` and nothing refers to, and the usage that they were. Returns how many.
+    async fn drop_leases(&mut self, now_ms: i64, limit: usize) -> Result<u64, StoreError>;
+    /// Forgets uploads and commit records that ended before these times.
+    async fn drop_expired(&mut self, uploads_before_ms: i64, commits_before_ms: i64) -> Result<(), StoreError>;
+    /// Marks chunks that no namespace holds as orphaned, unmarks those that one holds again. Returns how many are newly marked.
+    async fn mark_orphans(&mut self, now_ms: i64) -> Result<u64, StoreError>;
+    /// Deletes at most `limit` chunks orphaned before `before_ms` that no namespace holds. Returns their number and bytes.
+    async fn delete_orphans(&mut self, before_ms: i64, limit: usize) -> Result<(u64, u64), StoreError>;
+    /// Deletes the rows of at most `limit` packs stored before `before_ms` without a chunk. Their blobs are to be deleted after `commit`.
+    async fn delete_empty_packs(&mut self, before_ms: i64, limit: usize) -> Result<Vec<PackRow>, StoreError>;
+}

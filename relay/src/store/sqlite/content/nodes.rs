@@ -1,0 +1,207 @@
+//! Namespaces, nodes and versions: reads that a transaction and a reader share.
+
+use super::{BATCH, bytes, count, decode_state, role, signed, user};
+use crate::store::StoreError;
+use crate::store::content::{CommitRecord, NamespaceRow, NodeRow, VersionRow};
+use crate::store::sqlite::store_error;
+use ferry_protocol::{ChunkRef, CommitId, ContentHash, DeviceId, Dot, NamespaceId, NodeId, ReplicaId, UserId};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, SqliteConnection};
+use std::collections::BTreeSet;
+
+const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, m.role
+    FROM members m JOIN namespaces n USING (namespace_id) WHERE m.user_id = ";
+
+fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
+    Ok(NamespaceRow {
+        id: NamespaceId::from_bytes(bytes(row, 0)?),
+        owner: user(row, 1)?,
+        name: row.try_get(2).map_err(store_error)?,
+        is_home: row.try_get(3).map_err(store_error)?,
+        head_seq: count(row, 4)?,
+        max_counter: count(row, 5)?,
+        role: role(row.try_get(6).map_err(store_error)?)?,
+    })
+}
+
+pub(super) async fn namespaces_of(conn: &mut SqliteConnection, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
+    let mut query = QueryBuilder::new(NAMESPACE);
+    query.push_bind(user.as_bytes().to_vec()).push(" ORDER BY n.owner_id <> m.user_id OR n.is_home = 0, n.name, n.namespace_id");
+    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(namespace_row).collect()
+}
+
+pub(super) async fn namespace_for(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    user: UserId,
+) -> Result<Option<NamespaceRow>, StoreError> {
+    let mut query = QueryBuilder::new(NAMESPACE);
+    query.push_bind(user.as_bytes().to_vec()).push(" AND m.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
+    query.build().fetch_optional(conn).await.map_err(store_error)?.as_ref().map(namespace_row).transpose()
+}
+
+/// The namespaces of a user in which a node exists.
+pub(super) async fn locate_node(conn: &mut SqliteConnection, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+    let mut query = QueryBuilder::new(NAMESPACE);
+    query
+        .push_bind(user.as_bytes().to_vec())
+        .push(" AND EXISTS (SELECT 1 FROM files f WHERE f.namespace_id = n.namespace_id AND f.file_id = ")
+        .push_bind(node.as_bytes().to_vec())
+        .push(") ORDER BY n.owner_id <> m.user_id OR n.is_home = 0, n.namespace_id");
+    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(namespace_row).collect()
+}
+
+pub(super) const NODE: &str = "SELECT file_id, seq, created_at, updated_at, state FROM files WHERE namespace_id = ";
+
+pub(super) fn node_row(row: &SqliteRow) -> Result<NodeRow, StoreError> {
+    Ok(NodeRow {
+        id: NodeId::from_bytes(bytes(row, 0)?),
+        seq: count(row, 1)?,
+        created_at_ms: row.try_get(2).map_err(store_error)?,
+        updated_at_ms: row.try_get(3).map_err(store_error)?,
+        state: decode_state(row.try_get(4).map_err(store_error)?)?,
+    })
+}
+
+pub(super) async fn nodes(conn: &mut SqliteConnection, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError> {
+    let mut out = Vec::new();
+    for batch in ids.chunks(BATCH) {
+        let mut query = QueryBuilder::new(NODE);
+        query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
+        let mut list = query.separated(',');
+        for id in batch {
+            list.push_bind(id.as_bytes().to_vec());
+        }
+        query.push(")");
+        for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
+            out.push(node_row(&row)?);
+        }
+    }
+    Ok(out)
+}
+
+const VERSION: &str = "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device,
+    author_name, wall_ms, created_at FROM file_versions WHERE namespace_id = ";
+
+fn version_row(row: &SqliteRow) -> Result<VersionRow, StoreError> {
+    Ok(VersionRow {
+        version_id: bytes(row, 0)?,
+        node: NodeId::from_bytes(bytes(row, 1)?),
+        number: count(row, 2)?,
+        dot: Dot { replica: ReplicaId::from_bytes(bytes(row, 3)?), counter: count(row, 4)? },
+        hash: ContentHash::from_bytes(bytes(row, 5)?),
+        size_bytes: count(row, 6)?,
+        mtime_ns: row.try_get(7).map_err(store_error)?,
+        author_device: DeviceId::from_bytes(bytes(row, 8)?),
+        author_name: row.try_get(9).map_err(store_error)?,
+        wall_ms: row.try_get(10).map_err(store_error)?,
+        created_at_ms: row.try_get(11).map_err(store_error)?,
+    })
+}
+
+pub(super) async fn versions(conn: &mut SqliteConnection, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {
+    let mut query = QueryBuilder::new(VERSION);
+    query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id = ").push_bind(node.as_bytes().to_vec());
+    query.push(" ORDER BY version_number DESC");
+    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(version_row).collect()
+}
+
+pub(super) async fn version(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    version_id: [u8; 16],
+) -> Result<Option<VersionRow>, StoreError> {
+    let mut query = QueryBuilder::new(VERSION);
+    query.push_bind(namespace.as_bytes().to_vec()).push(" AND version_id = ").push_bind(version_id.to_vec());
+    query.build().fetch_optional(conn).await.map_err(store_error)?.as_ref().map(version_row).transpose()
+}
+
+pub(super) async fn version_chunks(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError> {
+    let rows = sqlx::query("SELECT chunk_hash, chunk_size FROM file_chunks WHERE version_id = ?1 ORDER BY chunk_index")
+        .bind(version_id.to_vec())
+        .fetch_all(conn)
+        .await
+        .map_err(store_error)?;
+    rows.iter().map(|row| super::chunks::chunk_ref(row, 0)).collect()
+}
+
+pub(super) async fn commit_record(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    user: UserId,
+    id: CommitId,
+) -> Result<Option<CommitRecord>, StoreError> {
+    let row = sqlx::query("SELECT digest, head_seq, gapless FROM commits WHERE namespace_id = ?1 AND user_id = ?2 AND commit_id = ?3")
+        .bind(namespace.as_bytes().to_vec())
+        .bind(user.as_bytes().to_vec())
+        .bind(id.as_bytes().to_vec())
+        .fetch_optional(conn)
+        .await
+        .map_err(store_error)?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(CommitRecord { digest: bytes(&row, 0)?, head_seq: count(&row, 1)?, gapless: row.try_get(2).map_err(store_error)? }))
+}
+
+pub(super) async fn devices_of_members(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    devices: &[DeviceId],
+) -> Result<BTreeSet<DeviceId>, StoreError> {
+    let mut out = BTreeSet::new();
+    for batch in devices.chunks(BATCH) {
+        let mut query = QueryBuilder::new("SELECT d.device_id FROM devices d JOIN members m USING (user_id) WHERE m.namespace_id = ");
+        query.push_bind(namespace.as_bytes().to_vec()).push(" AND d.device_id IN (");
+        let mut list = query.separated(',');
+        for id in batch {
+            list.push_bind(id.as_bytes().to_vec());
+        }
+        query.push(")");
+        for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
+            out.insert(DeviceId::from_bytes(bytes(&row, 0)?));
+        }
+    }
+    Ok(out)
+}
+
+/// The feed's head, as this connection's snapshot has it; 0 for a namespace that is not there.
+pub(super) async fn head(conn: &mut SqliteConnection, namespace: NamespaceId) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT head_seq FROM namespaces WHERE namespace_id = ?1")
+        .bind(namespace.as_bytes().to_vec())
+        .fetch_optional(conn)
+        .await
+        .map_err(store_error)?;
+    row.map_or(Ok(0), |row| count(&row, 0))
+}
+
+/// Nodes in the order of the feed.
+pub(super) async fn feed(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    since: u64,
+    limit_nodes: usize,
+    limit_bytes: usize,
+) -> Result<Vec<NodeRow>, StoreError> {
+    let mut out: Vec<NodeRow> = Vec::new();
+    let (mut after, mut size) = (since, 0usize);
+    while out.len() < limit_nodes {
+        let want = BATCH.min(limit_nodes - out.len());
+        let mut query = QueryBuilder::new(NODE);
+        query.push_bind(namespace.as_bytes().to_vec()).push(" AND seq > ").push_bind(signed(after));
+        query.push(" ORDER BY seq LIMIT ").push_bind(want as i64);
+        let rows = query.build().fetch_all(&mut *conn).await.map_err(store_error)?;
+        for row in &rows {
+            let state: &[u8] = row.try_get(4).map_err(store_error)?;
+            size = size.saturating_add(state.len());
+            if size > limit_bytes && !out.is_empty() {
+                return Ok(out);
+            }
+            let node = node_row(row)?;
+            after = node.seq;
+            out.push(node);
+        }
+        if rows.len() < want {
+            break;
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,227 @@
+//! [`ContentStore`] on the reader pool.
+
+use super::{bytes, chunks, count, decode_state, nodes, role, signed, sweep, uploads, user};
+use crate::store::StoreError;
+use crate::store::content::*;
+use crate::store::sqlite::{Sqlite, store_error};
+use async_trait::async_trait;
+use ferry_protocol::wire::Role;
+use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Epoch, NamespaceId, NodeId, ReplicaId, UserId};
+use sqlx::pool::PoolConnection;
+use sqlx::{QueryBuilder, Row};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Sqlite {
+    async fn read(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
+        self.reader().acquire().await.map_err(store_error)
+    }
+
+    async fn stored_identity(&self) -> Result<Option<Identity>, StoreError> {
+        let mut conn = self.read().await?;
+        let row = sqlx::query("SELECT epoch, replica FROM relay").fetch_optional(&mut *conn).await.map_err(store_error)?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Identity { epoch: Epoch::from_bytes(bytes(&row, 0)?), replica: ReplicaId::from_bytes(bytes(&row, 1)?) }))
+    }
+}
+
+#[async_trait]
+impl ContentStore for Sqlite {
+    async fn begin(&self) -> Result<Box<dyn ContentTx>, StoreError> {
+        self.begin_content().await
+    }
+
+    async fn identity(&self, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError> {
+        if let Some(identity) = self.stored_identity().await? {
+            return Ok(identity);
+        }
+        sqlx::query("INSERT OR IGNORE INTO relay (one, epoch, replica, created_at) VALUES (1, ?1, ?2, ?3)")
+            .bind(fresh.epoch.as_bytes().to_vec())
+            .bind(fresh.replica.as_bytes().to_vec())
+            .bind(now_ms)
+            .execute(self.writer())
+            .await
+            .map_err(store_error)?;
+        self.stored_identity().await?.ok_or_else(|| StoreError::Corrupt("the relay has no identity".into()))
+    }
+
+    async fn replace_identity(&self, fresh: Identity, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR REPLACE INTO relay (one, epoch, replica, created_at) VALUES (1, ?1, ?2, ?3)")
+            .bind(fresh.epoch.as_bytes().to_vec())
+            .bind(fresh.replica.as_bytes().to_vec())
+            .bind(now_ms)
+            .execute(self.writer())
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn namespaces_of(&self, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
+        nodes::namespaces_of(&mut *self.read().await?, user).await
+    }
+
+    async fn namespace_for(&self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        nodes::namespace_for(&mut *self.read().await?, namespace, user).await
+    }
+
+    async fn members(&self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError> {
+        let mut conn = self.read().await?;
+        let rows = sqlx::query("SELECT user_id, role FROM members WHERE namespace_id = ?1 ORDER BY user_id")
+            .bind(namespace.as_bytes().to_vec())
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(store_error)?;
+        rows.iter().map(|row| Ok((user(row, 0)?, role(row.try_get(1).map_err(store_error)?)?))).collect()
+    }
+
+    async fn feed(&self, namespace: NamespaceId, since: u64, limit_nodes: usize, limit_bytes: usize) -> Result<FeedSlice, StoreError> {
+        let mut snapshot = self.reader().begin().await.map_err(store_error)?;
+        let head_seq = nodes::head(&mut snapshot, namespace).await?;
+        let nodes = nodes::feed(&mut snapshot, namespace, since, limit_nodes, limit_bytes).await?;
+        Ok(FeedSlice { head_seq, nodes })
+    }
+
+    async fn nodes(&self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError> {
+        nodes::nodes(&mut *self.read().await?, namespace, ids).await
+    }
+
+    async fn all_nodes(&self, namespace: NamespaceId) -> Result<FeedSlice, StoreError> {
+        self.feed(namespace, 0, usize::MAX, usize::MAX).await
+    }
+
+    async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+        nodes::locate_node(&mut *self.read().await?, user, node).await
+    }
+
+    async fn find_content(&self, user: UserId, hash: ContentHash, size_bytes: u64) -> Result<Option<(NamespaceId, NodeId)>, StoreError> {
+        let mut conn = self.read().await?;
+        let row = sqlx::query(
+            "SELECT f.namespace_id, f.file_id FROM files f JOIN members m ON m.namespace_id = f.namespace_id AND m.user_id = ?1
+             WHERE f.file_hash = ?2 AND f.file_size = ?3 AND f.is_deleted = 0 LIMIT 1",
+        )
+        .bind(user.as_bytes().to_vec())
+        .bind(hash.as_bytes().to_vec())
+        .bind(signed(size_bytes))
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(store_error)?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some((NamespaceId::from_bytes(bytes(&row, 0)?), NodeId::from_bytes(bytes(&row, 1)?))))
+    }
+
+    async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError> {
+        let mut conn = self.read().await?;
+        let row = sqlx::query("SELECT min(seq) FROM files WHERE namespace_id = ?1 AND updated_at >= ?2")
+            .bind(namespace.as_bytes().to_vec())
+            .bind(since_ms)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(store_error)?;
+        let seq: Option<i64> = row.try_get(0).map_err(store_error)?;
+        Ok(seq.and_then(|s| u64::try_from(s).ok()))
+    }
+
+    async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {
+        nodes::versions(&mut *self.read().await?, namespace, node).await
+    }
+
+    async fn version(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<Option<VersionRow>, StoreError> {
+        nodes::version(&mut *self.read().await?, namespace, version_id).await
+    }
+
+    async fn version_chunks(&self, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError> {
+        nodes::version_chunks(&mut *self.read().await?, version_id).await
+    }
+
+    async fn held(&self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError> {
+        chunks::held(&mut *self.read().await?, namespace, ids).await
+    }
+
+    async fn locate_chunks(
+        &self,
+        namespace: NamespaceId,
+        ids: &[ChunkId],
+        committed_only: bool,
+    ) -> Result<BTreeMap<ChunkId, ChunkLocation>, StoreError> {
+        chunks::locate(&mut *self.read().await?, namespace, ids, committed_only).await
+    }
+
+    async fn stored(&self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError> {
+        chunks::stored(&mut *self.read().await?, ids).await
+    }
+
+    async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError> {
+        let mut query = QueryBuilder::new("SELECT chunk_hash, length, pack_id, offset, damaged_at IS NOT NULL FROM chunks");
+        if let Some(after) = after {
+            query.push(" WHERE chunk_hash > ").push_bind(after.as_bytes().to_vec());
+        }
+        query.push(" ORDER BY chunk_hash LIMIT ").push_bind(signed(limit as u64));
+        let mut conn = self.read().await?;
+        let rows = query.build().fetch_all(&mut *conn).await.map_err(store_error)?;
+        rows.iter()
+            .map(|row| Ok(StoredChunk { location: chunks::location(row, 0)?, is_damaged: row.try_get(4).map_err(store_error)? }))
+            .collect()
+    }
+
+    async fn packs(&self) -> Result<Vec<PackRow>, StoreError> {
+        let mut conn = self.read().await?;
+        let rows = sqlx::query("SELECT pack_id, length, created_at FROM packs").fetch_all(&mut *conn).await.map_err(store_error)?;
+        rows.iter().map(sweep::pack_row).collect()
+    }
+
+    async fn quota(&self, user: UserId) -> Result<Quota, StoreError> {
+        chunks::quota(&mut *self.read().await?, user).await
+    }
+
+    async fn upload(&self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
+        uploads::get(&mut *self.read().await?, version_id).await
+    }
+
+    async fn upload_chunks(&self, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
+        uploads::chunks(&mut *self.read().await?, version_id).await
+    }
+
+    async fn check_rows(&self) -> Result<RowFaults, StoreError> {
+        sweep::check_rows(&mut *self.read().await?).await
+    }
+
+    async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError> {
+        let mut conn = self.read().await?;
+        let rows = sqlx::query("SELECT state FROM files WHERE namespace_id = ?1")
+            .bind(namespace.as_bytes().to_vec())
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(store_error)?;
+        Ok(rows.iter().filter(|row| row.try_get::<&[u8], _>(0).map_or(true, |s| decode_state(s).is_err())).count() as u64)
+    }
+
+    async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError> {
+        let mut conn = self.read().await?;
+        let rows = sqlx::query("SELECT namespace_id FROM namespaces").fetch_all(&mut *conn).await.map_err(store_error)?;
+        rows.iter().map(|row| bytes(row, 0).map(NamespaceId::from_bytes)).collect()
+    }
+
+    async fn totals(&self) -> Result<StorageTotals, StoreError> {
+        let mut conn = self.read().await?;
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM namespaces), (SELECT count(*) FROM files), (SELECT count(*) FROM file_versions),
+             (SELECT coalesce(sum(file_size), 0) FROM file_versions), (SELECT count(*) FROM chunks),
+             (SELECT coalesce(sum(length), 0) FROM chunks), (SELECT count(*) FROM packs), (SELECT coalesce(sum(length), 0) FROM packs),
+             (SELECT count(*) FROM chunks WHERE orphaned_at IS NOT NULL), (SELECT count(*) FROM chunks WHERE damaged_at IS NOT NULL)",
+        )
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(store_error)?;
+        Ok(StorageTotals {
+            namespaces: count(&row, 0)?,
+            nodes: count(&row, 1)?,
+            versions: count(&row, 2)?,
+            version_bytes: count(&row, 3)?,
+            chunks: count(&row, 4)?,
+            chunk_bytes: count(&row, 5)?,
+            packs: count(&row, 6)?,
+            pack_bytes: count(&row, 7)?,
+            orphaned_chunks: count(&row, 8)?,
+            damaged_chunks: count(&row, 9)?,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Statements of the sweep and of verification.
+
+use super::{bytes, count, signed};
+use crate::store::StoreError;
+use crate::store::content::{ChunkLocation, PackId, PackRow, RowFaults};
+use crate::store::sqlite::store_error;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, SqliteConnection};
+
+pub(super) fn pack_row(row: &SqliteRow) -> Result<PackRow, StoreError> {
+    Ok(PackRow { id: PackId(bytes(row, 0)?), length_bytes: count(row, 1)?, created_at_ms: row.try_get(2).map_err(store_error)? })
+}
+
+pub(super) async fn mark_damaged(
+    conn: &mut SqliteConnection,
+    list: &[(ChunkLocation, &'static str)],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    for (location, reason) in list {
+        // Only while it stands where it was read: a chunk healed meanwhile is not marked.
+        let marked = sqlx::query("UPDATE chunks SET damaged_at = ?3 WHERE chunk_hash = ?1 AND pack_id = ?2")
+            .bind(location.id.as_bytes().to_vec())
+            .bind(location.pack.0.to_vec())
+            .bind(now_ms)
+            .execute(&mut *conn)
+            .await
+            .map_err(store_error)?;
+        if marked.rows_affected() > 0 {
+            sqlx::query("INSERT OR REPLACE INTO damage (chunk_hash, pack_id, reason, found_at) VALUES (?1, ?2, ?3, ?4)")
+                .bind(location.id.as_bytes().to_vec())
+                .bind(location.pack.0.to_vec())
+                .bind(*reason)
+                .bind(now_ms)
+                .execute(&mut *conn)
+                .await
+                .map_err(store_error)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn drop_leases(conn: &mut SqliteConnection, now_ms: i64, limit: usize) -> Result<u64, StoreError> {
+    let rows = sqlx::query(
+        "DELETE FROM namespace_chunks WHERE (namespace_id, chunk_hash) IN
+         (SELECT namespace_id, chunk_hash FROM namespace_chunks WHERE refs = 0 AND lease_until < ?1 LIMIT ?2)
+         RETURNING (SELECT owner_id FROM namespaces n WHERE n.namespace_id = namespace_chunks.namespace_id),
+         (SELECT length FROM chunks c WHERE c.chunk_hash = namespace_chunks.chunk_hash)",
+    )
+    .bind(now_ms)
+    .bind(signed(limit as u64))
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(store_error)?;
+    let mut freed = std::collections::BTreeMap::<[u8; 16], u64>::new();
+    for row in &rows {
+        *freed.entry(bytes(row, 0)?).or_default() += count(row, 1)?;
+    }
+    for (owner, length) in freed {
+        sqlx::query("UPDATE users SET storage_used = max(0, storage_used - ?2) WHERE user_id = ?1")
+            .bind(owner.to_vec())
+            .bind(signed(length))
+            .execute(&mut *conn)
+            .await
+            .map_err(store_error)?;
+    }
+    Ok(rows.len() as u64)
+}
+
+pub(super) async fn drop_expired(conn: &mut SqliteConnection, uploads_before_ms: i64, commits_before_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM uploads WHERE expires_at < ?1").bind(uploads_before_ms).execute(&mut *conn).await.map_err(store_error)?;
+    sqlx::query("DELETE FROM commits WHERE created_at < ?1").bind(commits_before_ms).execute(&mut *conn).await.map_err(store_error)?;
+    Ok(())
+}
+
+const HELD: &str = "EXISTS (SELECT 1 FROM namespace_chunks n WHERE n.chunk_hash = chunks.chunk_hash)";
+
+pub(super) async fn mark_orphans(conn: &mut SqliteConnection, now_ms: i64) -> Result<u64, StoreError> {
+    let mut query = QueryBuilder::new("UPDATE chunks SET orphaned_at = NULL WHERE orphaned_at IS NOT NULL AND ");
+    query.push(HELD).build().execute(&mut *conn).await.map_err(store_error)?;
+    let mut query = QueryBuilder::new("UPDATE chunks SET orphaned_at = ");
+    query.push_bind(now_ms).push(" WHERE orphaned_at IS NULL AND NOT ").push(HELD);
+    Ok(query.build().execute(conn).await.map_err(store_error)?.rows_affected())
+}
+
+pub(super) async fn delete_orphans(conn: &mut SqliteConnection, before_ms: i64, limit: usize) -> Result<(u64, u64), StoreError> {
+    let mut query = QueryBuilder::new("DELETE FROM chunks WHERE chunk_hash IN (SELECT chunk_hash FROM chunks WHERE orphaned_at < ");
+    query.push_bind(before_ms).push(" AND NOT ").push(HELD).push(" LIMIT ").push_bind(signed(limit as u64)).push(") RETURNING length");
+    let rows = query.build().fetch_all(conn).await.map_err(store_error)?;
+    let mut freed = 0;
+    for row in &rows {
+        freed += count(row, 0)?;
+    }
+    Ok((rows.len() as u64, freed))
+}
+
+pub(super) async fn delete_empty_packs(conn: &mut SqliteConnection, before_ms: i64, limit: usize) -> Result<Vec<PackRow>, StoreError> {
+    let rows = sqlx::query(
+        "DELETE FROM packs WHERE pack_id IN (SELECT pack_id FROM packs p WHERE created_at < ?1
+         AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = p.pack_id) LIMIT ?2) RETURNING pack_id, length, created_at",
+    )
+    .bind(before_ms)
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    rows.iter().map(pack_row).collect()
+}
+
+/// Row faults, each counted by one statement.
+pub(super) async fn check_rows(conn: &mut SqliteConnection) -> Result<RowFaults, StoreError> {
+    let row = sqlx::query(
+        "SELECT
+         (SELECT count(*) FROM file_chunks fc JOIN file_versions v USING (version_id) LEFT JOIN namespace_chunks n
+            ON n.namespace_id = v.namespace_id AND n.chunk_hash = fc.chunk_hash LEFT JOIN chunks c ON c.chunk_hash = fc.chunk_hash
+            WHERE n.chunk_hash IS NULL OR c.chunk_hash IS NULL OR c.length <> fc.chunk_size),
+         (SELECT count(*) FROM namespace_chunks n LEFT JOIN (SELECT v.namespace_id, fc.chunk_hash, count(*) AS refs FROM file_chunks fc
+            JOIN file_versions v USING (version_id) GROUP BY 1, 2) t ON t.namespace_id = n.namespace_id AND t.chunk_hash = n.chunk_hash
+            WHERE n.refs <> coalesce(t.refs, 0)),
+         (SELECT count(*) FROM users u LEFT JOIN (SELECT s.owner_id, sum(c.length) AS used FROM namespace_chunks n
+            JOIN namespaces s USING (namespace_id) JOIN chunks c USING (chunk_hash) GROUP BY 1) t ON t.owner_id = u.user_id
+            WHERE u.storage_used <> coalesce(t.used, 0)),
+         (SELECT count(*) FROM chunks c LEFT JOIN packs p USING (pack_id) WHERE p.pack_id IS NULL)",
+    )
+    .fetch_one(conn)
+    .await
+    .map_err(store_error)?;
+    Ok(RowFaults {
+        chunks_missing: count(&row, 0)?,
+        refs_wrong: count(&row, 1)?,
+        usage_wrong: count(&row, 2)?,
+        packs_missing: count(&row, 3)?,
+    })
+}

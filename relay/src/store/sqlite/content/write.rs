@@ -1,0 +1,366 @@
+//! [`ContentTx`] on the writer connection. Many rows travel in one statement: a commit of thousands of nodes is dozens of statements.
+
+use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, role_text, signed, sweep, uploads};
+use crate::store::StoreError;
+use crate::store::content::*;
+use crate::store::sqlite::store_error;
+use async_trait::async_trait;
+use ferry_protocol::wire::Role;
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, UserId};
+use sqlx::{QueryBuilder, SqliteConnection};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl SqliteTx {
+    fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+
+    /// The next version number of each of these files.
+    async fn next_numbers(&mut self, namespace: NamespaceId, files: &[NodeId]) -> Result<BTreeMap<NodeId, u64>, StoreError> {
+        let mut next: BTreeMap<NodeId, u64> = files.iter().map(|f| (*f, 1)).collect();
+        for batch in files.chunks(BATCH) {
+            let mut query = QueryBuilder::new("SELECT file_id, max(version_number) FROM file_versions WHERE namespace_id = ");
+            query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
+            let mut list = query.separated(',');
+            for id in batch {
+                list.push_bind(id.as_bytes().to_vec());
+            }
+            query.push(") GROUP BY file_id");
+            for row in query.build().fetch_all(self.conn()).await.map_err(store_error)? {
+                next.insert(NodeId::from_bytes(bytes(&row, 0)?), count(&row, 1)? + 1);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Of these versions, those whose event is not recorded yet.
+    async fn new_versions<'v>(
+        &mut self,
+        namespace: NamespaceId,
+        versions: &'v [VersionWrite],
+    ) -> Result<Vec<&'v VersionWrite>, StoreError> {
+        let mut known = BTreeSet::new();
+        for batch in versions.chunks(BATCH) {
+            let mut query = QueryBuilder::new("SELECT file_id, dot_replica, dot_counter FROM file_versions WHERE namespace_id = ");
+            query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
+            let mut list = query.separated(',');
+            for version in batch {
+                list.push_bind(version.row.node.as_bytes().to_vec());
+            }
+            query.push(")");
+            for row in query.build().fetch_all(self.conn()).await.map_err(store_error)? {
+                known.insert((bytes::<16>(&row, 0)?, bytes::<16>(&row, 1)?, count(&row, 2)?));
+            }
+        }
+        let mut seen = known;
+        Ok(versions.iter().filter(|v| seen.insert((*v.row.node.as_bytes(), *v.row.dot.replica.as_bytes(), v.row.dot.counter))).collect())
+    }
+
+    async fn insert_versions(&mut self, namespace: NamespaceId, versions: &[&VersionWrite]) -> Result<(), StoreError> {
+        let files: BTreeSet<NodeId> = versions.iter().map(|v| v.row.node).collect();
+        let mut next = self.next_numbers(namespace, &files.into_iter().collect::<Vec<_>>()).await?;
+        for batch in versions.chunks(BATCH) {
+            let mut query = QueryBuilder::new(
+                "INSERT INTO file_versions (version_id, namespace_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size,
+                 mtime_ns, author_device, author_name, wall_ms, created_at) ",
+            );
+            query.push_values(batch, |mut b, v| {
+                let number = next.entry(v.row.node).or_insert(1);
+                b.push_bind(v.row.version_id.to_vec())
+                    .push_bind(namespace.as_bytes().to_vec())
+                    .push_bind(v.row.node.as_bytes().to_vec())
+                    .push_bind(signed(*number))
+                    .push_bind(v.row.dot.replica.as_bytes().to_vec())
+                    .push_bind(signed(v.row.dot.counter))
+                    .push_bind(v.row.hash.as_bytes().to_vec())
+                    .push_bind(signed(v.row.size_bytes))
+                    .push_bind(v.row.mtime_ns)
+                    .push_bind(v.row.author_device.as_bytes().to_vec())
+                    .push_bind(v.row.author_name.clone())
+                    .push_bind(v.row.wall_ms)
+                    .push_bind(v.row.created_at_ms);
+                *number += 1;
+            });
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn insert_file_chunks(&mut self, versions: &[&VersionWrite]) -> Result<(), StoreError> {
+        let rows: Vec<([u8; 16], usize, ChunkRef)> =
+            versions.iter().flat_map(|v| v.chunks.iter().enumerate().map(|(i, c)| (v.row.version_id, i, *c))).collect();
+        for batch in rows.chunks(BATCH) {
+            let mut query = QueryBuilder::new("INSERT INTO file_chunks (version_id, chunk_index, chunk_hash, chunk_size) ");
+            query.push_values(batch, |mut b, (version, index, chunk)| {
+                b.push_bind(version.to_vec())
+                    .push_bind(signed(*index as u64))
+                    .push_bind(chunk.id.as_bytes().to_vec())
+                    .push_bind(i64::from(chunk.len));
+            });
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn add_refs(&mut self, namespace: NamespaceId, refs: &BTreeMap<ChunkId, u64>) -> Result<(), StoreError> {
+        let rows: Vec<(&ChunkId, &u64)> = refs.iter().collect();
+        for batch in rows.chunks(BATCH) {
+            let mut query = QueryBuilder::new("INSERT INTO namespace_chunks (namespace_id, chunk_hash, refs, lease_until) ");
+            query.push_values(batch, |mut b, (id, refs)| {
+                b.push_bind(namespace.as_bytes().to_vec()).push_bind(id.as_bytes().to_vec()).push_bind(signed(**refs)).push_bind(0i64);
+            });
+            query.push(" ON CONFLICT (namespace_id, chunk_hash) DO UPDATE SET refs = refs + excluded.refs");
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ContentTx for SqliteTx {
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.0.commit().await.map_err(store_error)
+    }
+
+    async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO namespaces (namespace_id, owner_id, name, is_home, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
+            .bind(row.id.as_bytes().to_vec())
+            .bind(row.owner.as_bytes().to_vec())
+            .bind(row.name.clone())
+            .bind(row.is_home)
+            .bind(now_ms)
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        self.set_member(row.id, row.owner, Role::Owner, now_ms).await
+    }
+
+    async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        nodes::namespace_for(self.conn(), namespace, user).await
+    }
+
+    async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO members (namespace_id, user_id, role, created_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (namespace_id, user_id) DO UPDATE SET role = excluded.role",
+        )
+        .bind(namespace.as_bytes().to_vec())
+        .bind(user.as_bytes().to_vec())
+        .bind(role_text(role))
+        .bind(now_ms)
+        .execute(self.conn())
+        .await
+        .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError> {
+        nodes::devices_of_members(self.conn(), namespace, devices).await
+    }
+
+    async fn nodes(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError> {
+        nodes::nodes(self.conn(), namespace, ids).await
+    }
+
+    async fn put_nodes(
+        &mut self,
+        namespace: &NamespaceRow,
+        nodes: &[NodeWrite],
+        head_seq: u64,
+        max_counter: u64,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        for batch in nodes.chunks(BATCH) {
+            let states = batch.iter().map(|n| encode_state(&n.state)).collect::<Result<Vec<_>, _>>()?;
+            let mut query = QueryBuilder::new(
+                "INSERT INTO files (namespace_id, file_id, seq, state, user_id, parent_id, file_name, file_size, file_type, file_hash, is_deleted,
+                 created_at, updated_at) ",
+            );
+            query.push_values(batch.iter().zip(states), |mut b, (n, state)| {
+                let place = &n.state.places()[0];
+                b.push_bind(namespace.id.as_bytes().to_vec())
+                    .push_bind(n.id.as_bytes().to_vec())
+                    .push_bind(signed(n.seq))
+                    .push_bind(state)
+                    .push_bind(namespace.owner.as_bytes().to_vec())
+                    .push_bind(place.parent.as_bytes().to_vec())
+                    .push_bind(place.name.as_bytes().to_vec())
+                    .push_bind(signed(n.size_bytes))
+                    .push_bind(n.file_type)
+                    .push_bind(n.hash.map(|h| h.as_bytes().to_vec()))
+                    .push_bind(n.is_deleted)
+                    .push_bind(now_ms)
+                    .push_bind(now_ms);
+            });
+            query.push(
+                " ON CONFLICT (namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
+                 file_name = excluded.file_name, file_size = excluded.file_size, file_type = excluded.file_type, file_hash = excluded.file_hash,
+                 is_deleted = excluded.is_deleted, updated_at = excluded.updated_at",
+            );
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
+        sqlx::query("UPDATE namespaces SET head_seq = ?2, max_counter = max(max_counter, ?3) WHERE namespace_id = ?1")
+            .bind(namespace.id.as_bytes().to_vec())
+            .bind(signed(head_seq))
+            .bind(signed(max_counter))
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError> {
+        let new = self.new_versions(namespace, versions).await?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.insert_versions(namespace, &new).await?;
+        self.insert_file_chunks(&new).await?;
+        let mut refs: BTreeMap<ChunkId, u64> = BTreeMap::new();
+        for chunk in new.iter().flat_map(|v| &v.chunks) {
+            *refs.entry(chunk.id).or_default() += 1;
+        }
+        self.add_refs(namespace, &refs).await
+    }
+
+    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {
+        nodes::commit_record(self.conn(), namespace, user, id).await
+    }
+
+    async fn add_commit_record(
+        &mut self,
+        namespace: NamespaceId,
+        user: UserId,
+        id: CommitId,
+        record: CommitRecord,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO commits (namespace_id, user_id, commit_id, digest, head_seq, gapless, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .bind(namespace.as_bytes().to_vec())
+        .bind(user.as_bytes().to_vec())
+        .bind(id.as_bytes().to_vec())
+        .bind(record.digest.to_vec())
+        .bind(signed(record.head_seq))
+        .bind(record.gapless)
+        .bind(now_ms)
+        .execute(self.conn())
+        .await
+        .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn held(&mut self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError> {
+        chunks::held(self.conn(), namespace, ids).await
+    }
+
+    async fn stored(&mut self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError> {
+        chunks::stored(self.conn(), ids).await
+    }
+
+    async fn add_pack(&mut self, pack: PackRow, locations: &[ChunkLocation]) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO packs (pack_id, length, created_at) VALUES (?1, ?2, ?3)")
+            .bind(pack.id.0.to_vec())
+            .bind(signed(pack.length_bytes))
+            .bind(pack.created_at_ms)
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        for batch in locations.chunks(BATCH) {
+            let mut query = QueryBuilder::new("INSERT INTO chunks (chunk_hash, length, pack_id, offset, created_at) ");
+            query.push_values(batch, |mut b, l| {
+                b.push_bind(l.id.as_bytes().to_vec())
+                    .push_bind(i64::from(l.len))
+                    .push_bind(l.pack.0.to_vec())
+                    .push_bind(signed(l.offset))
+                    .push_bind(pack.created_at_ms);
+            });
+            // A damaged chunk is healed by good bytes: it moves to the new pack.
+            query.push(
+                " ON CONFLICT (chunk_hash) DO UPDATE SET pack_id = excluded.pack_id, offset = excluded.offset, damaged_at = NULL
+                 WHERE damaged_at IS NOT NULL",
+            );
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
+        Ok(())
+    }
+
+    async fn lease_chunks(&mut self, namespace: NamespaceId, list: &[(ChunkId, u32)], lease_until_ms: i64) -> Result<u64, StoreError> {
+        let ids: Vec<ChunkId> = list.iter().map(|(id, _)| *id).collect();
+        let held = chunks::held(self.conn(), namespace, &ids).await?;
+        let mut seen = BTreeSet::new();
+        let new: u64 = list.iter().filter(|(id, _)| !held.contains_key(id) && seen.insert(*id)).map(|(_, len)| u64::from(*len)).sum();
+        for batch in ids.chunks(BATCH) {
+            let mut query = QueryBuilder::new("INSERT INTO namespace_chunks (namespace_id, chunk_hash, refs, lease_until) ");
+            query.push_values(batch, |mut b, id| {
+                b.push_bind(namespace.as_bytes().to_vec()).push_bind(id.as_bytes().to_vec()).push_bind(0i64).push_bind(lease_until_ms);
+            });
+            query.push(" ON CONFLICT (namespace_id, chunk_hash) DO UPDATE SET lease_until = max(lease_until, excluded.lease_until)");
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+            let mut query = QueryBuilder::new("UPDATE chunks SET orphaned_at = NULL WHERE orphaned_at IS NOT NULL AND chunk_hash");
+            chunks::push_ids(&mut query, batch);
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
+        Ok(new)
+    }
+
+    async fn quota(&mut self, user: UserId) -> Result<Quota, StoreError> {
+        chunks::quota(self.conn(), user).await
+    }
+
+    async fn add_usage(&mut self, user: UserId, bytes: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE users SET storage_used = storage_used + ?2 WHERE user_id = ?1")
+            .bind(user.as_bytes().to_vec())
+            .bind(signed(bytes))
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn put_upload(&mut self, upload: &UploadRow) -> Result<(), StoreError> {
+        uploads::put(self.conn(), upload).await
+    }
+
+    async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
+        uploads::get(self.conn(), version_id).await
+    }
+
+    async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {
+        uploads::put_chunk(self.conn(), version_id, index, chunk).await
+    }
+
+    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError> {
+        uploads::complete(self.conn(), version_id, node, now_ms).await
+    }
+
+    async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError> {
+        uploads::delete(self.conn(), version_id).await
+    }
+
+    async fn mark_damaged(&mut self, list: &[(ChunkLocation, &'static str)], now_ms: i64) -> Result<(), StoreError> {
+        sweep::mark_damaged(self.conn(), list, now_ms).await
+    }
+
+    async fn drop_leases(&mut self, now_ms: i64, limit: usize) -> Result<u64, StoreError> {
+        sweep::drop_leases(self.conn(), now_ms, limit).await
+    }
+
+    async fn drop_expired(&mut self, uploads_before_ms: i64, commits_before_ms: i64) -> Result<(), StoreError> {
+        sweep::drop_expired(self.conn(), uploads_before_ms, commits_before_ms).await
+    }
+
+    async fn mark_orphans(&mut self, now_ms: i64) -> Result<u64, StoreError> {
+        sweep::mark_orphans(self.conn(), now_ms).await
+    }
+
+    async fn delete_orphans(&mut self, before_ms: i64, limit: usize) -> Result<(u64, u64), StoreError> {
+        sweep::delete_orphans(self.conn(), before_ms, limit).await
+    }
+
+    async fn delete_empty_packs(&mut self, before_ms: i64, limit: usize) -> Result<Vec<PackRow>, StoreError> {
+        sweep::delete_empty_packs(self.conn(), before_ms, limit).await
+    }
+}

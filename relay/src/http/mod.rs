@@ -3,12 +3,14 @@
 //! Reading order: [`routes`] (the one way to make a route), [`auth`] (who is calling), [`error`] (problem documents), then a router per role.
 
 mod account;
+mod admin;
 pub mod auth;
 pub mod body;
 mod chunks;
 pub mod error;
 mod health;
 mod layers;
+pub mod openapi;
 pub mod routes;
 mod server;
 mod sync;
@@ -71,4 +73,9 @@ fn finish(app: &AppState, routes: Routes) -> (Router, Vec<Route>) {
     let (router, list) = routes.into_parts();
     let router = router.method_not_allowed_fallback(body::no_method).fallback(body::no_route);
     (layers::wrap(router, app).with_state(app.clone()), list)
+}
+
+/// A time for JSON: RFC 3339 in UTC.
+pub(crate) fn time_text(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }

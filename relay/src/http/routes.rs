@@ -50,12 +50,43 @@ pub struct Route {
     pub body_max_bytes: usize,
     /// How long until the answer begins; none for routes that wait or carry much.
     pub timeout: Option<Duration>,
+    /// The JSON body that it takes, for the OpenAPI document.
+    pub request: Option<Schema>,
+    /// The JSON body that it answers with, for the OpenAPI document.
+    pub response: Option<Schema>,
+}
+
+/// A type in the OpenAPI document.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    /// Its name among the document's components.
+    pub name: String,
+    /// It and the types that it is made of.
+    pub components: Vec<(String, serde_json::Value)>,
+}
+
+impl Schema {
+    fn of<T: utoipa::ToSchema>() -> Self {
+        let mut components = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut components);
+        let value = |schema| serde_json::to_value(schema).unwrap_or(serde_json::Value::Null);
+        Self { name: T::name().into_owned(), components: components.into_iter().map(|(name, schema)| (name, value(schema))).collect() }
+    }
 }
 
 impl Route {
     /// A route with the default bounds.
     pub fn new(method: Method, path: &'static str, access: Access, summary: &'static str) -> Self {
-        Self { method, path, access, summary, body_max_bytes: BODY_DEFAULT_BYTES, timeout: Some(TIMEOUT_DEFAULT) }
+        Self {
+            method,
+            path,
+            access,
+            summary,
+            body_max_bytes: BODY_DEFAULT_BYTES,
+            timeout: Some(TIMEOUT_DEFAULT),
+            request: None,
+            response: None,
+        }
     }
 
     /// `GET path` (answers `HEAD` too).
@@ -87,6 +118,20 @@ impl Route {
     #[must_use]
     pub fn body_max(mut self, bytes: usize) -> Self {
         self.body_max_bytes = bytes;
+        self
+    }
+
+    /// Takes this body.
+    #[must_use]
+    pub fn takes<T: utoipa::ToSchema>(mut self) -> Self {
+        self.request = Some(Schema::of::<T>());
+        self
+    }
+
+    /// Answers with this body.
+    #[must_use]
+    pub fn gives<T: utoipa::ToSchema>(mut self) -> Self {
+        self.response = Some(Schema::of::<T>());
         self
     }
 

@@ -6,14 +6,27 @@
 //! * **A3** An unknown address and a wrong password have one answer and cost the same.
 //! * **A4** A failure to find out is a refusal.
 
+mod limiter;
+mod login;
+mod passwords;
+mod secrets;
 mod tokens;
+mod users;
+
+pub use login::{DeviceIntro, OneTimeCode, TokenSet};
+pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
+pub use users::NewUser;
 
 use crate::StartError;
 use crate::clock::Clock;
-use crate::config::Auth;
+use crate::config::{Auth, Registration};
 use crate::service::{Caller, ServiceError, ServiceResult, SessionId};
-use crate::store::accounts::{AccountStore, SessionAccess};
+use crate::store::accounts::{AccountStore, AuditEntry, SessionAccess};
+use ferry_protocol::{DeviceId, UserId};
+use limiter::Limiter;
+use passwords::Passwords;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokens::TokenKey;
@@ -23,12 +36,18 @@ pub const CACHE_MS: i64 = 5_000;
 /// Most sessions remembered; beyond this the memory starts anew.
 const CACHE_SESSIONS_MAX: usize = 100_000;
 
+/// How long ended sessions, tokens and codes are kept, in milliseconds: until nobody asks what became of them.
+const ENDED_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+
 /// The accounts service.
 pub struct Accounts {
     store: Arc<dyn AccountStore>,
     clock: Arc<dyn Clock>,
     policy: Auth,
     key: TokenKey,
+    passwords: Passwords,
+    limiter: Limiter,
+    relay_id: String,
     cache: Mutex<Cache>,
 }
 
@@ -46,7 +65,8 @@ impl Accounts {
         let relay_id = store.setting_or_insert("relay_id", &hex::encode(random::<16>()?), clock.now_ms()).await?;
         let path = if policy.jwt_key.is_empty() { data.join("jwt.key") } else { (&policy.jwt_key).into() };
         let key = TokenKey::load_or_make(&path, format!("ferry-relay:{relay_id}")).map_err(StartError::Data)?;
-        Ok(Self { store, clock, policy: policy.clone(), key, cache: Mutex::default() })
+        let passwords = Passwords::new()?;
+        Ok(Self { store, clock, policy: policy.clone(), key, passwords, limiter: Limiter::default(), relay_id, cache: Mutex::default() })
     }
 
     /// Who holds this access token. Checks signature, claims, and that session, device and user are still good (A1, A4).
@@ -91,6 +111,43 @@ impl Accounts {
         let mut cache = self.cache();
         cache.sessions.clear();
         cache.generation += 1;
+    }
+
+    /// The relay's own id, the same for all its processes: 32 hexadecimal digits.
+    pub fn relay_id(&self) -> &str {
+        &self.relay_id
+    }
+
+    /// Whether there is an administrator.
+    pub async fn is_set_up(&self) -> ServiceResult<bool> {
+        Ok(self.store.admins().await? > 0)
+    }
+
+    /// Who may register.
+    pub fn registration(&self) -> Registration {
+        self.policy.registration
+    }
+
+    /// Drops what ended long ago: call now and then.
+    pub async fn forget_ended(&self) -> ServiceResult<()> {
+        Ok(self.store.forget_ended(self.clock.now_ms() - ENDED_KEPT_MS).await?)
+    }
+
+    /// Writes to the audit log. A log that cannot be written does not undo what was done, but the operator hears of it.
+    async fn note(&self, event: &str, user_id: Option<UserId>, device_id: Option<DeviceId>, ip: Option<IpAddr>, detail: &str) {
+        metrics::counter!("ferry_relay_auth_events_total", "event" => event.to_owned()).increment(1);
+        let entry = AuditEntry {
+            audit_id: 0,
+            at_ms: self.clock.now_ms(),
+            event: event.to_owned(),
+            user_id,
+            device_id,
+            remote_ip: ip.map(|ip| ip.to_string()),
+            detail: detail.to_owned(),
+        };
+        if let Err(error) = self.store.audit(&entry).await {
+            tracing::error!(%error, event, "cannot write to the audit log");
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {

@@ -1,0 +1,89 @@
+//! The OpenAPI document, made from the list of routes: what is not in the router is not in the document, and the other way round.
+
+use super::routes::{Access, Route, Schema};
+use serde_json::{Map, Value, json};
+
+/// The document for these routes.
+pub fn document(routes: &[Route]) -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    let mut schemas: Map<String, Value> = Map::new();
+    schemas.insert("Problem".into(), problem_schema());
+    for route in routes {
+        for schema in [&route.request, &route.response].into_iter().flatten() {
+            for (name, value) in &schema.components {
+                schemas.insert(name.clone(), value.clone());
+            }
+        }
+        let at = paths.entry(route.path).or_insert_with(|| json!({}));
+        at[route.method.as_str().to_ascii_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Ferry relay",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": {"name": "AGPL-3.0-or-later"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let id: Vec<&str> = route.path.split(['/', '{', '}', '.']).filter(|p| !p.is_empty()).collect();
+    let parameters: Vec<Value> = route
+        .path
+        .split('/')
+        .filter_map(|p| p.strip_prefix('{').and_then(|p| p.strip_suffix('}')))
+        .map(|name| json!({"name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    let mut operation = json!({
+        "operationId": format!("{}_{}", route.method.as_str().to_ascii_lowercase(), id.join("_")),
+        "summary": route.summary,
+        "x-access": route.access,
+        "responses": {
+            "2XX": response(route.response.as_ref()),
+            "default": {"description": "A problem", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}},
+        },
+    });
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if !matches!(route.access, Access::Public | Access::Signed) {
+        operation["security"] = json!([{"bearer": []}]);
+    }
+    if let Some(schema) = &route.request {
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": reference(schema)}}});
+    }
+    operation
+}
+
+fn response(schema: Option<&Schema>) -> Value {
+    match schema {
+        None => json!({"description": "Done"}),
+        Some(schema) => json!({"description": "Done", "content": {"application/json": {"schema": reference(schema)}}}),
+    }
+}
+
+fn reference(schema: &Schema) -> Value {
+    json!({"$ref": format!("#/components/schemas/{}", schema.name)})
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "code": {"type": "string", "description": "Stable; for machines"},
+            "detail": {"type": "string"},
+            "hint": {"type": "string"},
+            "request_id": {"type": "string"},
+        },
+    })
+}

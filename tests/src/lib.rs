@@ -1,1 +1,20 @@
-//! placeholder
+//! The harness: what the tests of the whole workspace stand on. docs/TESTING.md says which part answers which question.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cluster`] | a relay and devices as real processes, with the checks that every scenario ends with |
+//! | [`relay`], [`device`] | one process each, its home and its command line |
+//! | [`tree`] | what is on a disk, read from the disk |
+//! | [`content`] | content that proves itself, and the sampler that looks for half files |
+//! | [`proxy`] | the link between a device and its relay, to be cut |
+//! | [`poll`] | waiting for conditions; the only place that sleeps |
+//! | [`programs`] | where the built programs are |
+
+pub mod cluster;
+pub mod content;
+pub mod device;
+pub mod poll;
+pub mod programs;
+pub mod proxy;
+pub mod relay;
+pub mod tree;

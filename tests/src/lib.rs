@@ -7,6 +7,7 @@
 //! | [`tree`] | what is on a disk, read from the disk |
 //! | [`content`] | content that proves itself, and the sampler that looks for half files |
 //! | [`proxy`] | the link between a device and its relay, to be cut |
+//! | [`sim`] | the simulated world: real engines on simulated disks |
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
 //! | [`programs`] | where the built programs are |
 
@@ -17,4 +18,5 @@ pub mod poll;
 pub mod programs;
 pub mod proxy;
 pub mod relay;
+pub mod sim;
 pub mod tree;

@@ -2,8 +2,10 @@
 //!
 //! | module | question | needs |
 //! |---|---|---|
+//! | [`convergence`] | do named scenarios end as the catalogue says? | nothing (simulated disks and relay) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
 
+mod convergence;
 mod tidy;

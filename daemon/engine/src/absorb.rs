@@ -6,10 +6,12 @@
 use crate::disk::Stat;
 use crate::engine::{ChangeKind, Engine, Event};
 use crate::observe::{LIMBO, Spot};
+use crate::plan::Aside;
 use crate::policy::Planted;
-use crate::trees::{Item, ItemContent, ItemKey, Result, Trees};
+use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, Result, Trees};
 use crate::view::Desired;
-use ferry_protocol::{Content, Dot, FileContent, NodeId, NodeState, Place, Stamped, Value};
+use ferry_protocol::conflict::{conflict_name, label};
+use ferry_protocol::{Content, Dot, FileContent, Name, NodeId, NodeState, Place, Stamp, Stamped, Value};
 use std::collections::BTreeSet;
 
 pub(crate) const MODE_BITS: u16 = 0o777;
@@ -79,7 +81,7 @@ impl<T: Trees> Engine<T> {
             }
         }
         if !self.policy.may_write {
-            return self.refuse_change(spot);
+            return self.refuse_change(spot, stat);
         }
         self.create(item)?;
         self.local_event(ChangeKind::Created, spot)
@@ -107,7 +109,10 @@ impl<T: Trees> Engine<T> {
         }
         let spot = (item.parent, item.name.clone());
         if !self.policy.may_write {
-            return self.refuse_change(&spot);
+            // What he wrote makes room for what the others wrote, and is kept beside it (CR12).
+            self.trees.put_item(key, None)?;
+            self.dirty.insert(key.node);
+            return self.refuse_change(&spot, stat);
         }
         let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
         let (mode, mtime_ns) = (synced_mode(&content, &stat), stat.mtime_ns);
@@ -226,8 +231,9 @@ impl<T: Trees> Engine<T> {
     fn delete_all(&mut self, keys: BTreeSet<ItemKey>, count: u64) -> Result<()> {
         self.brake.passed(self.now_ms, count);
         for key in keys {
-            self.observed.missing.remove(&key);
-            self.absorb_delete(key)?;
+            let home = self.observed.missing.get(&key).and_then(|m| m.home.clone());
+            self.observed.not_missing(key);
+            self.absorb_delete(key, home)?;
         }
         Ok(())
     }
@@ -253,7 +259,7 @@ impl<T: Trees> Engine<T> {
         self.brake.release();
         let keys = self.with_descendants(&missing)?;
         for key in &keys {
-            self.observed.missing.remove(key);
+            self.observed.not_missing(*key);
             self.trees.put_item(*key, None)?;
             self.dirty.insert(key.node);
         }
@@ -284,7 +290,17 @@ impl<T: Trees> Engine<T> {
         Ok(out)
     }
 
-    fn absorb_delete(&mut self, key: ItemKey) -> Result<()> {
+    /// Whether a node was moved away from this place, where its item stood. A conflict name is no move.
+    fn moved_elsewhere(&self, item: &Item, record: &NodeRecord, home: &Spot) -> bool {
+        let (parent, name) = crate::view::position(record);
+        if self.canonical(parent) != self.canonical(home.0) {
+            return true;
+        }
+        let values = record.state.body().values().iter().filter(|v| item.dots.contains(&v.dot));
+        name != home.1 && !values.map(label).any(|l| (0..8).any(|extra| conflict_name(&name, &l, extra) == home.1))
+    }
+
+    fn absorb_delete(&mut self, key: ItemKey, home: Option<Spot>) -> Result<()> {
         let Some(item) = self.trees.item(key)? else { return Ok(()) };
         let spot = (item.parent, item.name.clone());
         if spot.0 != LIMBO {
@@ -297,6 +313,12 @@ impl<T: Trees> Engine<T> {
             return Ok(());
         }
         let Some(record) = self.trees.node(key.node)? else { return self.trees.put_item(key, None) };
+        if key.copy.is_none() && self.moved_elsewhere(&item, &record, home.as_ref().unwrap_or(&spot)) {
+            // What was deleted here was moved elsewhere meanwhile, and a move counts as a change (CR3): it lives at its new place.
+            self.trees.put_item(key, None)?;
+            self.dirty.insert(key.node);
+            return Ok(());
+        }
         let mut replaces = item.dots.clone();
         if key.copy.is_none() {
             self.settle_twins(key, &item, &mut replaces)?;
@@ -343,7 +365,7 @@ impl<T: Trees> Engine<T> {
     /// Nothing stands for these nodes here any more, and that says nothing about the nodes (un-sync is not delete).
     pub(crate) fn forget_items(&mut self, key: ItemKey) -> Result<()> {
         for key in self.with_descendants(&[key])? {
-            self.observed.missing.remove(&key);
+            self.observed.not_missing(key);
             self.trees.put_item(key, None)?;
             self.dirty.insert(key.node);
         }
@@ -372,11 +394,27 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    fn refuse_change(&mut self, spot: &Spot) -> Result<()> {
+    /// A viewer's change is no change of the namespace: it stays on this disk, beside what should stand there (CR12).
+    fn refuse_change(&mut self, spot: &Spot, stat: Stat) -> Result<()> {
         if let Some(path) = self.path_at(spot.0, &spot.1)? {
             self.set_issue(path, crate::disk::Obstacle::ViewerOnly);
         }
+        if let Some(desired) = self.desired_at(spot.0, &spot.1)? {
+            self.dirty.insert(desired.key.node);
+            self.plans.asides.insert(spot.clone(), Aside { key: desired.key, stat });
+        }
         Ok(())
+    }
+
+    /// The name under which a viewer's own version is kept.
+    pub(crate) fn aside_name(&mut self, spot: &Spot) -> Name {
+        let tries = self.plans.aside_tries.entry(spot.clone()).or_insert(0);
+        *tries += 1;
+        let extra = *tries - 1;
+        let dot = Dot { replica: self.trees.meta().replica, counter: 1 };
+        let author = self.device.clone();
+        let value = Value { dot, stamp: Stamp::default(), content: Content::Dir, author, wall_ms: self.wall_ms };
+        conflict_name(&spot.1, &label(&value), extra)
     }
 
     fn local_event(&mut self, kind: ChangeKind, spot: &Spot) -> Result<()> {

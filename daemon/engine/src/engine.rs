@@ -195,7 +195,9 @@ impl<T: Trees> Engine<T> {
     pub fn pending(&self) -> Result<Pending> {
         Ok(Pending {
             upload: if self.policy.may_write { self.trees.unsent_after(None, 100_000)?.len() as u64 } else { 0 },
-            download: self.plans.waiting() + self.dirty.len() as u64 + self.observed.after_looks.len() as u64,
+            download: self.plans.waiting()
+                + self.dirty.len() as u64
+                + (self.observed.after_looks.len() + self.observed.after_missing.len()) as u64,
             delete: self.observed.missing.len() as u64,
             scan: self.observed.open() as u64,
         })

@@ -81,6 +81,8 @@ pub(crate) struct Missing {
     asked_again: bool,
     /// Whether it was still not there.
     pub confirmed: bool,
+    /// Where it stood, if something else stands there now.
+    pub home: Option<Spot>,
 }
 
 /// What is known of the disk beyond the items.
@@ -97,6 +99,8 @@ pub(crate) struct Observations {
     hashing: usize,
     pub missing: BTreeMap<ItemKey, Missing>,
     last_missing_ms: u64,
+    /// Nodes to plan again once something missing has turned up or is deleted.
+    pub after_missing: BTreeSet<NodeId>,
     /// Nodes to plan again once the disk has been looked at.
     pub after_looks: BTreeSet<NodeId>,
 }
@@ -151,6 +155,13 @@ impl Observations {
             }
         }
         self.unmatched.remove(spot);
+    }
+
+    /// It is not missing any more: found, deleted or forgotten.
+    pub fn not_missing(&mut self, key: ItemKey) {
+        if self.missing.remove(&key).is_some() {
+            self.after_looks.append(&mut self.after_missing);
+        }
     }
 
     fn found_elsewhere(&self, stat: &Stat, here: &Spot) -> bool {
@@ -296,7 +307,7 @@ impl<T: Trees> Engine<T> {
         }
         if let Some((key, item)) = self.item_of(key)? {
             if item.stat.same_inode(&stat) {
-                self.observed.missing.remove(&key);
+                self.observed.not_missing(key);
                 let unchanged = item.stat.same_version(&stat) && item.stat.mode == stat.mode;
                 if stat.kind == Kind::Dir {
                     if deep {
@@ -354,7 +365,7 @@ impl<T: Trees> Engine<T> {
         let (now, at_once) = (self.now_ms, self.planted(Planted::NoSecondLook));
         let missing = self.observed.missing.entry(key).or_insert_with(|| {
             self.observed.last_missing_ms = now;
-            Missing { asked_again: false, confirmed: at_once }
+            Missing { asked_again: false, confirmed: at_once, home: None }
         });
         missing.confirmed |= missing.asked_again;
     }
@@ -368,7 +379,7 @@ impl<T: Trees> Engine<T> {
                 self.observed.unmatched.insert(spot);
             }
         }
-        if idle {
+        if self.observed.looks_idle() && self.observed.unmatched.is_empty() {
             self.observed.asked.clear();
         }
         Ok(())
@@ -387,7 +398,7 @@ impl<T: Trees> Engine<T> {
             }
             let same_kind = item.stat.kind == stat.kind;
             if same_kind && !self.observed.found_elsewhere(&item.stat, spot) {
-                self.observed.missing.remove(&key);
+                self.observed.not_missing(key);
                 if stat.kind == Kind::Dir {
                     self.absorb_attributes(key, &item, stat)?;
                     self.observed.forget_found(spot);
@@ -402,7 +413,7 @@ impl<T: Trees> Engine<T> {
         match self.moved_from(spot, &stat)? {
             Moved::AskFirst => return Ok(false),
             Moved::From(key, item) => {
-                self.observed.missing.remove(&key);
+                self.observed.not_missing(key);
                 self.absorb_move(key, item, spot, stat)?;
                 if stat.kind == Kind::Dir {
                     self.observed.forget_found(spot);
@@ -430,10 +441,25 @@ impl<T: Trees> Engine<T> {
     /// Takes an item out of its place although it is not known where it went: it is missing until it is found.
     fn displace(&mut self, key: ItemKey, item: Item) -> Result<()> {
         let Some(name) = crate::engine::parked_name(key) else { return Ok(()) };
+        let home = Some((item.parent, item.name.clone()));
         self.trees.put_item(key, Some(&Item { parent: LIMBO, name, ..item }))?;
         self.observed.last_missing_ms = self.now_ms;
-        self.observed.missing.insert(key, Missing { asked_again: true, confirmed: false });
+        self.observed.missing.insert(key, Missing { asked_again: true, confirmed: false, home });
         Ok(())
+    }
+
+    /// What was displaced when the trees were last open is missing until it is found.
+    pub(crate) fn recall_displaced(&mut self) -> Result<()> {
+        let mut after: Option<Name> = None;
+        loop {
+            let page = self.trees.items_in(LIMBO, after.as_ref(), 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (_, key) in page {
+                self.observed.last_missing_ms = self.now_ms;
+                self.observed.missing.entry(key).or_insert(Missing { asked_again: true, confirmed: false, home: None });
+            }
+        }
     }
 
     /// Whether what was found is an item that stood elsewhere before.
@@ -529,7 +555,7 @@ impl<T: Trees> Engine<T> {
         let keys: Vec<ItemKey> = self.observed.missing.iter().filter(|(_, m)| !m.confirmed).map(|(k, _)| *k).collect();
         for key in keys {
             let Some(item) = self.trees.item(key)? else {
-                self.observed.missing.remove(&key);
+                self.observed.not_missing(key);
                 continue;
             };
             // What left its place, or whose directory did, cannot be asked for there.

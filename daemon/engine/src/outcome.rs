@@ -6,6 +6,9 @@ use crate::plan::Effect;
 use crate::trees::{Item, ItemKey, PARKED, Result, Trees};
 use ferry_protocol::{ContentHash, NodeId, RelPath};
 
+/// So often in a row a node is planned again at once when the disk is not as expected.
+const STALE_TRIES: u32 = 3;
+
 impl<T: Trees> Engine<T> {
     /// A content is staged (verified and complete), or something stood in the way.
     pub fn handle_fetch(&mut self, content: ContentHash, result: std::result::Result<(), Obstacle>) -> Result<()> {
@@ -65,6 +68,7 @@ impl<T: Trees> Engine<T> {
             match outcome {
                 DiskOutcome::Done(stat) => {
                     self.blocked.remove(&node);
+                    self.plans.stale.remove(&node);
                     self.issues.remove(action.path());
                     self.apply_effect(&action, effect, stat)?;
                     self.dirty.insert(node);
@@ -117,6 +121,10 @@ impl<T: Trees> Engine<T> {
                     self.emit(Event::RemoteChange { kind: ChangeKind::Attributes, path: action.path().clone() });
                 }
             }
+            (Effect::Aside(_, spot), Some(_)) => {
+                self.plans.aside_tries.remove(&spot);
+                self.set_issue(action.path().clone(), Obstacle::ViewerOnly);
+            }
             // Done without a stat where one belongs: looked at like anything unexpected.
             (effect, None) => self.handle_stale(action, &effect)?,
         }
@@ -132,6 +140,7 @@ impl<T: Trees> Engine<T> {
         match effect {
             Effect::Put(_, item) => self.observed.want(item.parent, Some(item.name.clone()), true),
             Effect::Moved(_, parent, name) => self.observed.want(*parent, Some(name.clone()), true),
+            Effect::Aside(_, (parent, name)) => self.observed.want(*parent, Some(name.clone()), true),
             Effect::Removed(_) | Effect::Attributes(..) => {}
         }
         if let DiskAction::PutFile { content, .. } = action {
@@ -139,6 +148,12 @@ impl<T: Trees> Engine<T> {
             self.plans.staged.remove(content);
         }
         self.observed.after_looks.insert(key.node);
+        // What stands in the way and cannot be taken in (a FIFO, something unreadable) must not be tried without end (E5).
+        let tries = self.plans.stale.entry(key.node).or_insert(0);
+        *tries += 1;
+        if *tries > STALE_TRIES {
+            self.block(key.node, action.path().clone(), Obstacle::Busy)?;
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use crate::absorb::matches;
 use crate::disk::{DiskAction, Obstacle, Stat};
 use crate::engine::{Engine, parked_name};
-use crate::observe::LIMBO;
+use crate::observe::{LIMBO, Spot};
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
 use crate::view::{Desired, Reading};
@@ -67,12 +67,14 @@ pub(crate) enum Effect {
     Removed(ItemKey),
     /// The item has this mode and time.
     Attributes(ItemKey, u16, i64),
+    /// A viewer's own version made room for this item.
+    Aside(ItemKey, Spot),
 }
 
 impl Effect {
     pub fn key(&self) -> ItemKey {
         match self {
-            Self::Put(key, _) | Self::Moved(key, _, _) | Self::Removed(key) | Self::Attributes(key, _, _) => *key,
+            Self::Put(key, _) | Self::Moved(key, _, _) | Self::Removed(key) | Self::Attributes(key, _, _) | Self::Aside(key, _) => *key,
         }
     }
 }
@@ -85,6 +87,20 @@ pub(crate) struct Plans {
     pub staged: BTreeSet<ContentHash>,
     pub batch: Option<(u64, Vec<(DiskAction, Effect)>)>,
     pub next_batch: u64,
+    /// A viewer's own versions that stand where something else should.
+    pub asides: BTreeMap<Spot, Aside>,
+    pub aside_tries: BTreeMap<Spot, usize>,
+    /// How often in a row the disk was not as a node's plan expected.
+    pub stale: BTreeMap<NodeId, u32>,
+}
+
+/// A viewer's own version of something.
+#[derive(Debug, Clone)]
+pub(crate) struct Aside {
+    /// What should stand there.
+    pub key: ItemKey,
+    /// What does.
+    pub stat: Stat,
 }
 
 impl Plans {
@@ -128,6 +144,7 @@ impl<T: Trees> Engine<T> {
         if self.plans.batch.is_some() {
             return Ok(Plan::default());
         }
+        self.plan_asides(&mut draft)?;
         while !draft.full && draft.actions.len() < max_actions {
             let Some(id) = self.dirty.pop_first() else {
                 if self.opening.is_none() {
@@ -155,13 +172,24 @@ impl<T: Trees> Engine<T> {
         Ok(plan)
     }
 
+    /// What a viewer wrote where something else should stand makes room for it.
+    fn plan_asides(&mut self, draft: &mut Draft) -> Result<()> {
+        for (spot, aside) in std::mem::take(&mut self.plans.asides) {
+            let name = self.aside_name(&spot);
+            if let (Some(from), Some(to)) = (self.path_at(spot.0, &spot.1)?, self.path_at(spot.0, &name)?) {
+                draft.push(DiskAction::Move { from, expect: aside.stat, to }, Effect::Aside(aside.key, spot));
+            }
+        }
+        Ok(())
+    }
+
     /// The bug of moving the base before the disk, for tests of the tests.
     fn move_base_first(&mut self, actions: &[(DiskAction, Effect)]) -> Result<()> {
         for (_, effect) in actions {
             match effect {
                 Effect::Put(key, item) => self.trees.put_item(*key, Some(item))?,
                 Effect::Removed(key) => self.trees.put_item(*key, None)?,
-                Effect::Moved(..) | Effect::Attributes(..) => {}
+                Effect::Moved(..) | Effect::Attributes(..) | Effect::Aside(..) => {}
             }
         }
         Ok(())
@@ -169,6 +197,9 @@ impl<T: Trees> Engine<T> {
 
     /// Goes on comparing all nodes with their items, as every opening begins with.
     fn open_page(&mut self) -> Result<()> {
+        if self.opening == Some(None) {
+            self.recall_displaced()?;
+        }
         while let Some(after) = self.opening {
             if self.dirty.len() >= 2048 {
                 return Ok(());
@@ -227,6 +258,10 @@ impl<T: Trees> Engine<T> {
             self.orphans.entry(desired.parent).or_default().insert(id);
             return Ok(());
         };
+        if self.is_missing(desired.key, desired.parent)? {
+            self.observed.after_missing.insert(id);
+            return Ok(());
+        }
         if self.filter.is_ignored(&path, desired.content.is_dir()) {
             return Ok(());
         }
@@ -239,10 +274,31 @@ impl<T: Trees> Engine<T> {
         }
         match item {
             None => self.plan_create(id, desired, path, draft),
-            Some(_) if self.observed.missing.contains_key(&desired.key) => Ok(()),
             Some(item) if (item.parent, &item.name) != (desired.parent, &desired.name) => self.plan_move(id, desired, item, path, draft),
             Some(item) => self.plan_in_place(id, desired, item, path, draft),
         }
+    }
+
+    /// Whether an item or a directory above it is missing: what is planned there waits until it is found or deleted.
+    fn is_missing(&self, key: ItemKey, parent: NodeId) -> Result<bool> {
+        if self.observed.missing.is_empty() {
+            return Ok(false);
+        }
+        let (mut key, mut parent) = (key, parent);
+        for _ in 0..ferry_protocol::limits::PATH_DEPTH_MAX {
+            if self.observed.missing.contains_key(&key) {
+                return Ok(true);
+            }
+            if parent == NodeId::ROOT {
+                return Ok(false);
+            }
+            key = ItemKey::primary(parent);
+            match self.trees.item(key)? {
+                Some(item) => parent = item.parent,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// Where a desired thing is to stand; nothing while its directory is not on disk.
@@ -412,8 +468,8 @@ impl<T: Trees> Engine<T> {
             draft.later.insert(id);
             return Ok(false);
         }
-        if self.observed.missing.contains_key(&key) {
-            self.observed.after_looks.insert(id);
+        if self.is_missing(key, item.parent)? {
+            self.observed.after_missing.insert(id);
             return Ok(false);
         }
         let twin = key.node == id || desired.twins.iter().any(|(node, _, _)| *node == key.node);
@@ -496,7 +552,12 @@ impl<T: Trees> Engine<T> {
     }
 
     fn examine_undesired(&mut self, key: ItemKey, item: &Item, draft: &mut Draft) -> Result<()> {
-        if draft.keys.contains(&key) || self.observed.missing.contains_key(&key) || item.parent == LIMBO {
+        if draft.keys.contains(&key) {
+            draft.later.insert(key.node);
+            return Ok(());
+        }
+        if item.parent == LIMBO || self.is_missing(key, item.parent)? {
+            self.observed.after_missing.insert(key.node);
             return Ok(());
         }
         if item.content == ItemContent::Dir {

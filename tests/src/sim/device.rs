@@ -1,0 +1,482 @@
+//! One device: a real engine, a simulated disk, and the driver between them cut into small steps, so that anything may happen between two.
+
+use crate::sim::disk::{Bytes, CHUNK_BYTES, SimDisk};
+use crate::sim::relay::SimRelay;
+use ferry_engine::memory::MemoryTrees;
+use ferry_engine::{Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Look, Obstacle, Policy};
+use ferry_protocol::wire::{CommitReply, CommitRequest};
+use ferry_protocol::{Author, ChunkId, CommitId, ContentHash, DeviceId, RelPath, ReplicaId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// What a device can do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Deliver the watcher's hints.
+    Hints,
+    /// Ask the engine for looks.
+    TakeLooks,
+    /// Answer one look.
+    AnswerLook,
+    /// Ask the engine for hashes.
+    TakeHashes,
+    /// Answer one hash.
+    AnswerHash,
+    /// Read a page of the relay's feed.
+    Hear,
+    /// Ask for a plan.
+    Plan,
+    /// Answer one fetch.
+    AnswerFetch,
+    /// Execute the next action of the batch.
+    Act,
+    /// Answer the batch.
+    FinishBatch,
+    /// Assemble a commit; the index is durable before it leaves.
+    TakeCommit,
+    /// Send the commit and take the answer.
+    SendCommit,
+    /// Make the index durable.
+    Flush,
+}
+
+/// All steps, in the order of a calm round.
+pub const STEPS: [Step; 13] = [
+    Step::Hints,
+    Step::Hear,
+    Step::TakeLooks,
+    Step::AnswerLook,
+    Step::TakeHashes,
+    Step::AnswerHash,
+    Step::Plan,
+    Step::AnswerFetch,
+    Step::Act,
+    Step::FinishBatch,
+    Step::TakeCommit,
+    Step::SendCommit,
+    Step::Flush,
+];
+
+/// A commit on its way.
+#[derive(Debug, Clone)]
+pub struct Sending {
+    request: CommitRequest,
+    commit: Commit,
+}
+
+/// A device.
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: usize,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its engine.
+    pub engine: Engine<MemoryTrees>,
+    /// The index as a power cut would find it.
+    pub durable: MemoryTrees,
+    /// What the engine may do.
+    pub policy: Policy,
+    /// The watcher's hints, not delivered yet.
+    pub hints: Vec<RelPath>,
+    /// The commit on its way.
+    pub sending: Option<Sending>,
+    /// How far this device's wall clock is off, in milliseconds.
+    pub skew_ms: i64,
+    /// How many actions were executed.
+    pub actions: u64,
+    /// The last steps, for people.
+    pub log: VecDeque<String>,
+    /// Whether each step is printed.
+    pub verbose: bool,
+    looks: VecDeque<Look>,
+    hashes: VecDeque<HashTask>,
+    fetches: VecDeque<Fetch>,
+    staged: BTreeMap<ContentHash, Bytes>,
+    batch: Option<(Batch, Vec<DiskOutcome>)>,
+    lives: u64,
+    commits: u64,
+    now_ms: u64,
+}
+
+impl Device {
+    /// A fresh device with an empty disk.
+    pub fn new(index: usize, policy: Policy) -> Self {
+        let trees = MemoryTrees::new(replica(index, 1));
+        let mut device = Self {
+            name: format!("D{index}"),
+            index,
+            disk: SimDisk::new(100 + index as u64),
+            engine: open(trees.clone(), index, &policy),
+            durable: trees,
+            policy,
+            hints: Vec::new(),
+            sending: None,
+            skew_ms: 0,
+            actions: 0,
+            log: VecDeque::new(),
+            verbose: false,
+            looks: VecDeque::new(),
+            hashes: VecDeque::new(),
+            fetches: VecDeque::new(),
+            staged: BTreeMap::new(),
+            batch: None,
+            lives: 1,
+            commits: 0,
+            now_ms: 0,
+        };
+        device.engine.rescan();
+        device
+    }
+
+    /// The daemon dies and starts again from what was durable.
+    pub fn restart(&mut self) {
+        let trees = self.durable.clone();
+        self.restart_with(trees);
+    }
+
+    /// The daemon starts on another disk and index, as after a restore from a backup.
+    pub fn restore(&mut self, disk: SimDisk, trees: MemoryTrees) {
+        self.disk = disk;
+        self.restart_with(trees);
+    }
+
+    /// The index is lost: the daemon starts on a fresh one.
+    pub fn lose_index(&mut self) {
+        self.lives += 1;
+        self.restart_with(MemoryTrees::new(replica(self.index, self.lives)));
+    }
+
+    fn restart_with(&mut self, trees: MemoryTrees) {
+        self.note("restart");
+        self.durable = trees.clone();
+        self.engine = open(trees, self.index, &self.policy);
+        self.engine.set_time(self.now_ms, self.now_ms as i64 + self.skew_ms);
+        self.engine.rescan();
+        self.hints.clear();
+        self.sending = None;
+        self.looks.clear();
+        self.hashes.clear();
+        self.fetches.clear();
+        self.staged.clear();
+        self.batch = None;
+    }
+
+    /// Tells the time.
+    pub fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.engine.set_time(now_ms, now_ms as i64 + self.skew_ms);
+    }
+
+    /// Remembers what happened.
+    pub fn note(&mut self, what: impl Into<String>) {
+        let line = format!("{} {}", self.name, what.into());
+        if self.verbose {
+            eprintln!("{line}");
+        }
+        if self.log.len() >= 400 {
+            self.log.pop_front();
+        }
+        self.log.push_back(line);
+    }
+
+    /// Does one step. Whether anything was there to do.
+    pub fn step(&mut self, step: Step, relay: &mut SimRelay) -> bool {
+        match step {
+            Step::Hints => self.deliver_hints(),
+            Step::TakeLooks => self.take_looks(),
+            Step::AnswerLook => self.answer_look(),
+            Step::TakeHashes => self.take_hashes(),
+            Step::AnswerHash => self.answer_hash(),
+            Step::Hear => self.hear(relay, 3),
+            Step::Plan => self.plan(4),
+            Step::AnswerFetch => self.answer_fetch(relay),
+            Step::Act => self.act(),
+            Step::FinishBatch => self.finish_batch(),
+            Step::TakeCommit => self.take_commit(4),
+            Step::SendCommit => self.send_commit(relay),
+            Step::Flush => {
+                self.durable = self.engine.trees().clone();
+                false
+            }
+        }
+    }
+
+    fn deliver_hints(&mut self) -> bool {
+        let hints = std::mem::take(&mut self.hints);
+        self.engine.handle_hints(&hints).expect("trees in memory");
+        !hints.is_empty()
+    }
+
+    fn take_looks(&mut self) -> bool {
+        let looks = self.engine.next_looks(3).expect("trees in memory");
+        let any = !looks.is_empty();
+        self.looks.extend(looks);
+        any
+    }
+
+    fn answer_look(&mut self) -> bool {
+        let Some(look) = self.looks.pop_front() else { return false };
+        let result = self.disk.look(&look);
+        self.note(format!("look {look:?} -> {result:?}"));
+        self.engine.handle_look(&look, result).expect("trees in memory");
+        true
+    }
+
+    fn take_hashes(&mut self) -> bool {
+        let tasks = self.engine.next_hashes(3).expect("trees in memory");
+        let any = !tasks.is_empty();
+        self.hashes.extend(tasks);
+        any
+    }
+
+    fn answer_hash(&mut self) -> bool {
+        let Some(task) = self.hashes.pop_front() else { return false };
+        let result = self.disk.hash(&task);
+        self.note(format!("hash {:?} -> {result:?}", task.path));
+        self.engine.handle_hash(&task, result).expect("trees in memory");
+        true
+    }
+
+    /// Reads one page. Whether it brought anything.
+    pub fn hear(&mut self, relay: &SimRelay, limit: usize) -> bool {
+        let after = match self.engine.relay_cursor() {
+            Some((epoch, cursor)) if epoch == relay.epoch => cursor,
+            _ => 0,
+        };
+        if self.engine.meta().heard && self.engine.relay_cursor() == Some((relay.epoch, relay.head)) {
+            return false;
+        }
+        let page = relay.page(after, limit);
+        let mut result = self.engine.handle_page(&page);
+        if let Err(HearError::Epoch(epoch)) = result {
+            self.note("epoch changed");
+            self.engine.handle_epoch(epoch).expect("trees in memory");
+            result = self.engine.handle_page(&relay.page(0, limit));
+        }
+        self.note(format!("hear after {after}: {:?} -> {result:?}", page.nodes.iter().map(|u| u.id).collect::<Vec<_>>()));
+        if result == Err(HearError::RolledBack) {
+            self.lives += 1;
+            let life = replica(self.index, self.lives);
+            self.note("begins a new life");
+            self.engine.begin_new_life(life).expect("trees in memory");
+            self.engine.rescan();
+            self.forget_work();
+            return true;
+        }
+        result.expect("an honest page");
+        true
+    }
+
+    fn forget_work(&mut self) {
+        self.sending = None;
+        self.looks.clear();
+        self.hashes.clear();
+        self.fetches.clear();
+        self.batch = None;
+    }
+
+    fn plan(&mut self, max: usize) -> bool {
+        let plan = self.engine.plan(max).expect("trees in memory");
+        let any = !plan.fetches.is_empty() || plan.batch.is_some();
+        if any {
+            let fetches: Vec<_> = plan.fetches.iter().map(|f| &f.path).collect();
+            self.note(format!("plan: fetch {fetches:?}, do {:#?}", plan.batch.as_ref().map(|b| brief(b))));
+        }
+        self.fetches.extend(plan.fetches);
+        if let Some(batch) = plan.batch {
+            assert!(self.batch.is_none(), "one batch at a time");
+            self.batch = Some((batch, Vec::new()));
+        }
+        any
+    }
+
+    fn answer_fetch(&mut self, relay: &SimRelay) -> bool {
+        let Some(fetch) = self.fetches.pop_front() else { return false };
+        let result = match self.assemble(&fetch, relay) {
+            _ if self.disk.full => Err(Obstacle::NoSpace),
+            Some(bytes) => {
+                self.staged.insert(fetch.manifest.hash(), bytes);
+                Ok(())
+            }
+            None => Err(Obstacle::Unavailable),
+        };
+        self.note(format!("fetch {:?} -> {result:?}", fetch.path));
+        self.engine.handle_fetch(fetch.manifest.hash(), result).expect("trees in memory");
+        true
+    }
+
+    /// The bytes of a fetch, from this disk's files and from the relay, each chunk verified.
+    fn assemble(&self, fetch: &Fetch, relay: &SimRelay) -> Option<Bytes> {
+        let mut out = Vec::new();
+        for chunk in fetch.manifest.chunks() {
+            let local = fetch.local.iter().filter(|l| l.chunk == chunk.id).find_map(|l| {
+                let stat = self.disk.stat(&l.path)?;
+                if !stat.same_version(&l.stat) {
+                    return None;
+                }
+                let bytes = self.disk.read(&l.path)?;
+                let at = l.offset as usize;
+                bytes.get(at..at + chunk.len as usize).map(<[u8]>::to_vec)
+            });
+            let bytes = local.filter(|b| ChunkId::of(b) == chunk.id).or_else(|| relay.chunk(chunk.id))?;
+            out.extend_from_slice(&bytes);
+        }
+        (ContentHash::of(&out) == fetch.manifest.hash()).then(|| out.into())
+    }
+
+    fn act(&mut self) -> bool {
+        let Some((batch, outcomes)) = &mut self.batch else { return false };
+        let Some(action) = batch.actions.get(outcomes.len()) else { return false };
+        let action = action.clone();
+        let outcome = self.disk.execute(&action, &self.staged);
+        outcomes.push(outcome.clone());
+        self.actions += 1;
+        self.note(format!("{action:?} -> {outcome:?}"));
+        true
+    }
+
+    fn finish_batch(&mut self) -> bool {
+        match &self.batch {
+            Some((batch, outcomes)) if batch.actions.len() == outcomes.len() => {}
+            _ => return false,
+        }
+        if let Some((batch, outcomes)) = self.batch.take() {
+            self.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+        }
+        for content in self.engine.take_unused_staged() {
+            self.staged.remove(&content);
+        }
+        true
+    }
+
+    /// The batch is cut off: what was not tried has no outcome.
+    pub fn cut_batch(&mut self) -> bool {
+        let Some((batch, outcomes)) = self.batch.take() else { return false };
+        self.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+        true
+    }
+
+    fn take_commit(&mut self, max_nodes: usize) -> bool {
+        if self.sending.is_some() {
+            return false;
+        }
+        let Some(commit) = self.engine.next_commit(max_nodes, 1 << 20).expect("trees in memory") else { return false };
+        let (epoch, _) = self.engine.relay_cursor().expect("a commit has a base");
+        self.commits += 1;
+        let mut id = [self.index as u8; 16];
+        id[1..9].copy_from_slice(&self.commits.to_be_bytes());
+        let request = CommitRequest {
+            commit: CommitId::from_bytes(id),
+            epoch,
+            base_seq: commit.base_seq,
+            replica: self.engine.meta().replica,
+            nodes: commit.nodes.clone(),
+            chunks: Vec::new(),
+        };
+        // What others may hear of is never forgotten here (P16).
+        self.durable = self.engine.trees().clone();
+        self.note(format!("commit {:?}", request.nodes.iter().map(|u| u.id).collect::<Vec<_>>()));
+        self.sending = Some(Sending { request, commit });
+        true
+    }
+
+    fn send_commit(&mut self, relay: &mut SimRelay) -> bool {
+        let Some(sending) = self.sending.take() else { return false };
+        let mut reply = relay.commit(&sending.request);
+        if let CommitReply::MissingChunks(missing) = &reply {
+            let unreadable = self.upload(&sending.commit, missing, relay);
+            if !unreadable.is_empty() {
+                self.note(format!("withholds {unreadable:?}"));
+                self.engine.withhold(&unreadable).expect("trees in memory");
+                return true;
+            }
+            reply = relay.commit(&sending.request);
+        }
+        self.note(format!("commit -> {reply:?}"));
+        self.engine.handle_commit(&reply).expect("trees in memory");
+        true
+    }
+
+    /// The commit is applied but its answer is lost, or the other way round.
+    pub fn lose_answer(&mut self, relay: &mut SimRelay, applied: bool) {
+        if let Some(sending) = self.sending.take() {
+            if applied && let CommitReply::MissingChunks(missing) = relay.commit(&sending.request) {
+                self.upload(&sending.commit, &missing, relay);
+                relay.commit(&sending.request);
+            }
+            self.note(format!("loses the answer to a commit, applied: {applied}"));
+            self.engine.drop_commit();
+        }
+    }
+
+    fn upload(&self, commit: &Commit, missing: &[ChunkId], relay: &mut SimRelay) -> BTreeSet<ChunkId> {
+        let mut unreadable = BTreeSet::new();
+        for id in missing {
+            let sources = commit.chunks.iter().filter(|c| c.chunk.id == *id).filter_map(|c| c.source.as_ref().map(|s| (c.chunk, s)));
+            let bytes = sources.into_iter().find_map(|(chunk, (path, stat, offset))| {
+                self.disk.stat(path).filter(|s| s.same_version(stat))?;
+                let bytes = self.disk.read(path)?;
+                bytes.get(*offset as usize..*offset as usize + chunk.len as usize).map(<[u8]>::to_vec)
+            });
+            match bytes.filter(|b| ChunkId::of(b) == *id) {
+                Some(bytes) => relay.upload(&bytes),
+                None => {
+                    unreadable.insert(*id);
+                }
+            }
+        }
+        unreadable
+    }
+
+    /// Whether nothing is on its way between engine and disk.
+    pub fn is_idle(&self) -> bool {
+        self.looks.is_empty()
+            && self.hashes.is_empty()
+            && self.fetches.is_empty()
+            && self.batch.is_none()
+            && self.sending.is_none()
+            && self.engine.is_idle().expect("trees in memory")
+    }
+
+    /// One calm round: every step until it has nothing more to do. Whether anything was done.
+    pub fn round(&mut self, relay: &mut SimRelay) -> bool {
+        let mut any = false;
+        for step in STEPS {
+            for turn in 0.. {
+                assert!(turn < 10_000, "{} never ends {step:?}", self.name);
+                if !self.step(step, relay) {
+                    break;
+                }
+                any = true;
+                if step == Step::Plan || step == Step::TakeCommit {
+                    break;
+                }
+            }
+        }
+        any
+    }
+
+    /// How many chunks a content has.
+    pub fn chunks_of(bytes: &[u8]) -> usize {
+        bytes.len().div_ceil(CHUNK_BYTES)
+    }
+}
+
+fn brief(batch: &Batch) -> Vec<String> {
+    batch.actions.iter().map(|a| format!("{a:?}")).collect()
+}
+
+/// The replica id of a life of a device.
+pub fn replica(index: usize, life: u64) -> ReplicaId {
+    let mut bytes = [0; 16];
+    bytes[0] = 1 + index as u8;
+    bytes[8..].copy_from_slice(&life.to_be_bytes());
+    ReplicaId::from_bytes(bytes)
+}
+
+fn open(trees: MemoryTrees, index: usize, policy: &Policy) -> Engine<MemoryTrees> {
+    let author = Author { device: DeviceId::from_bytes([index as u8; 16]), name: Arc::from(format!("D{index}")) };
+    Engine::open(trees, author, policy.clone()).expect("trees in memory")
+}

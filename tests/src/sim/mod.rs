@@ -1,0 +1,14 @@
+//! The simulated world: real engines on simulated disks, with a simulated relay between them. One thread, no clock, no sockets: the same
+//! seed gives the same run.
+
+pub mod calm;
+pub mod device;
+pub mod disk;
+pub mod relay;
+pub mod rng;
+
+pub use calm::Calm;
+pub use device::{Device, Step};
+pub use disk::{SimDisk, path};
+pub use relay::SimRelay;
+pub use rng::Rng;

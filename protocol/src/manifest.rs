@@ -138,6 +138,11 @@ impl<B: AsRef<[u8]>> VerifiedChunk<B> {
         self.bytes.as_ref()
     }
 
+    /// The same chunk in memory of its own.
+    pub fn to_vec(&self) -> VerifiedChunk<Vec<u8>> {
+        VerifiedChunk { id: self.id, bytes: self.bytes.as_ref().to_vec() }
+    }
+
     /// The bytes, owned.
     pub fn into_bytes(self) -> B {
         self.bytes

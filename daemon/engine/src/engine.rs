@@ -205,13 +205,24 @@ impl<T: Trees> Engine<T> {
 
     /// Whether nothing is left to do here: the disk is looked at, and every tree is equal but for what is held or blocked.
     pub fn is_idle(&self) -> Result<bool> {
-        Ok(self.opening.is_none()
+        Ok(self.is_settled() && (!self.policy.may_write || self.trees.unsent_after(None, 1)?.is_empty()))
+    }
+
+    /// The same, whatever the relay may lack: all that a device can do by itself.
+    pub fn is_settled(&self) -> bool {
+        self.opening.is_none()
             && self.dirty.is_empty()
             && self.plans.waiting() == 0
             && self.observed.open() == 0
             && self.observed.after_looks.is_empty()
             && (self.observed.missing.is_empty() || self.brake.is_holding())
-            && (!self.policy.may_write || self.trees.unsent_after(None, 1)?.is_empty()))
+    }
+
+    /// Ends all pauses: something that stood in the way may be gone (the relay is back, the disk has room again).
+    pub fn retry_now(&mut self) {
+        let now = self.now_ms;
+        self.blocked.values_mut().for_each(|b| b.until_ms = now);
+        self.retry_withheld();
     }
 
     /// When, in `now_ms`, something is due that no other call would bring about.

@@ -536,6 +536,16 @@ impl<T: Trees> Engine<T> {
         }
     }
 
+    /// What stands there was changed within the clock's granule when it was read: a later change may carry the same times, so it is read once
+    /// more (B26).
+    pub fn distrust(&mut self, directory: NodeId, name: &Name) -> Result<()> {
+        if let Some((key, item)) = self.item_of(self.trees.item_at(directory, name)?)? {
+            self.trees.put_item(key, Some(&Item { stat: Stat { ctime_ns: 0, ..item.stat }, ..item }))?;
+            self.observed.want(directory, Some(name.clone()), false);
+        }
+        Ok(())
+    }
+
     /// Whether something at this place is being looked at or read: no plan is made for it until that is known.
     pub(crate) fn is_unsettled(&self, parent: NodeId, name: &Name) -> bool {
         self.observed.found.contains_key(&(parent, name.clone()))

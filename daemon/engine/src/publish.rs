@@ -155,16 +155,20 @@ impl<T: Trees> Engine<T> {
     }
 
     /// The relay lacks these chunks and they cannot be read here: the nodes of the commit under way that name them wait until they change, or
-    /// until [`Engine::retry_withheld`]; the others are sent again without them.
-    pub fn withhold(&mut self, chunks: &BTreeSet<ferry_protocol::ChunkId>) -> Result<()> {
+    /// until [`Engine::retry_withheld`]; the others are sent again without them. Answers where they stand: look there.
+    pub fn withhold(&mut self, chunks: &BTreeSet<ferry_protocol::ChunkId>) -> Result<Vec<RelPath>> {
+        let mut paths = Vec::new();
         for (id, seq) in self.publishing.in_flight.take().unwrap_or_default() {
             let Some(record) = self.trees.node(id)? else { continue };
             let files = record.state.body().values().iter().filter_map(|v| v.content.file());
             if files.flat_map(|f| f.manifest.chunks()).any(|c| chunks.contains(&c.id)) {
                 self.publishing.withheld.insert(id, seq);
+                for (_, item) in self.trees.items_of(id)? {
+                    paths.extend(self.item_path(&item)?);
+                }
             }
         }
-        Ok(())
+        Ok(paths)
     }
 
     /// Tries again what was withheld.

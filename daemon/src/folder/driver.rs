@@ -1,0 +1,368 @@
+//! The control loop of one folder: the only owner of its engine (D1).
+//!
+//! Everything that can wake it is a [`Wake`]; everything that takes time is done elsewhere and answers with a wake. One turn of the loop takes
+//! in what has come, asks the engine what follows, commits the trees to the index, and gives out work. Before a commit goes to the relay the
+//! index is durable, so that no number that another replica has heard is ever used twice (I8).
+
+use super::commands;
+use super::fetch::Fetcher;
+use super::index_trees::IndexTrees;
+use super::opening::{self, Opened};
+use super::relay_side::RelaySide;
+use super::report::Report;
+use super::send::Sent;
+use super::work::{Job, Workers};
+use super::{FolderCommand, FolderConfig, FolderDeps, FolderStatus};
+use crate::fs::watch::Hint;
+use crate::fs::{Root, RootError};
+use crate::index::Durability;
+use crate::relay::{DeltaReply, RelayError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use ferry_engine::{DiskOutcome, Engine, HashResult, HashTask, Look, LookResult, Obstacle, TreeError};
+use ferry_protocol::{ContentHash, NamespaceId};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Everything that can wake the control loop.
+pub(super) enum Wake {
+    /// A command.
+    Command(FolderCommand),
+    /// The watcher saw something.
+    Hint(Hint),
+    /// A directory was looked at.
+    Looked(Look, LookResult),
+    /// Files were read; whether each was changed so lately that it must be read again.
+    Hashed(Vec<(HashTask, HashResult, bool)>),
+    /// A batch was carried out.
+    Applied(u64, Vec<DiskOutcome>),
+    /// Contents were staged, or not.
+    Fetched(Vec<(ContentHash, Result<(), Obstacle>)>),
+    /// A page of the relay's feed.
+    Page(Result<DeltaReply, RelayError>),
+    /// A commit ended.
+    Sent(Box<Sent>),
+    /// The relay, the author or the settings changed.
+    Changed,
+}
+
+/// Looks and groups of files under way at once.
+const LOOKS_MAX: usize = 16;
+const HASHES_MAX: usize = 64;
+/// Files in one reading job, and the size up to which a file is small enough to share one.
+const HASH_GROUP: usize = 16;
+const HASH_GROUP_MAX_BYTES: u64 = 1 << 20;
+/// Actions in one batch: large enough to share a durability barrier, small enough to show progress.
+const BATCH_MAX: usize = 1000;
+/// Wakes taken in before the trees are committed.
+const WAKES_MAX: usize = 256;
+/// How often the root is proved while nothing happens.
+const ROOT_CHECK: Duration = Duration::from_secs(2);
+/// How long a file that was changed within the clock's granule is left before it is read again (B26).
+const RACY_WAIT: Duration = Duration::from_millis(50);
+
+pub(super) type FolderEngine = Engine<IndexTrees>;
+
+/// One folder's control loop.
+pub(super) struct Driver {
+    pub config: FolderConfig,
+    pub deps: FolderDeps,
+    pub runtime: tokio::runtime::Handle,
+    pub wakes: Sender<Wake>,
+    inbox: Receiver<Wake>,
+    pub report: Report,
+    workers: Workers,
+    pub state: Option<Opened>,
+    pub fetcher: Fetcher,
+    pub relay: RelaySide,
+    pub paused: bool,
+    started: Instant,
+    next_open: Instant,
+    next_root_check: Instant,
+    looks: usize,
+    hashes: usize,
+    racy: Vec<(Instant, HashTask)>,
+    rescan_due: Instant,
+}
+
+impl Driver {
+    pub fn new(
+        config: FolderConfig,
+        deps: FolderDeps,
+        channel: (Sender<Wake>, Receiver<Wake>),
+        status: watch::Sender<Arc<FolderStatus>>,
+        runtime: tokio::runtime::Handle,
+    ) -> std::io::Result<Self> {
+        let (wakes, inbox) = channel;
+        let threads = std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, 8);
+        let now = Instant::now();
+        Ok(Self {
+            workers: Workers::start(threads, &wakes)?,
+            fetcher: Fetcher::new(runtime.clone(), config.id, wakes.clone()),
+            relay: RelaySide::new(config.id),
+            report: Report::new(&config, status, deps.events.clone()),
+            paused: config.paused,
+            config,
+            deps,
+            runtime,
+            wakes,
+            inbox,
+            state: None,
+            started: now,
+            next_open: now,
+            next_root_check: now + ROOT_CHECK,
+            looks: 0,
+            hashes: 0,
+            racy: Vec::new(),
+            rescan_due: now,
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self) {
+        loop {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => return,
+                // The index cannot be read or written: nothing is guessed. It is closed, said so, and opened again after a while.
+                Err(error) => self.close(error),
+            }
+        }
+    }
+
+    /// One turn. Whether to go on.
+    fn turn(&mut self) -> Result<bool, TreeError> {
+        self.open_if_due();
+        self.set_time();
+        for wake in self.wait() {
+            if !self.handle(wake)? {
+                self.commit_trees(Durability::Durable)?;
+                return Ok(false);
+            }
+        }
+        self.set_time();
+        self.reread_racy();
+        self.check_root();
+        if !self.paused {
+            self.give_out()?;
+        }
+        self.commit_trees(Durability::Relaxed)?;
+        let state = self.state.as_mut();
+        self.report.update(state, &self.relay, self.paused)?;
+        Ok(true)
+    }
+
+    fn set_time(&mut self) {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        if let Some(state) = &mut self.state {
+            state.engine.set_time(now_ms, jiff::Timestamp::now().as_millisecond());
+        }
+    }
+
+    /// Waits for the next wake or until something is due; then takes what else has come.
+    fn wait(&mut self) -> Vec<Wake> {
+        let mut out = Vec::new();
+        match self.inbox.recv_timeout(self.timeout()) {
+            Ok(wake) => out.push(wake),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return out,
+        }
+        out.extend(self.inbox.try_iter().take(WAKES_MAX));
+        out
+    }
+
+    fn timeout(&self) -> Duration {
+        let now = Instant::now();
+        let mut due = match &self.state {
+            None => self.next_open,
+            Some(_) => self.next_root_check.min(self.rescan_due.max(now)),
+        };
+        if let Some(state) = &self.state {
+            if let Some(ms) = state.engine.deadline_ms() {
+                due = due.min(self.started + Duration::from_millis(ms) + Duration::from_millis(1));
+            }
+        }
+        due = self.racy.iter().map(|(at, _)| *at).chain(self.relay.due()).chain(self.report.due()).fold(due, Instant::min);
+        due.saturating_duration_since(now)
+    }
+
+    /// Opens root and index, if they are not open and it is time to try.
+    fn open_if_due(&mut self) {
+        if self.state.is_some() || Instant::now() < self.next_open {
+            return;
+        }
+        match opening::open(&mut self.config, &self.deps, &self.wakes) {
+            Ok(opened) => {
+                self.state = Some(opened);
+                self.rescan_due = Instant::now();
+                self.report.opened();
+                self.relay.want_pull();
+            }
+            Err(error) => {
+                self.next_open = Instant::now() + ROOT_CHECK;
+                self.report.not_open(&error);
+            }
+        }
+    }
+
+    fn close(&mut self, error: TreeError) {
+        self.state = None;
+        self.looks = 0;
+        self.hashes = 0;
+        self.racy.clear();
+        self.next_open = Instant::now() + ROOT_CHECK;
+        self.report.not_open(&opening::OpenError::Index(error.to_string()));
+    }
+
+    fn handle(&mut self, wake: Wake) -> Result<bool, TreeError> {
+        match wake {
+            Wake::Command(FolderCommand::Stop) => return Ok(false),
+            Wake::Command(command) => commands::handle(self, command)?,
+            Wake::Changed => self.follow_changes(),
+            Wake::Page(page) => self.handle_page(page)?,
+            Wake::Sent(sent) => self.handle_sent(*sent)?,
+            wake => self.handle_disk(wake)?,
+        }
+        Ok(true)
+    }
+
+    /// What the disk's threads and the watcher bring. After a reopening, answers to the older life are dropped: everything is asked anew.
+    fn handle_disk(&mut self, wake: Wake) -> Result<(), TreeError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        match wake {
+            Wake::Hint(Hint::Paths(paths)) => {
+                if paths.iter().any(|p| p.names().last().is_some_and(|n| n.as_bytes() == crate::fs::ignore::FILE_NAME)) {
+                    state.reload_filter(&self.deps);
+                }
+                state.engine.handle_hints(&paths)?;
+            }
+            Wake::Hint(Hint::Rescan(reason)) => {
+                tracing::info!(folder = %self.config.name, ?reason, "rescanning the whole folder");
+                self.rescan_due = Instant::now();
+            }
+            Wake::Looked(look, result) => {
+                self.looks = self.looks.saturating_sub(1);
+                if result == LookResult::Unreadable(Obstacle::RootGone) {
+                    self.next_root_check = Instant::now();
+                }
+                state.engine.handle_look(&look, result)?;
+            }
+            Wake::Hashed(results) => {
+                self.hashes = self.hashes.saturating_sub(results.len());
+                for (task, result, racy) in results {
+                    if racy {
+                        self.racy.push((Instant::now() + RACY_WAIT, task.clone()));
+                    }
+                    state.engine.handle_hash(&task, result)?;
+                }
+            }
+            Wake::Applied(id, outcomes) => state.engine.handle_batch(id, outcomes)?,
+            Wake::Fetched(results) => {
+                for (content, result) in results {
+                    state.engine.handle_fetch(content, result)?;
+                }
+            }
+            Wake::Command(_) | Wake::Page(_) | Wake::Sent(_) | Wake::Changed => {}
+        }
+        Ok(())
+    }
+
+    /// Files that were changed within the clock's granule are looked at once more: a later change could carry the same times.
+    fn reread_racy(&mut self) {
+        let now = Instant::now();
+        let Some(state) = &mut self.state else { return };
+        let mut again = Vec::new();
+        self.racy.retain(|(at, task)| {
+            let due = *at <= now;
+            if due {
+                again.push(task.clone());
+            }
+            !due
+        });
+        for mut task in again {
+            // The engine forgets that it knows this version, and so reads it again.
+            task.stat.ctime_ns = 0;
+            if let Err(error) = state.engine.distrust(task.directory, &task.name) {
+                tracing::warn!(%error, "a file could not be scheduled for a second reading");
+            }
+        }
+    }
+
+    fn check_root(&mut self) {
+        if Instant::now() < self.next_root_check {
+            return;
+        }
+        self.next_root_check = Instant::now() + ROOT_CHECK;
+        let Some(state) = &self.state else { return };
+        if let Err(error) = state.root.check() {
+            tracing::warn!(folder = %self.config.name, %error, "the folder is not where it was; nothing is deleted, everything stops");
+            self.next_open = Instant::now() + ROOT_CHECK;
+            self.state = None;
+            self.looks = 0;
+            self.hashes = 0;
+            self.racy.clear();
+            self.report.not_open(&opening::OpenError::Root(error));
+        }
+    }
+
+    /// Asks the engine what follows and gives it out.
+    fn give_out(&mut self) -> Result<(), TreeError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if state.engine.meta().heard && Instant::now() >= self.rescan_due {
+            let every = self.deps.settings.borrow().rescan_interval;
+            self.rescan_due = Instant::now() + every.max(Duration::from_secs(10));
+            state.engine.rescan();
+            self.report.scan_started();
+        }
+        for look in state.engine.next_looks(LOOKS_MAX.saturating_sub(self.looks))? {
+            self.looks += 1;
+            self.workers.give(Job::Look(state.root.clone(), look));
+        }
+        let mut group = Vec::new();
+        for task in state.engine.next_hashes(HASHES_MAX.saturating_sub(self.hashes))? {
+            self.hashes += 1;
+            let alone = task.stat.size > HASH_GROUP_MAX_BYTES;
+            group.push(task);
+            if alone || group.len() == HASH_GROUP {
+                self.workers.give(Job::Hash(state.root.clone(), std::mem::take(&mut group)));
+            }
+        }
+        if !group.is_empty() {
+            self.workers.give(Job::Hash(state.root.clone(), group));
+        }
+        let plan = state.engine.plan(BATCH_MAX)?;
+        if !plan.fetches.is_empty() {
+            self.fetcher.start(&state.root, self.deps.relay.borrow().clone(), plan.fetches);
+        }
+        if let Some(batch) = plan.batch {
+            self.workers.give(Job::Apply(state.root.clone(), batch.id, batch.actions));
+        }
+        self.give_to_relay()
+    }
+
+    pub fn commit_trees(&mut self, durability: Durability) -> Result<(), TreeError> {
+        match &mut self.state {
+            Some(state) => state.engine.trees_mut().commit(durability),
+            None => Ok(()),
+        }
+    }
+
+    pub fn root(&self) -> Option<Arc<Root>> {
+        self.state.as_ref().map(|s| s.root.clone())
+    }
+
+    pub fn namespace(&self) -> NamespaceId {
+        self.config.id
+    }
+
+    /// Looks at everything again, now.
+    pub fn rescan_now(&mut self) {
+        self.rescan_due = Instant::now();
+        // A filesystem that has come back is worth a try at once.
+        self.next_open = Instant::now();
+    }
+}
+
+/// A root error for people.
+pub(super) fn root_sentence(error: &RootError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,237 @@
+//! Getting contents: each chunk from the best holder, into a stage, verified.
+//!
+//! Small files travel in groups: one request for many chunks, one pass over the disk. A large file is a stage of its own, which survives a
+//! restart. Own files are asked before the network.
+
+use super::driver::Wake;
+use crate::fs::{self, Root, Stage};
+use crate::relay::{FetchedChunk, RelayClient, RelayError};
+use crossbeam_channel::Sender;
+use ferry_engine::{Fetch, Obstacle};
+use ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES;
+use ferry_protocol::{ChunkId, ChunkRef, ContentHash, NamespaceId, VerifiedChunk};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Small files in one group: at most so many, and so many bytes.
+const GROUP_FILES: usize = 512;
+const GROUP_BYTES: u64 = 4 << 20;
+/// Large files under way at once: each holds one open file.
+const LARGE_MAX: usize = 4;
+/// Requests for chunks under way at once.
+const REQUESTS_MAX: usize = 4;
+
+type Results = Vec<(ContentHash, Result<(), Obstacle>)>;
+
+/// Fetches contents for one folder.
+#[derive(Clone)]
+pub(super) struct Fetcher {
+    pub runtime: tokio::runtime::Handle,
+    pub namespace: NamespaceId,
+    pub wakes: Sender<Wake>,
+    large: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+}
+
+/// Where chunks come from.
+#[derive(Clone)]
+struct Source {
+    root: Arc<Root>,
+    relay: Option<Arc<RelayClient>>,
+    namespace: NamespaceId,
+    requests: Arc<Semaphore>,
+}
+
+impl Fetcher {
+    pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>) -> Self {
+        let (large, requests) = (Arc::new(Semaphore::new(LARGE_MAX)), Arc::new(Semaphore::new(REQUESTS_MAX)));
+        Self { runtime, namespace, wakes, large, requests }
+    }
+
+    /// Starts fetching; each content is answered in a [`Wake::Fetched`].
+    pub fn start(&self, root: &Arc<Root>, relay: Option<Arc<RelayClient>>, fetches: Vec<Fetch>) {
+        let source = Source { root: root.clone(), relay, namespace: self.namespace, requests: self.requests.clone() };
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for fetch in fetches {
+            if fetch.manifest.chunks().len() > 1 {
+                self.start_large(source.clone(), fetch);
+                continue;
+            }
+            bytes += fetch.manifest.size();
+            group.push(fetch);
+            if group.len() >= GROUP_FILES || bytes >= GROUP_BYTES {
+                self.start_group(source.clone(), std::mem::take(&mut group));
+                bytes = 0;
+            }
+        }
+        if !group.is_empty() {
+            self.start_group(source, group);
+        }
+    }
+
+    fn start_group(&self, source: Source, group: Vec<Fetch>) {
+        let wakes = self.wakes.clone();
+        self.runtime.spawn(async move {
+            let _ = wakes.send(Wake::Fetched(source.small_files(group).await));
+        });
+    }
+
+    fn start_large(&self, source: Source, fetch: Fetch) {
+        let (wakes, large) = (self.wakes.clone(), self.large.clone());
+        self.runtime.spawn(async move {
+            let _permit = large.acquire_owned().await;
+            let content = fetch.manifest.hash();
+            let result = source.large_file(fetch).await;
+            let _ = wakes.send(Wake::Fetched(vec![(content, result)]));
+        });
+    }
+}
+
+impl Source {
+    async fn small_files(self, group: Vec<Fetch>) -> Results {
+        let contents: Vec<ContentHash> = group.iter().map(|f| f.manifest.hash()).collect();
+        let all = |obstacle: Obstacle| contents.iter().map(|c| (*c, Err(obstacle))).collect();
+        let root = self.root.clone();
+        let local = tokio::task::spawn_blocking(move || {
+            let mut have: HashMap<ChunkId, VerifiedChunk> = HashMap::new();
+            for fetch in &group {
+                for (chunk, source) in fetch.manifest.chunks().iter().zip(&fetch.local) {
+                    if let Ok(bytes) = fs::read_chunk(&root, &source.path, source.offset, chunk) {
+                        have.insert(chunk.id, bytes);
+                    }
+                }
+            }
+            (group, have)
+        });
+        let Ok((group, mut have)) = local.await else { return all(Obstacle::Io) };
+        let needed: Vec<ChunkId> = group.iter().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|id| !have.contains_key(id)).collect();
+        let mut failed = Obstacle::Unavailable;
+        if !needed.is_empty() {
+            let got = self.from_relay(&needed, |chunk| {
+                have.insert(chunk.id(), chunk.to_vec());
+            });
+            if let Err(obstacle) = got.await {
+                failed = obstacle;
+            }
+        }
+        let root = self.root.clone();
+        let staged = tokio::task::spawn_blocking(move || stage_group(&root, &group, &have, failed));
+        staged.await.unwrap_or_else(|_| all(Obstacle::Io))
+    }
+
+    /// Asks the relay for chunks and hands each to `take` as it comes.
+    async fn from_relay(&self, ids: &[ChunkId], mut take: impl FnMut(VerifiedChunk<bytes::Bytes>)) -> Result<(), Obstacle> {
+        let Some(relay) = &self.relay else { return Err(Obstacle::Unavailable) };
+        let _permit = self.requests.acquire().await;
+        let mut stream = relay.get_chunks(self.namespace, ids).await.map_err(obstacle_of)?;
+        while let Some(chunk) = stream.next().await {
+            match chunk.map_err(obstacle_of)? {
+                FetchedChunk::Chunk(chunk) => take(chunk),
+                FetchedChunk::Absent(id) => tracing::warn!(chunk = %id, "the relay has no good copy of a chunk"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn large_file(self, fetch: Fetch) -> Result<(), Obstacle> {
+        let stage = {
+            let (root, fetch) = (self.root.clone(), fetch);
+            tokio::task::spawn_blocking(move || begin(&root, &fetch)).await.map_err(|_| Obstacle::Io)??
+        };
+        let stage = Arc::new(stage);
+        let mut requests = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0usize);
+        for (_, offset, chunk) in stage.missing() {
+            bytes += chunk.len as usize;
+            batch.push((offset, chunk));
+            if bytes >= CHUNK_BATCH_TARGET_BYTES {
+                requests.push(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+        }
+        if !batch.is_empty() {
+            requests.push(batch);
+        }
+        let mut tasks = tokio::task::JoinSet::new();
+        for request in requests {
+            let (source, stage) = (self.clone(), stage.clone());
+            tasks.spawn(async move { source.into_stage(&stage, request).await });
+        }
+        let mut result = Ok(());
+        while let Some(done) = tasks.join_next().await {
+            let done = done.unwrap_or(Err(Obstacle::Io));
+            if result.is_ok() {
+                result = done;
+            }
+        }
+        result?;
+        let stage = Arc::into_inner(stage).ok_or(Obstacle::Io)?;
+        if !stage.is_complete() {
+            return Err(Obstacle::Unavailable);
+        }
+        tokio::task::spawn_blocking(move || stage.finish().map(drop)).await.map_err(|_| Obstacle::Io)?
+    }
+
+    /// Fetches some chunks of a large file. Writing goes on beside receiving.
+    async fn into_stage(&self, stage: &Arc<Stage>, request: Vec<(u64, ChunkRef)>) -> Result<(), Obstacle> {
+        let mut places: BTreeMap<ChunkId, Vec<u64>> = BTreeMap::new();
+        for (offset, chunk) in &request {
+            places.entry(chunk.id).or_default().push(*offset);
+        }
+        let ids: Vec<ChunkId> = places.keys().copied().collect();
+        let mut writes = tokio::task::JoinSet::new();
+        self.from_relay(&ids, |chunk| {
+            let (stage, offsets) = (stage.clone(), places.get(&chunk.id()).cloned().unwrap_or_default());
+            writes.spawn_blocking(move || {
+                let chunk = chunk.to_vec();
+                offsets.iter().try_for_each(|offset| stage.put(*offset, &chunk))
+            });
+        })
+        .await?;
+        while let Some(written) = writes.join_next().await {
+            written.map_err(|_| Obstacle::Io)??;
+        }
+        Ok(())
+    }
+}
+
+/// Begins or resumes a stage and takes what own files hold.
+fn begin(root: &Arc<Root>, fetch: &Fetch) -> Result<Stage, Obstacle> {
+    let stage = Stage::begin(root, &fetch.manifest)?;
+    let local: HashMap<ChunkId, _> = fetch.local.iter().map(|l| (l.chunk, l)).collect();
+    for (_, offset, chunk) in stage.missing() {
+        if let Some(source) = local.get(&chunk.id) {
+            stage.copy_from_local(&source.path, source.offset, offset, &chunk)?;
+        }
+    }
+    Ok(stage)
+}
+
+fn stage_group(root: &Root, group: &[Fetch], have: &HashMap<ChunkId, VerifiedChunk>, failed: Obstacle) -> Results {
+    let mut results = Vec::with_capacity(group.len());
+    let mut ready = Vec::with_capacity(group.len());
+    for fetch in group {
+        match fetch.manifest.chunks().first() {
+            None => ready.push((fetch.manifest.hash(), None)),
+            Some(chunk) => match have.get(&chunk.id) {
+                Some(bytes) => ready.push((fetch.manifest.hash(), Some(bytes))),
+                None => results.push((fetch.manifest.hash(), Err(failed))),
+            },
+        }
+    }
+    let (staged, obstacle) = fs::stage::stage_small_batch(root, ready.iter().map(|(_, chunk)| *chunk));
+    for (index, (content, _)) in ready.iter().enumerate() {
+        let result = if index < staged.len() { Ok(()) } else { Err(obstacle.unwrap_or(Obstacle::Io)) };
+        results.push((*content, result));
+    }
+    results
+}
+
+/// What an error of the relay means for a content that was wanted.
+pub(super) fn obstacle_of(error: RelayError) -> Obstacle {
+    match error {
+        RelayError::PeerFault { .. } => Obstacle::Corrupt,
+        _ => Obstacle::Unavailable,
+    }
+}

@@ -1,0 +1,328 @@
+//! The engine's trees on the device's index.
+//!
+//! Writes are gathered and go to the index together ([`IndexTrees::commit`]), so that the index always holds the trees as they were after
+//! one whole call of the engine. Reads see the gathered writes. Keys are ordered so that what is asked together stands together.
+//!
+//! * **T1** What one call of the engine changed is committed together with everything before it, or not at all (E7).
+
+use crate::index::{Durability, IndexError, IndexStore, Row, Table, WriteBatch, prefix_end};
+use ferry_engine::trees::Result;
+use ferry_engine::{Item, ItemContent, ItemKey, Meta, NodeRecord, TreeError, Trees};
+use ferry_protocol::{ChunkId, Dot, Name, NodeId, ReplicaId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+type Key = (Table, Vec<u8>);
+
+/// [`Trees`] on an [`IndexStore`].
+pub struct IndexTrees {
+    store: Box<dyn IndexStore>,
+    /// Writes that are not in the index yet.
+    written: BTreeMap<Key, Option<Vec<u8>>>,
+    meta: Meta,
+    stored_meta: Option<Meta>,
+}
+
+const META_KEY: &[u8] = b"trees";
+/// Chunk ids are cut to this many bytes as keys: a holder is verified before it is used, so a chance hit costs a look.
+const CHUNK_KEY_BYTES: usize = 12;
+
+fn store_error(error: IndexError) -> TreeError {
+    TreeError(error.to_string())
+}
+
+fn encode<V: Serialize>(value: &V) -> Result<Vec<u8>> {
+    postcard::to_stdvec(value).map_err(|e| TreeError(e.to_string()))
+}
+
+fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
+    postcard::from_bytes(bytes).map_err(|e| TreeError(format!("a record is malformed: {e}")))
+}
+
+fn malformed() -> TreeError {
+    TreeError("a key is malformed".into())
+}
+
+fn item_key(key: ItemKey) -> Vec<u8> {
+    let mut out = key.node.as_bytes().to_vec();
+    if let Some(dot) = key.copy {
+        out.extend_from_slice(dot.replica.as_bytes());
+        out.extend_from_slice(&dot.counter.to_be_bytes());
+    }
+    out
+}
+
+fn parse_item_key(bytes: &[u8]) -> Result<ItemKey> {
+    let (node, rest) = bytes.split_at_checked(16).ok_or_else(malformed)?;
+    let node = NodeId::from_slice(node).ok_or_else(malformed)?;
+    if rest.is_empty() {
+        return Ok(ItemKey { node, copy: None });
+    }
+    let (replica, counter) = rest.split_at_checked(16).ok_or_else(malformed)?;
+    let replica = ReplicaId::from_slice(replica).ok_or_else(malformed)?;
+    let counter = u64::from_be_bytes(counter.try_into().map_err(|_| malformed())?);
+    Ok(ItemKey { node, copy: Some(Dot { replica, counter }) })
+}
+
+/// Parent, then name: a directory's entries in the order of their names.
+fn name_key(parent: NodeId, name: &Name) -> Vec<u8> {
+    [parent.as_bytes(), name.as_bytes()].concat()
+}
+
+/// A zero byte ends the name: no name holds one.
+fn kid_key(parent: NodeId, name: &Name, node: NodeId) -> Vec<u8> {
+    [parent.as_bytes(), name.as_bytes(), &[0][..], node.as_bytes()].concat()
+}
+
+fn parse_kid(key: &[u8]) -> Result<(Name, NodeId)> {
+    let rest = key.get(16..).ok_or_else(malformed)?;
+    let (name, node) = rest.split_at_checked(rest.len().saturating_sub(17)).ok_or_else(malformed)?;
+    let node = node.get(1..).and_then(NodeId::from_slice).ok_or_else(malformed)?;
+    Ok((Name::new(name).map_err(|_| malformed())?, node))
+}
+
+fn inode_key(dev: u64, ino: u64) -> Vec<u8> {
+    [dev.to_be_bytes(), ino.to_be_bytes()].concat()
+}
+
+/// The first key after this one.
+fn after_key(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
+impl IndexTrees {
+    /// Opens the trees in an index; a fresh index gets trees that write under `replica`.
+    pub fn open(store: Box<dyn IndexStore>, replica: ReplicaId) -> Result<Self> {
+        let stored = store.get(Table::Meta, META_KEY).map_err(store_error)?;
+        let stored_meta: Option<Meta> = stored.map(|bytes| decode(&bytes)).transpose()?;
+        let meta = stored_meta.clone().unwrap_or_else(|| Meta::new(replica));
+        Ok(Self { store, written: BTreeMap::new(), meta, stored_meta })
+    }
+
+    /// Brings all gathered writes to the index, together.
+    pub fn commit(&mut self, durability: Durability) -> Result<()> {
+        let meta_changed = self.stored_meta.as_ref() != Some(&self.meta);
+        if self.written.is_empty() && !meta_changed && durability == Durability::Relaxed {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        for ((table, key), value) in std::mem::take(&mut self.written) {
+            match value {
+                Some(value) => batch.put(table, key, value),
+                None => batch.delete(table, key),
+            }
+        }
+        if meta_changed {
+            batch.put(Table::Meta, META_KEY, encode(&self.meta)?);
+        }
+        self.store.commit(&batch, durability).map_err(store_error)?;
+        self.stored_meta = Some(self.meta.clone());
+        Ok(())
+    }
+
+    /// How many writes wait for [`IndexTrees::commit`].
+    pub fn gathered(&self) -> usize {
+        self.written.len()
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.written.get(&(table, key.to_vec())) {
+            Some(value) => Ok(value.clone()),
+            None => self.store.get(table, key).map_err(store_error),
+        }
+    }
+
+    fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.written.insert((table, key), value);
+    }
+
+    /// Rows from `from` on and before `until`, the gathered writes included, at most `limit`.
+    fn range(&self, table: Table, from: &[u8], until: Option<&[u8]>, limit: usize) -> Result<Vec<Row>> {
+        let end = match until {
+            Some(until) => Excluded((table, until.to_vec())),
+            None => Unbounded,
+        };
+        let written = || {
+            let rows = self.written.range((Included((table, from.to_vec())), end.clone()));
+            rows.take_while(|((t, _), _)| *t == table)
+        };
+        if written().next().is_none() {
+            return self.store.range(table, from, until, limit).map_err(store_error);
+        }
+        let removed = written().filter(|(_, value)| value.is_none()).count();
+        let stored = self.store.range(table, from, until, limit.saturating_add(removed)).map_err(store_error)?;
+        let complete = stored.len() < limit.saturating_add(removed);
+        let last = stored.last().map(|(key, _)| key.clone());
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
+        for ((_, key), value) in written() {
+            // Beyond what was read of the index, its rows are not known.
+            if !complete && last.as_ref().is_some_and(|last| key > last) {
+                break;
+            }
+            match value {
+                Some(value) => rows.insert(key.clone(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        Ok(rows.into_iter().take(limit).collect())
+    }
+
+    fn prefix(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Row>> {
+        self.range(table, prefix, prefix_end(prefix).as_deref(), limit)
+    }
+
+    fn index_item(&mut self, key: ItemKey, old: Option<&Item>, new: Option<&Item>) -> Result<()> {
+        let bytes = item_key(key);
+        let place = |item: &Item| name_key(item.parent, &item.name);
+        let inode = |item: &Item| [inode_key(item.stat.dev, item.stat.ino), bytes.clone()].concat();
+        if old.map(place) != new.map(place) {
+            if let Some(old) = old {
+                // Somebody else may stand there by now.
+                if self.get(Table::Names, &place(old))?.as_deref() == Some(&bytes) {
+                    self.set(Table::Names, place(old), None);
+                }
+            }
+        }
+        if let Some(new) = new {
+            self.set(Table::Names, place(new), Some(bytes.clone()));
+        }
+        if old.map(inode) != new.map(inode) {
+            if let Some(old) = old {
+                self.set(Table::Inodes, inode(old), None);
+            }
+            if let Some(new) = new {
+                self.set(Table::Inodes, inode(new), Some(Vec::new()));
+            }
+        }
+        let same_content = matches!((old, new), (Some(a), Some(b)) if a.content == b.content);
+        if !same_content {
+            for (item, present) in [(old, false), (new, true)] {
+                let Some(Item { content: ItemContent::File(manifest), .. }) = item else { continue };
+                for chunk in manifest.chunks() {
+                    let chunk_key = [&chunk.id.as_bytes()[..CHUNK_KEY_BYTES], &bytes].concat();
+                    self.set(Table::Chunks, chunk_key, present.then(Vec::new));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Trees for IndexTrees {
+    fn node(&self, id: NodeId) -> Result<Option<NodeRecord>> {
+        self.get(Table::Nodes, id.as_bytes())?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn put_node(&mut self, id: NodeId, record: &NodeRecord) -> Result<()> {
+        if let Some(old) = self.node(id)? {
+            self.set(Table::Feed, old.seq.to_be_bytes().to_vec(), None);
+        }
+        self.set(Table::Feed, record.seq.to_be_bytes().to_vec(), Some(id.as_bytes().to_vec()));
+        self.set(Table::Nodes, id.as_bytes().to_vec(), Some(encode(record)?));
+        Ok(())
+    }
+
+    fn nodes_after(&self, after: Option<NodeId>, limit: usize) -> Result<Vec<(NodeId, NodeRecord)>> {
+        let from = after.map_or_else(Vec::new, |id| after_key(id.as_bytes().to_vec()));
+        let rows = self.range(Table::Nodes, &from, None, limit)?;
+        rows.into_iter().map(|(k, v)| Ok((NodeId::from_slice(&k).ok_or_else(malformed)?, decode(&v)?))).collect()
+    }
+
+    fn feed_after(&self, seq: u64, limit: usize) -> Result<Vec<(u64, NodeId)>> {
+        let Some(from) = seq.checked_add(1) else { return Ok(Vec::new()) };
+        let rows = self.range(Table::Feed, &from.to_be_bytes(), None, limit)?;
+        let parse = |(k, v): Row| {
+            let seq = u64::from_be_bytes(k.try_into().map_err(|_| malformed())?);
+            Ok((seq, NodeId::from_slice(&v).ok_or_else(malformed)?))
+        };
+        rows.into_iter().map(parse).collect()
+    }
+
+    fn kids_named(&self, parent: NodeId, name: &Name) -> Result<Vec<NodeId>> {
+        let prefix = [parent.as_bytes(), name.as_bytes(), &[0][..]].concat();
+        let rows = self.prefix(Table::Kids, &prefix, usize::MAX / 2)?;
+        rows.iter().map(|(key, _)| parse_kid(key).map(|(_, id)| id)).collect()
+    }
+
+    fn kids_after(&self, parent: NodeId, after: Option<(&Name, NodeId)>, limit: usize) -> Result<Vec<(Name, NodeId)>> {
+        let from = match after {
+            Some((name, id)) => after_key(kid_key(parent, name, id)),
+            None => parent.as_bytes().to_vec(),
+        };
+        let rows = self.range(Table::Kids, &from, prefix_end(parent.as_bytes()).as_deref(), limit)?;
+        rows.iter().map(|(key, _)| parse_kid(key)).collect()
+    }
+
+    fn set_kid(&mut self, parent: NodeId, name: &Name, node: NodeId, present: bool) -> Result<()> {
+        self.set(Table::Kids, kid_key(parent, name, node), present.then(Vec::new));
+        Ok(())
+    }
+
+    fn item(&self, key: ItemKey) -> Result<Option<Item>> {
+        self.get(Table::Items, &item_key(key))?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn items_of(&self, node: NodeId) -> Result<Vec<(ItemKey, Item)>> {
+        let rows = self.prefix(Table::Items, node.as_bytes(), usize::MAX / 2)?;
+        rows.into_iter().map(|(k, v)| Ok((parse_item_key(&k)?, decode(&v)?))).collect()
+    }
+
+    fn put_item(&mut self, key: ItemKey, item: Option<&Item>) -> Result<()> {
+        let old = self.item(key)?;
+        self.index_item(key, old.as_ref(), item)?;
+        self.meta.items = self.meta.items + u64::from(item.is_some()) - u64::from(old.is_some());
+        self.meta.bytes = (self.meta.bytes + item.map_or(0, Item::size)).saturating_sub(old.as_ref().map_or(0, Item::size));
+        let value = item.map(encode).transpose()?;
+        if old.is_some() || value.is_some() {
+            self.set(Table::Items, item_key(key), value);
+        }
+        Ok(())
+    }
+
+    fn item_at(&self, parent: NodeId, name: &Name) -> Result<Option<ItemKey>> {
+        self.get(Table::Names, &name_key(parent, name))?.map(|bytes| parse_item_key(&bytes)).transpose()
+    }
+
+    fn items_in(&self, parent: NodeId, after: Option<&Name>, limit: usize) -> Result<Vec<(Name, ItemKey)>> {
+        let from = after.map_or_else(|| parent.as_bytes().to_vec(), |name| after_key(name_key(parent, name)));
+        let rows = self.range(Table::Names, &from, prefix_end(parent.as_bytes()).as_deref(), limit)?;
+        let parse = |(k, v): Row| Ok((Name::new(k.get(16..).unwrap_or_default()).map_err(|_| malformed())?, parse_item_key(&v)?));
+        rows.into_iter().map(parse).collect()
+    }
+
+    fn items_of_inode(&self, dev: u64, ino: u64) -> Result<Vec<ItemKey>> {
+        let rows = self.prefix(Table::Inodes, &inode_key(dev, ino), 64)?;
+        rows.iter().map(|(key, _)| parse_item_key(key.get(16..).unwrap_or_default())).collect()
+    }
+
+    fn holders(&self, chunk: ChunkId, limit: usize) -> Result<Vec<ItemKey>> {
+        let rows = self.prefix(Table::Chunks, &chunk.as_bytes()[..CHUNK_KEY_BYTES], limit)?;
+        rows.iter().map(|(key, _)| parse_item_key(key.get(CHUNK_KEY_BYTES..).unwrap_or_default())).collect()
+    }
+
+    fn is_unsent(&self, node: NodeId) -> Result<bool> {
+        Ok(self.get(Table::Unsent, node.as_bytes())?.is_some())
+    }
+
+    fn set_unsent(&mut self, node: NodeId, unsent: bool) -> Result<()> {
+        self.set(Table::Unsent, node.as_bytes().to_vec(), unsent.then(Vec::new));
+        Ok(())
+    }
+
+    fn unsent_after(&self, after: Option<NodeId>, limit: usize) -> Result<Vec<NodeId>> {
+        let from = after.map_or_else(Vec::new, |id| after_key(id.as_bytes().to_vec()));
+        let rows = self.range(Table::Unsent, &from, None, limit)?;
+        rows.iter().map(|(key, _)| NodeId::from_slice(key).ok_or_else(malformed)).collect()
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut Meta {
+        &mut self.meta
+    }
+}

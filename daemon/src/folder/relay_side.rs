@@ -1,0 +1,231 @@
+//! The folder and its relay: reading the feed, sending commits, and patience when the relay is away.
+
+use super::driver::{Driver, Wake};
+use super::send::{self, Sent};
+use crate::index::Durability;
+use crate::relay::{DeltaReply, RelayError};
+use ferry_engine::{HearError, TreeError};
+use ferry_protocol::limits::COMMIT_NODES_MAX;
+use ferry_protocol::wire::CommitReply;
+use ferry_protocol::{CommitId, NamespaceId, RelPath, ReplicaId};
+use std::time::{Duration, Instant};
+
+/// Nodes of one page of the feed.
+const PAGE_NODES: usize = 2000;
+/// Nodes and bytes of chunks in one commit.
+const COMMIT_NODES: usize = 1000;
+const COMMIT_BYTES: u64 = 256 << 20;
+/// The feed is asked this often even if nobody says that it changed.
+const POLL: Duration = Duration::from_secs(30);
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+const _: () = assert!(COMMIT_NODES <= COMMIT_NODES_MAX && PAGE_NODES <= COMMIT_NODES_MAX);
+
+/// What is under way with the relay.
+pub(super) struct RelaySide {
+    namespace: NamespaceId,
+    pull_wanted: bool,
+    pulling: bool,
+    sending: bool,
+    failures: u32,
+    not_before: Instant,
+    next_poll: Instant,
+    /// The last error, until something worked.
+    pub error: Option<RelayError>,
+    /// Whether the last request worked.
+    pub reachable: bool,
+}
+
+impl RelaySide {
+    pub fn new(namespace: NamespaceId) -> Self {
+        let now = Instant::now();
+        Self {
+            namespace,
+            pull_wanted: true,
+            pulling: false,
+            sending: false,
+            failures: 0,
+            not_before: now,
+            next_poll: now + POLL,
+            error: None,
+            reachable: false,
+        }
+    }
+
+    /// The feed is to be read.
+    pub fn want_pull(&mut self) {
+        self.pull_wanted = true;
+    }
+
+    /// Whether nothing is under way or wanted.
+    pub fn is_idle(&self) -> bool {
+        !self.pull_wanted && !self.pulling && !self.sending
+    }
+
+    /// When something is due.
+    pub fn due(&self) -> Option<Instant> {
+        let busy = self.pulling || self.sending;
+        let wanted = (self.pull_wanted || self.failures > 0) && !busy;
+        if wanted { Some(self.not_before) } else { Some(self.next_poll) }
+    }
+
+    fn worked(&mut self) -> bool {
+        let news = !self.reachable;
+        self.failures = 0;
+        self.error = None;
+        self.reachable = true;
+        self.not_before = Instant::now();
+        news
+    }
+
+    fn failed(&mut self, error: RelayError) {
+        tracing::info!(namespace = %self.namespace, %error, "the relay did not answer as hoped");
+        self.reachable = false;
+        let grown = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+        // Jitter keeps many devices from coming back in one moment (P28).
+        let jitter = u64::from(super::random_u16()) % (grown.as_millis() as u64 / 4 + 1);
+        let wait = error.retry_after().unwrap_or(grown) + Duration::from_millis(jitter);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Instant::now() + wait;
+        self.error = Some(error);
+    }
+}
+
+impl Driver {
+    /// Reads the feed if that is wanted, else sends what the relay may lack.
+    pub(super) fn give_to_relay(&mut self) -> Result<(), TreeError> {
+        let now = Instant::now();
+        if now >= self.relay.next_poll {
+            self.relay.next_poll = now + POLL;
+            self.relay.pull_wanted = true;
+        }
+        let Some(relay) = self.deps.relay.borrow().clone() else { return Ok(()) };
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if now < self.relay.not_before {
+            return Ok(());
+        }
+        let namespace = self.config.id;
+        if self.relay.pull_wanted && !self.relay.pulling {
+            self.relay.pull_wanted = false;
+            self.relay.pulling = true;
+            let cursor = state.engine.relay_cursor();
+            let (relay, wakes) = (relay.clone(), self.wakes.clone());
+            self.runtime.spawn(async move {
+                let (epoch, since) = cursor.map_or((None, 0), |(epoch, since)| (Some(epoch), since));
+                let _ = wakes.send(Wake::Page(relay.delta(namespace, since, epoch, PAGE_NODES).await));
+            });
+        }
+        if self.relay.sending {
+            return Ok(());
+        }
+        let (Some((epoch, _)), Some(commit)) = (state.engine.relay_cursor(), state.engine.next_commit(COMMIT_NODES, COMMIT_BYTES)?) else {
+            return Ok(());
+        };
+        // What others hear from us must never be forgotten here.
+        state.engine.trees_mut().commit(Durability::Durable)?;
+        let sender = send::Sender {
+            root: state.root.clone(),
+            relay,
+            namespace,
+            replica: state.engine.meta().replica,
+            epoch,
+            commit: CommitId::from_bytes(super::random_bytes()),
+        };
+        self.relay.sending = true;
+        let wakes = self.wakes.clone();
+        self.runtime.spawn(async move {
+            let _ = wakes.send(Wake::Sent(Box::new(sender.send(commit).await)));
+        });
+        Ok(())
+    }
+
+    pub(super) fn handle_page(&mut self, page: Result<DeltaReply, RelayError>) -> Result<(), TreeError> {
+        self.relay.pulling = false;
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let page = match page {
+            Err(error) => {
+                self.relay.pull_wanted = true;
+                self.relay.failed(error);
+                return Ok(());
+            }
+            Ok(DeltaReply::EpochChanged(epoch)) => {
+                tracing::warn!(folder = %self.config.name, "the relay is a new or restored one; it is sent what it lacks, nothing is deleted");
+                state.engine.handle_epoch(epoch)?;
+                self.relay.pull_wanted = true;
+                return Ok(());
+            }
+            Ok(DeltaReply::Page(page)) => page,
+        };
+        if self.relay.worked() {
+            state.engine.retry_now();
+        }
+        let heard_before = state.engine.meta().heard;
+        match state.engine.handle_page(&page) {
+            Ok(_) => self.relay.pull_wanted |= page.has_more,
+            Err(HearError::Trees(error)) => return Err(error),
+            Err(HearError::Epoch(epoch)) => {
+                state.engine.handle_epoch(epoch)?;
+                self.relay.pull_wanted = true;
+            }
+            Err(HearError::RolledBack) => {
+                tracing::warn!(folder = %self.config.name, "this device's index is older than what others heard from it; going on as a new replica, nothing is deleted");
+                state.engine.begin_new_life(ReplicaId::from_bytes(super::random_bytes()))?;
+                self.relay.pull_wanted = true;
+            }
+            Err(error @ HearError::ClockJump) => {
+                self.relay.failed(RelayError::PeerFault { detail: error.to_string() });
+            }
+        }
+        if let Some(state) = &self.state {
+            if state.engine.meta().heard && !heard_before {
+                self.rescan_now();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_sent(&mut self, sent: Sent) -> Result<(), TreeError> {
+        self.relay.sending = false;
+        let Some(state) = &mut self.state else { return Ok(()) };
+        match sent {
+            Sent::Answer(reply) => {
+                self.relay.worked();
+                self.relay.pull_wanted |= !matches!(reply, CommitReply::Accepted { gapless: true, .. });
+                state.engine.handle_commit(&reply)?;
+                if !matches!(reply, CommitReply::Accepted { .. }) {
+                    state.engine.drop_commit();
+                }
+            }
+            Sent::Unreadable(chunks) => {
+                let paths: Vec<RelPath> = state.engine.withhold(&chunks)?;
+                state.engine.handle_hints(&paths)?;
+            }
+            Sent::Failed(error) => {
+                state.engine.drop_commit();
+                // Its end is not known: the feed tells (P11).
+                self.relay.pull_wanted = true;
+                self.relay.failed(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The relay came or went, or settings changed.
+    pub(super) fn follow_changes(&mut self) {
+        let settings = self.deps.settings.borrow().clone();
+        if let Some(state) = &mut self.state {
+            let policy = state.engine.policy_mut();
+            policy.brake_items = settings.held_deletes_count;
+            policy.brake_percent = u64::from(settings.held_deletes_percent);
+            state.engine.retry_now();
+        }
+        self.relay.pull_wanted = true;
+        self.relay.failures = 0;
+        self.relay.not_before = Instant::now();
+        if self.deps.relay.borrow().is_none() {
+            self.relay.reachable = false;
+            self.relay.error = None;
+        }
+    }
+}

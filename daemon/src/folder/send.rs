@@ -1,0 +1,175 @@
+//! Bringing a commit to the relay: its chunks first, then the nodes.
+//!
+//! Few small chunks travel inside the commit: one round trip for a small edit. Otherwise the relay says what it lacks, that is sent in
+//! requests of some megabytes, and the nodes follow. Chunks are read from the files and hashed anew; what no longer verifies has been
+//! edited since, and is left out (H03).
+
+use crate::fs::{self, Root};
+use crate::relay::{RelayClient, RelayError};
+use ferry_engine::{ChunkAt, Commit};
+use ferry_protocol::limits::{CHUNK_BATCH_TARGET_BYTES, COMMIT_INLINE_MAX_BYTES};
+use ferry_protocol::wire::{CommitReply, CommitRequest, InlineChunk};
+use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, ReplicaId, VerifiedChunk};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Requests with chunks under way at once.
+const UPLOADS_MAX: usize = 3;
+/// How often the relay may answer that chunks are missing before the commit is given up for now.
+const ROUNDS_MAX: usize = 4;
+/// From so many nodes on it is cheaper to ask first what is missing than to send the nodes twice.
+const ASK_FIRST_NODES: usize = 64;
+
+/// How a commit ended.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// The relay's answer: accepted, stale, or another epoch.
+    Answer(CommitReply),
+    /// These chunks are neither at the relay nor, any more, on this disk.
+    Unreadable(BTreeSet<ChunkId>),
+    /// It could not be brought there.
+    Failed(RelayError),
+}
+
+/// Brings one commit to the relay.
+pub(super) struct Sender {
+    pub root: Arc<Root>,
+    pub relay: Arc<RelayClient>,
+    pub namespace: NamespaceId,
+    pub replica: ReplicaId,
+    pub epoch: Epoch,
+    pub commit: CommitId,
+}
+
+type Places = BTreeMap<ChunkId, ChunkAt>;
+
+impl Sender {
+    pub async fn send(self, commit: Commit) -> Sent {
+        match self.try_send(commit).await {
+            Ok(sent) => sent,
+            Err(error) => Sent::Failed(error),
+        }
+    }
+
+    async fn try_send(&self, commit: Commit) -> Result<Sent, RelayError> {
+        let mut places = Places::new();
+        for chunk in commit.chunks {
+            match places.get_mut(&chunk.chunk.id) {
+                Some(known) if known.source.is_none() => *known = chunk,
+                Some(_) => {}
+                None => {
+                    places.insert(chunk.chunk.id, chunk);
+                }
+            }
+        }
+        let bytes: usize = places.values().map(|c| c.chunk.len as usize).sum();
+        let mut request = CommitRequest {
+            commit: self.commit,
+            epoch: self.epoch,
+            base_seq: commit.base_seq,
+            replica: self.replica,
+            nodes: commit.nodes,
+            chunks: Vec::new(),
+        };
+        if bytes <= COMMIT_INLINE_MAX_BYTES && places.values().all(|c| c.source.is_some()) && request.nodes.len() < ASK_FIRST_NODES {
+            let (chunks, _) = self.read(places.values().cloned().collect()).await;
+            request.chunks = chunks.into_iter().map(|c| InlineChunk { id: c.id(), bytes: c.into_bytes() }).collect();
+        } else if request.nodes.len() >= ASK_FIRST_NODES && !places.is_empty() {
+            let ids: Vec<ChunkId> = places.keys().copied().collect();
+            let missing = self.relay.missing(self.namespace, &ids).await?;
+            if let Some(unreadable) = self.upload(&places, missing).await? {
+                return Ok(Sent::Unreadable(unreadable));
+            }
+        }
+        for _ in 0..ROUNDS_MAX {
+            match self.relay.commit(self.namespace, &request).await? {
+                CommitReply::MissingChunks(missing) => {
+                    request.chunks.clear();
+                    if let Some(unreadable) = self.upload(&places, missing).await? {
+                        return Ok(Sent::Unreadable(unreadable));
+                    }
+                }
+                answer => return Ok(Sent::Answer(answer)),
+            }
+        }
+        Err(RelayError::Retry { after: None, reason: "The relay still lacks chunks that were just sent to it.".into() })
+    }
+
+    /// Sends chunks. Those that cannot be read, if there are any.
+    async fn upload(&self, places: &Places, missing: Vec<ChunkId>) -> Result<Option<BTreeSet<ChunkId>>, RelayError> {
+        let slots = Arc::new(Semaphore::new(UPLOADS_MAX));
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut unreadable = BTreeSet::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0usize);
+        let mut batches = Vec::new();
+        let mut wanted: Vec<&ChunkAt> = Vec::new();
+        for id in missing {
+            match places.get(&id) {
+                Some(at) if at.source.is_some() => wanted.push(at),
+                _ => {
+                    unreadable.insert(id);
+                }
+            }
+        }
+        // In the order of the files, so that the disk is read forwards.
+        wanted.sort_by(|a, b| key(a).cmp(&key(b)));
+        for at in wanted {
+            bytes += at.chunk.len as usize;
+            batch.push(at.clone());
+            if bytes >= CHUNK_BATCH_TARGET_BYTES {
+                batches.push(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+        }
+        if !batch.is_empty() {
+            batches.push(batch);
+        }
+        for batch in batches {
+            let permit = slots.clone().acquire_owned().await;
+            let (sender, relay, namespace) = (self.reader(), self.relay.clone(), self.namespace);
+            tasks.spawn(async move {
+                let _permit = permit;
+                let (chunks, unreadable) = read_chunks(sender, batch).await;
+                let sent = if chunks.is_empty() { Ok(()) } else { relay.put_chunks(namespace, chunks).await };
+                sent.map(|()| unreadable)
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            let done = done.unwrap_or_else(|_| Err(RelayError::Retry { after: None, reason: "An upload stopped.".into() }));
+            unreadable.extend(done?);
+        }
+        Ok((!unreadable.is_empty()).then_some(unreadable))
+    }
+
+    fn reader(&self) -> Arc<Root> {
+        self.root.clone()
+    }
+
+    async fn read(&self, chunks: Vec<ChunkAt>) -> (Vec<VerifiedChunk>, BTreeSet<ChunkId>) {
+        read_chunks(self.root.clone(), chunks).await
+    }
+}
+
+fn key(at: &ChunkAt) -> Option<(&ferry_protocol::RelPath, u64)> {
+    at.source.as_ref().map(|(path, _, offset)| (path, *offset))
+}
+
+/// Reads and verifies chunks; and those for which that did not work.
+async fn read_chunks(root: Arc<Root>, chunks: Vec<ChunkAt>) -> (Vec<VerifiedChunk>, BTreeSet<ChunkId>) {
+    let ids: BTreeSet<ChunkId> = chunks.iter().map(|c| c.chunk.id).collect();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut good = Vec::with_capacity(chunks.len());
+        let mut bad = BTreeSet::new();
+        for at in chunks {
+            match at.source.as_ref().map(|(path, _, offset)| fs::read_chunk(&root, path, *offset, &at.chunk)) {
+                Some(Ok(chunk)) => good.push(chunk),
+                _ => {
+                    bad.insert(at.chunk.id);
+                }
+            }
+        }
+        (good, bad)
+    });
+    read.await.unwrap_or((Vec::new(), ids))
+}

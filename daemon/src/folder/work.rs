@@ -1,0 +1,133 @@
+//! What blocks on the disk, on threads of its own: looking, reading, applying. Each job answers with one wake of the control loop.
+
+use super::driver::Wake;
+use crate::fs::{self, HashOutcome, PathError, Root};
+use crossbeam_channel::{Receiver, Sender};
+use ferry_engine::{DiskAction, DiskOutcome, HashResult, HashTask, Kind, Listed, Look, LookResult, Obstacle};
+use ferry_protocol::{Name, NodeId, RelPath};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Something to do on the disk.
+pub(super) enum Job {
+    /// Look at directories.
+    Look(Arc<Root>, Look),
+    /// Read files and links.
+    Hash(Arc<Root>, Vec<HashTask>),
+    /// Carry out a batch.
+    Apply(Arc<Root>, u64, Vec<DiskAction>),
+}
+
+/// Threads that take jobs.
+pub(super) struct Workers {
+    jobs: Sender<Job>,
+}
+
+impl Workers {
+    /// Starts so many threads; they end when this is dropped.
+    pub fn start(threads: usize, wakes: &Sender<Wake>) -> std::io::Result<Self> {
+        let (jobs, queue) = crossbeam_channel::unbounded::<Job>();
+        for index in 0..threads {
+            let (queue, wakes): (Receiver<Job>, _) = (queue.clone(), wakes.clone());
+            std::thread::Builder::new().name(format!("ferry-disk-{index}")).spawn(move || {
+                for job in queue {
+                    // The loop ends when the folder does; an answer without a reader is of no use to anyone.
+                    let _ = wakes.send(run(job));
+                }
+            })?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Gives a job to the next free thread. The control loop bounds how many are under way.
+    pub fn give(&self, job: Job) {
+        let _ = self.jobs.send(job);
+    }
+}
+
+fn run(job: Job) -> Wake {
+    match job {
+        Job::Look(root, look) => {
+            let result = caught(|| self::look(&root, &look)).unwrap_or(LookResult::Unreadable(Obstacle::Io));
+            Wake::Looked(look, result)
+        }
+        Job::Hash(root, tasks) => {
+            let results = tasks
+                .into_iter()
+                .map(|task| {
+                    let result = caught(|| read(&root, &task)).unwrap_or((HashResult::Unreadable(Obstacle::Io), false));
+                    (task, result.0, result.1)
+                })
+                .collect();
+            Wake::Hashed(results)
+        }
+        Job::Apply(root, id, actions) => {
+            let outcomes = caught(|| fs::apply(&root, &actions));
+            let outcomes = outcomes.unwrap_or_else(|| actions.iter().map(|_| DiskOutcome::Stale(None)).collect());
+            Wake::Applied(id, outcomes)
+        }
+    }
+}
+
+/// A panic over one path must not take the others with it (K37): it becomes an error of that path.
+fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    result.inspect_err(|_| tracing::error!("a disk job panicked; its paths are treated as unreadable")).ok()
+}
+
+fn look(root: &Root, look: &Look) -> LookResult {
+    let own = if look.directory == NodeId::ROOT {
+        root.stat().map_err(|e| e.obstacle())
+    } else {
+        match fs::stat(root, &look.path) {
+            Ok(Some(stat)) if stat.kind == Kind::Dir => Ok(stat),
+            Ok(_) => return LookResult::Gone,
+            Err(obstacle) => Err(obstacle),
+        }
+    };
+    let own = match own {
+        Ok(own) => own,
+        Err(obstacle) => return LookResult::Unreadable(obstacle),
+    };
+    let entries = match &look.names {
+        None => fs::list(root, &look.path),
+        Some(names) => names_of(root, &look.path, names),
+    };
+    match entries {
+        Ok(entries) => LookResult::Listed(own, entries),
+        Err(PathError::Gone) => LookResult::Gone,
+        Err(PathError::Blocked(obstacle)) => LookResult::Unreadable(obstacle),
+    }
+}
+
+fn names_of(root: &Root, path: &RelPath, names: &BTreeSet<Name>) -> Result<Vec<Listed>, PathError> {
+    let mut out = Vec::with_capacity(names.len());
+    for name in names {
+        if path.is_root() && name.is_bookkeeping() {
+            continue;
+        }
+        match fs::stat(root, &path.join(name)) {
+            Ok(Some(stat)) => out.push(Listed { name: name.clone(), stat: Ok(stat) }),
+            Ok(None) => {}
+            Err(Obstacle::RootGone) => return Err(PathError::Blocked(Obstacle::RootGone)),
+            Err(obstacle) => out.push(Listed { name: name.clone(), stat: Err(obstacle) }),
+        }
+    }
+    Ok(out)
+}
+
+/// What stands there, and whether it was changed so lately that it must be read once more.
+fn read(root: &Root, task: &HashTask) -> (HashResult, bool) {
+    if task.stat.kind == Kind::Symlink {
+        return match fs::read_link(root, &task.path) {
+            Ok((target, stat)) if stat.same_version(&task.stat) => (HashResult::Link(target.into(), stat), false),
+            Ok(_) | Err(PathError::Gone) => (HashResult::Changed, false),
+            Err(PathError::Blocked(obstacle)) => (HashResult::Unreadable(obstacle), false),
+        };
+    }
+    match fs::hash_file(root, &task.path, &task.stat, &mut |_, _| {}) {
+        HashOutcome::Hashed { manifest, stat, racy } => (HashResult::File(manifest, stat), racy),
+        HashOutcome::Changed(_) => (HashResult::Changed, false),
+        HashOutcome::Unreadable(obstacle) => (HashResult::Unreadable(obstacle), false),
+    }
+}

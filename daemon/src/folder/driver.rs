@@ -11,9 +11,9 @@ use super::opening::{self, Opened};
 use super::relay_side::RelaySide;
 use super::report::Report;
 use super::send::Sent;
+use super::shim::Hint;
 use super::work::{Job, Workers};
 use super::{FolderCommand, FolderConfig, FolderDeps, FolderStatus};
-use crate::fs::watch::Hint;
 use crate::fs::{Root, RootError};
 use crate::index::Durability;
 use crate::relay::{DeltaReply, RelayError};
@@ -230,7 +230,7 @@ impl Driver {
         let Some(state) = &mut self.state else { return Ok(()) };
         match wake {
             Wake::Hint(Hint::Paths(paths)) => {
-                if paths.iter().any(|p| p.names().last().is_some_and(|n| n.as_bytes() == crate::fs::ignore::FILE_NAME)) {
+                if paths.iter().any(|p| p.names().last().is_some_and(|n| n.as_bytes() == super::shim::FILE_NAME)) {
                     state.reload_filter(&self.deps);
                 }
                 state.engine.handle_hints(&paths)?;

@@ -70,6 +70,11 @@ impl Fetcher {
         }
     }
 
+    /// What is being fetched.
+    pub fn transfers(&self) -> Vec<super::Transfer> {
+        Vec::new()
+    }
+
     fn start_group(&self, source: Source, group: Vec<Fetch>) {
         let wakes = self.wakes.clone();
         self.runtime.spawn(async move {
@@ -105,7 +110,8 @@ impl Source {
             (group, have)
         });
         let Ok((group, mut have)) = local.await else { return all(Obstacle::Io) };
-        let needed: Vec<ChunkId> = group.iter().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|id| !have.contains_key(id)).collect();
+        let needed: Vec<ChunkId> =
+            group.iter().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|id| !have.contains_key(id)).collect();
         let mut failed = Obstacle::Unavailable;
         if !needed.is_empty() {
             let got = self.from_relay(&needed, |chunk| {

@@ -5,7 +5,7 @@
 //!
 //! * **T1** What one call of the engine changed is committed together with everything before it, or not at all (E7).
 
-use crate::index::{Durability, IndexError, IndexStore, Row, Table, WriteBatch, prefix_end};
+use crate::index::{Durability, IndexError, IndexStore, OpenedIndex, Row, Table, WriteBatch, prefix_end};
 use ferry_engine::trees::Result;
 use ferry_engine::{Item, ItemContent, ItemKey, Meta, NodeRecord, TreeError, Trees};
 use ferry_protocol::{ChunkId, Dot, Name, NodeId, ReplicaId};
@@ -13,12 +13,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::sync::Arc;
 
 type Key = (Table, Vec<u8>);
 
 /// [`Trees`] on an [`IndexStore`].
 pub struct IndexTrees {
-    store: Box<dyn IndexStore>,
+    store: Arc<dyn IndexStore>,
+    /// Keeps the index to this process; dropped after the store.
+    _opened: Option<OpenedIndex>,
     /// Writes that are not in the index yet.
     written: BTreeMap<Key, Option<Vec<u8>>>,
     meta: Meta,
@@ -95,11 +98,17 @@ fn after_key(mut key: Vec<u8>) -> Vec<u8> {
 
 impl IndexTrees {
     /// Opens the trees in an index; a fresh index gets trees that write under `replica`.
-    pub fn open(store: Box<dyn IndexStore>, replica: ReplicaId) -> Result<Self> {
+    pub fn open(opened: OpenedIndex, replica: ReplicaId) -> Result<Self> {
+        let store = opened.store.clone();
+        Self::on(store, Some(opened), replica)
+    }
+
+    /// Opens the trees on a store; `opened`, if given, holds its lock.
+    pub fn on(store: Arc<dyn IndexStore>, opened: Option<OpenedIndex>, replica: ReplicaId) -> Result<Self> {
         let stored = store.get(Table::Meta, META_KEY).map_err(store_error)?;
         let stored_meta: Option<Meta> = stored.map(|bytes| decode(&bytes)).transpose()?;
         let meta = stored_meta.clone().unwrap_or_else(|| Meta::new(replica));
-        Ok(Self { store, written: BTreeMap::new(), meta, stored_meta })
+        Ok(Self { store, _opened: opened, written: BTreeMap::new(), meta, stored_meta })
     }
 
     /// Brings all gathered writes to the index, together.

@@ -8,15 +8,26 @@
 //!   relay's head or the relay is shown as not connected (I15).
 //! * **F3** A command is answered or its reply channel is dropped; it never hangs for longer than the work it asks for.
 
+mod answers;
 mod command;
-mod placeholder;
+mod commands;
+mod driver;
+mod fetch;
+mod index_trees;
+mod opening;
+mod relay_side;
+mod report;
+mod send;
+mod shim;
 mod status;
+mod work;
 
+pub use crate::relay::RelayClient;
 pub use command::{
     CommandError, ConflictItem, ErrorKind, FolderCommand, IgnoreRule, IgnoreVerdict, Keep, Reply, Transfer, TrashItem, WhyReport,
     WhyVersion,
 };
-pub use placeholder::{Bandwidth, RelayClient};
+pub use index_trees::IndexTrees;
 pub use status::{
     Direction, FolderState, FolderStatus, HeldDeletes, Issue, Pending, PendingBytes, Rates, RelayLink, RelayState, ScanProgress, Via,
     shown, shown_path,
@@ -105,6 +116,15 @@ pub struct Counters {
     pub relay_out_bytes: AtomicU64,
 }
 
+/// Bandwidth limits of this device, shared by everything that transfers.
+#[derive(Debug, Clone, Default)]
+pub struct Bandwidth {
+    /// Towards others.
+    pub up: crate::bandwidth::Limiter,
+    /// From others.
+    pub down: crate::bandwidth::Limiter,
+}
+
 /// Stores the opaque identity of a root in the folder's [`FolderConfig`]; durable when it returns.
 pub type SaveRoot = Arc<dyn Fn(serde_json::Value) -> std::io::Result<()> + Send + Sync>;
 
@@ -180,9 +200,60 @@ impl FolderHandle {
     }
 }
 
-/// Starts the task of a folder.
+/// Starts the task of a folder: a thread that owns the engine, and a task that hands it the commands. Call it inside a runtime.
 pub fn spawn(config: FolderConfig, deps: FolderDeps) -> FolderHandle {
-    placeholder::spawn(config, deps)
+    let (commands, mut inbox) = mpsc::channel(COMMANDS_MAX);
+    let status = FolderStatus::starting(config.id, config.name.clone(), config.path.clone(), report::now_ms());
+    let (status_tx, status_rx) = watch::channel(Arc::new(status));
+    let (wakes, wakes_rx) = crossbeam_channel::unbounded();
+    let (mut relay, mut author, mut settings) = (deps.relay.clone(), deps.author.clone(), deps.settings.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let channel = (wakes.clone(), wakes_rx);
+    let (ended_tx, ended) = tokio::sync::oneshot::channel::<()>();
+    let name = config.name.clone();
+    let started = std::thread::Builder::new().name("ferry-folder".into()).spawn(move || {
+        match driver::Driver::new(config, deps, channel, status_tx, runtime) {
+            Ok(driver) => driver.run(),
+            Err(error) => tracing::error!(folder = %name, %error, "the folder cannot start: no threads to be had"),
+        }
+        drop(ended_tx);
+    });
+    let task = tokio::spawn(async move {
+        if started.is_err() {
+            return;
+        }
+        loop {
+            let wake = tokio::select! {
+                command = inbox.recv() => driver::Wake::Command(command.unwrap_or(FolderCommand::Stop)),
+                Ok(()) = relay.changed() => driver::Wake::Changed,
+                Ok(()) = author.changed() => driver::Wake::Changed,
+                Ok(()) = settings.changed() => driver::Wake::Changed,
+            };
+            let stop = matches!(wake, driver::Wake::Command(FolderCommand::Stop));
+            if wakes.send(wake).is_err() || stop {
+                break;
+            }
+        }
+        // The sender is dropped, never used: this waits for the end of the thread.
+        let _ = ended.await;
+    });
+    FolderHandle::new(commands, status_rx, task)
+}
+
+/// Random bytes of the operating system.
+pub(crate) fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // Without randomness ids could repeat, and repeated ids lose data: better no daemon.
+        tracing::error!("the operating system has no random bytes; stopping");
+        std::process::abort();
+    }
+    bytes
+}
+
+pub(crate) fn random_u16() -> u16 {
+    let bytes = random_bytes();
+    u16::from_le_bytes([bytes[0], bytes[1]])
 }
 
 /// Paths in text formats: a string where the path is UTF-8, else `{"hex": "…"}`, so that every path round-trips.

@@ -2,9 +2,8 @@
 
 use super::driver::{FolderEngine, Wake};
 use super::index_trees::IndexTrees;
+use super::shim::{Ignore, Watcher};
 use super::{FolderConfig, FolderDeps};
-use crate::fs::ignore::Ignore;
-use crate::fs::watch::Watcher;
 use crate::fs::{self, FolderMarker, InstanceId, Root, RootError, RootIdentity};
 use crate::index;
 use crossbeam_channel::Sender;
@@ -54,7 +53,9 @@ impl OpenError {
     /// What to do, in one sentence.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Root(_) => "mount the disk or bring the folder back; or remove it with 'ferry folder remove' and add it again. Nothing is deleted.",
+            Self::Root(_) => {
+                "mount the disk or bring the folder back; or remove it with 'ferry folder remove' and add it again. Nothing is deleted."
+            }
             Self::Index(_) | Self::Save(_) => "free some space for Ferry's state, or check the disk; Ferry tries again by itself",
         }
     }
@@ -78,9 +79,8 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
         tracing::warn!(folder = %config.name, ?error, "what a crash may have left could not be put right yet");
     }
     let opened = index::open(&deps.index_dir, index::DEFAULT_KIND).map_err(|e| OpenError::Index(e.to_string()))?;
-    let fresh = opened.is_new();
-    let mut trees =
-        IndexTrees::open(opened.store, ReplicaId::from_bytes(super::random_bytes())).map_err(|e| OpenError::Index(e.to_string()))?;
+    let fresh = matches!(opened.origin, index::Origin::New);
+    let mut trees = IndexTrees::open(opened, ReplicaId::from_bytes(super::random_bytes())).map_err(|e| OpenError::Index(e.to_string()))?;
     if first && fresh && config.created_here {
         // Nobody else can know of a namespace that was made here just now.
         ferry_engine::Trees::meta_mut(&mut trees).heard = true;

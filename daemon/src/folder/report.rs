@@ -104,7 +104,8 @@ impl Report {
         let Some(opened) = state else {
             new.state = if self.problem.is_some() { FolderState::Error } else { FolderState::Scanning };
             new.state_reason = self.problem.as_ref().map(|(sentence, _, _)| sentence.clone());
-            new.issues = self.problem.iter().map(|(message, code, hint)| issue(RelPath::root(), code, message, hint, new.state_since_ms)).collect();
+            new.issues =
+                self.problem.iter().map(|(message, code, hint)| issue(RelPath::root(), code, message, hint, new.state_since_ms)).collect();
             new.issues_total = new.issues.len() as u64;
             return Ok(());
         };
@@ -177,7 +178,13 @@ impl Report {
         self.since = since;
         if let Some(problem) = &opened.watch_problem {
             new.issues_total += 1;
-            new.issues.push(issue(RelPath::root(), "watch_limited", problem, "raise fs.inotify.max_user_watches; until then changes are found by scanning", now));
+            new.issues.push(issue(
+                RelPath::root(),
+                "watch_limited",
+                problem,
+                "raise fs.inotify.max_user_watches; until then changes are found by scanning",
+                now,
+            ));
         }
     }
 
@@ -187,7 +194,9 @@ impl Report {
             Event::LocalChange { kind: ChangeKind::Deleted, path } => EventKind::Deleted { path, origin: Origin::Here },
             Event::RemoteChange { kind: ChangeKind::Deleted, path } => EventKind::Deleted { path, origin: Origin::Elsewhere },
             Event::LocalChange { kind: ChangeKind::Moved, path } => EventKind::Moved { from: path.clone(), path, origin: Origin::Here },
-            Event::RemoteChange { kind: ChangeKind::Moved, path } => EventKind::Moved { from: path.clone(), path, origin: Origin::Elsewhere },
+            Event::RemoteChange { kind: ChangeKind::Moved, path } => {
+                EventKind::Moved { from: path.clone(), path, origin: Origin::Elsewhere }
+            }
             Event::LocalChange { kind: ChangeKind::Attributes, .. } | Event::RemoteChange { kind: ChangeKind::Attributes, .. } => return,
             Event::LocalChange { path, .. } => EventKind::Created { path, origin: Origin::Here },
             Event::RemoteChange { path, .. } => {

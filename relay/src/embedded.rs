@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Role};
 use crate::http::{self, AppState};
-use crate::{StartError, lock, open_locked};
+use crate::{App, StartError, lock, prepare_data_dir, start_upkeep};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -46,9 +46,8 @@ pub struct Running {
 
 /// Starts a relay in this process, on the current tokio runtime.
 pub async fn start(config: EmbeddedConfig) -> Result<Running, StartError> {
-    let settings = Config { data: config.data_dir.clone(), public_url: config.public_url.clone().unwrap_or_default(), ..Config::default() };
-    let (app, lock) = open_locked(&settings).await?;
-    let (router, _) = http::router(&app, &Role::ALL.map(|(role, _)| role));
+    prepare_data_dir(&config.data_dir)?;
+    let lock = lock::DataLock::take(&config.data_dir)?;
     let certificate = if config.listeners.iter().any(|l| l.tls_self_signed) { Some(self_signed(&config.data_dir)?) } else { None };
     let mut bound = Vec::new();
     for listener in &config.listeners {
@@ -58,11 +57,26 @@ pub async fn start(config: EmbeddedConfig) -> Result<Running, StartError> {
         };
         bound.push(http::Listener { socket: bind(listener.addr).await?, tls });
     }
-    let addrs = bound.iter().map(http::Listener::addr).collect::<Result<_, _>>().map_err(|e| StartError::Listen(e.to_string()))?;
+    let addrs = bound.iter().map(http::Listener::addr).collect::<Result<Vec<_>, _>>().map_err(|e| StartError::Listen(e.to_string()))?;
+    let settings = settings(&config, &addrs);
+    let app = AppState::new(App::open(&settings).await?);
+    let (router, _) = http::router(&app, &Role::ALL.map(|(role, _)| role));
     for listener in bound {
         http::listen(&app, listener, router.clone());
     }
+    start_upkeep(&app);
     Ok(Running { app, addrs, certificate_sha256: certificate.map(|(_, sha256)| sha256), _lock: lock })
+}
+
+/// The configuration of an embedded relay: defaults, and the first listener's address where no other is known.
+fn settings(config: &EmbeddedConfig, addrs: &[SocketAddr]) -> Config {
+    let defaults = Config::default();
+    Config {
+        data: config.data_dir.clone(),
+        listen: addrs.first().map_or(defaults.listen.clone(), SocketAddr::to_string),
+        public_url: config.public_url.clone().unwrap_or_default(),
+        ..defaults
+    }
 }
 
 impl Running {

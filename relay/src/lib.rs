@@ -138,7 +138,7 @@ async fn open_content(config: &Config, db: &Sqlite, clock: Arc<dyn Clock>) -> Re
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.
-fn prepare_data_dir(data: &Path) -> Result<(), StartError> {
+pub(crate) fn prepare_data_dir(data: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt;
     let failed = |e: std::io::Error| {
         StartError::Data(format!(
@@ -174,9 +174,21 @@ pub(crate) fn install_tls_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// Opens `config.data`, locked against a second process for as long as the guard lives.
-pub async fn open_locked(config: &Config) -> Result<(AppState, lock::DataLock), StartError> {
-    prepare_data_dir(&config.data)?;
-    let guard = lock::DataLock::take(&config.data)?;
-    Ok((AppState::new(App::open(config).await?), guard))
+/// How often ended sessions and codes are swept away.
+const UPKEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Sweeps now and then until the relay stops.
+pub(crate) fn start_upkeep(app: &AppState) {
+    let app = app.clone();
+    app.connections.clone().spawn(async move {
+        loop {
+            if let Err(error) = app.accounts.forget_ended().await {
+                tracing::warn!(%error, "cannot sweep ended sessions");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(UPKEEP_EVERY) => {}
+                () = app.drain.cancelled() => return,
+            }
+        }
+    });
 }

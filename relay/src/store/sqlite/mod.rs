@@ -67,6 +67,16 @@ impl Sqlite {
         sqlx::query("SELECT 1 FROM settings LIMIT 1").execute(&self.reader).await.map(drop).map_err(store_error)
     }
 
+    /// Looks through the whole database file for damage.
+    pub async fn integrity(&self) -> Result<(), StoreError> {
+        use sqlx::Row;
+        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&self.reader).await.map_err(store_error)?;
+        match row.try_get::<String, _>(0).map_err(store_error)?.as_str() {
+            "ok" => Ok(()),
+            damage => Err(StoreError::Corrupt(format!("{damage}; restore the newest backup"))),
+        }
+    }
+
     /// Waits for running statements and closes the files.
     pub async fn close(&self) {
         self.reader.close().await;

@@ -1,0 +1,250 @@
+//! The command line of `ferry-relay`: arguments, dispatch, exit codes.
+//!
+//! Exit codes: 0 done, 1 other failure, 2 wrong use or configuration, 4 forbidden, 5 the relay does not answer, 6 finished with findings, 7 not found,
+//! 8 conflict or confirmation needed, 75 try again.
+
+mod accounts;
+mod operate;
+mod serve;
+
+use crate::StartError;
+use crate::config::{Config, ConfigError};
+use crate::service::{Kind, ServiceError};
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "Examples:
+  ferry-relay serve                                   serve on port 8000, data in the default place
+  ferry-relay serve --data /srv/ferry --listen 127.0.0.1:9000
+  ferry-relay user add ana@example.org --admin        asks for the password
+  echo \"$PASSWORD\" | ferry-relay user add bob@example.org --password-stdin
+  ferry-relay config print --defaults                 everything that can be set";
+
+#[derive(Parser)]
+#[command(name = "ferry-relay", version, about = "The relay of Ferry: accounts, sharing, versions and storage.", after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes; wins over file and environment.
+#[derive(clap::Args)]
+struct Global {
+    /// The configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE", env = "FERRY_RELAY_CONFIG")]
+    config: Option<PathBuf>,
+    /// The directory of the database, the chunks and the keys
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Metadata: sqlite://PATH
+    #[arg(long, global = true, value_name = "URL")]
+    database: Option<String>,
+    /// Chunks: file:///PATH
+    #[arg(long, global = true, value_name = "URL")]
+    blobs: Option<String>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Global {
+    fn load(&self) -> Result<Config, ConfigError> {
+        // Variables that are not UTF-8 cannot be ours.
+        let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let mut config = Config::load(self.config.as_deref(), env)?;
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        if let Some(url) = &self.database {
+            config.database.url.clone_from(url);
+        }
+        if let Some(url) = &self.blobs {
+            config.blobs.url.clone_from(url);
+        }
+        Ok(config)
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop
+    Serve(serve::ServeArgs),
+    /// Users: list, add, show, change, delete
+    #[command(subcommand)]
+    User(accounts::UserCommand),
+    /// Devices: list, revoke
+    #[command(subcommand)]
+    Device(accounts::DeviceCommand),
+    /// Logins: list, end
+    #[command(subcommand)]
+    Session(accounts::SessionCommand),
+    /// Invitations
+    #[command(subcommand)]
+    Invite(accounts::InviteCommand),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(accounts::AuditCommand),
+    /// A new link that makes the first administrator
+    SetupUrl,
+    /// The configuration in force
+    #[command(subcommand)]
+    Config(operate::ConfigCommand),
+    /// Whether the configuration can be used
+    CheckConfig,
+    /// Whether the running relay can serve; for containers
+    Healthcheck(operate::HealthArgs),
+    /// Looks for what commonly goes wrong, and says how to mend it
+    Doctor,
+    /// The OpenAPI document
+    Openapi(operate::OpenapiArgs),
+    /// Completions for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A failure with its exit code.
+pub(crate) struct Failure {
+    exit: u8,
+    code: String,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(exit: u8, code: &str, message: impl Into<String>) -> Self {
+        Self { exit, code: code.into(), message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(2, "config", error.0)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(error) => error.into(),
+            StartError::Service(error) => error.into(),
+            StartError::Busy(_) => Self::new(8, "busy", error.to_string()),
+            StartError::Data(_) => Self::new(1, "data", error.to_string()),
+            StartError::Listen(_) => Self::new(1, "listen", error.to_string()),
+            StartError::Store(_) => Self::new(1, "store", error.to_string()),
+        }
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        let exit = match error.kind() {
+            Kind::NotFound | Kind::Gone => 7,
+            Kind::Conflict | Kind::PreconditionFailed => 8,
+            Kind::Forbidden | Kind::Unauthenticated => 4,
+            Kind::Unavailable | Kind::TooMany => 75,
+            _ => 1,
+        };
+        // The operator may know what the callers of the HTTP interface may not.
+        Self { exit, code: error.code().into(), message: error.to_string(), hint: error.hint_text().map(str::to_owned) }
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    let failure = match run(cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    if json {
+        let object =
+            json!({"type": "error", "code": failure.code, "message": failure.message, "hint": failure.hint, "exit_code": failure.exit});
+        eprintln!("{object}");
+    } else {
+        eprintln!("error: {}", failure.message);
+        if let Some(hint) = failure.hint {
+            eprintln!("  {hint}");
+        }
+    }
+    ExitCode::from(failure.exit)
+}
+
+fn run(cli: Cli) -> Outcome {
+    let Cli { global, command } = cli;
+    if let Command::Completion { shell } = command {
+        clap_complete::generate(shell, &mut Cli::command(), "ferry-relay", &mut std::io::stdout());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::new(1, "runtime", format!("cannot start: {e}")))?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::serve(&global, args).await,
+            Command::User(command) => accounts::user(&global, command).await,
+            Command::Device(command) => accounts::device(&global, command).await,
+            Command::Session(command) => accounts::session(&global, command).await,
+            Command::Invite(command) => accounts::invite(&global, command).await,
+            Command::Audit(command) => accounts::audit(&global, command).await,
+            Command::SetupUrl => accounts::setup_url(&global).await,
+            Command::Config(command) => operate::config(&global, command),
+            Command::CheckConfig => operate::check_config(&global),
+            Command::Healthcheck(args) => operate::healthcheck(&global, args).await,
+            Command::Doctor => operate::doctor(&global).await,
+            Command::Openapi(args) => operate::openapi(args).await,
+            Command::Completion { .. } => Ok(()),
+        }
+    })
+}
+
+/// Prints `human`, or `machine` when JSON was asked for.
+fn show(global: &Global, human: impl std::fmt::Display, machine: &serde_json::Value) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    // A reader that went away (`| head`) is no failure of ours.
+    let _ = if global.json { writeln!(out, "{machine}") } else { writeln!(out, "{human}") };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn documented_invocations_parse() {
+        for line in [
+            "ferry-relay serve --data /d --listen 127.0.0.1:0 --role auth,sync --database sqlite:///x --blobs file:///y --tls-cert c --tls-key k",
+            "ferry-relay user add a@b --password-stdin --admin --data /d",
+            "ferry-relay --data /d user set a@b quota=50GB role=admin",
+            "ferry-relay user reset-password a@b",
+            "ferry-relay device list a@b",
+            "ferry-relay session revoke 00",
+            "ferry-relay config print --defaults",
+            "ferry-relay check-config",
+            "ferry-relay healthcheck --url http://127.0.0.1:1",
+            "ferry-relay audit list --user a@b --limit 5 --json",
+            "ferry-relay openapi -o x",
+            "ferry-relay completion bash",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

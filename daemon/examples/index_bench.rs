@@ -1,4 +1,5 @@
-//! Measures the index: `cargo run --release --no-default-features --example index_bench -- redb [FILES]`, and the same with `sled`.
+//! Measures the index: `cargo run --release --no-default-features --example index_bench -- redb [FILES] [relaxed]`, and the same with
+//! `sled`.
 //!
 //! For every file an item (20-byte key in directory order, 300-byte value), a row in the names and inode tables and a node state (250 bytes);
 //! batches of 500 files. docs/adr/0002-index-store.md has the figures.
@@ -51,6 +52,7 @@ fn main() -> Result<(), IndexError> {
     let mut arguments = std::env::args().skip(1);
     let kind = if arguments.next().as_deref() == Some("sled") { Kind::Sled } else { Kind::Redb };
     let files: u32 = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let durability = if arguments.next().is_some() { Durability::Relaxed } else { Durability::Durable };
     let dir = std::env::temp_dir().join(format!("ferry-index-bench-{}", std::process::id()));
     let base = memory_mb().0;
 
@@ -60,14 +62,14 @@ fn main() -> Result<(), IndexError> {
         let mut batch = WriteBatch::new();
         (first..files.min(first + FILES_PER_BATCH)).for_each(|n| add_file(&mut batch, n));
         let begun = Instant::now();
-        opened.store.commit(&batch, Durability::Durable)?;
+        opened.store.commit(&batch, durability)?;
         slowest_ms = slowest_ms.max(begun.elapsed().as_millis());
     }
     let load = started.elapsed();
     let (rss, peak) = memory_mb();
     let disk_mb = opened.store.size_bytes()? / 1_000_000;
     println!(
-        "{} {files} files: load {:.2} s, slowest batch {slowest_ms} ms, RSS {rss} MB (before {base}, peak {peak}), disk {disk_mb} MB",
+        "{} {files} files, {durability:?}: load {:.2} s, slowest batch {slowest_ms} ms, RSS {rss} MB (before {base}, peak {peak}), disk {disk_mb} MB",
         kind.name(),
         load.as_secs_f64()
     );

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// After so many relaxed batches one is made durable: redb cannot reuse space that a durable state still needs.
-const RELAXED_MAX: u32 = 64;
+const RELAXED_MAX: u32 = 16;
 
 /// A redb file.
 pub(super) struct RedbBackend {

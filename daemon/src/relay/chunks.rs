@@ -35,6 +35,7 @@ impl ChunkStream {
     }
 
     /// The next chunk, or nothing when all that were asked for have been answered. After an error the stream is over; what came before counts.
+    /// Not cancel safe: a call that is given up may take a chunk with it, so drop the stream then.
     pub async fn next(&mut self) -> Option<Result<FetchedChunk, RelayError>> {
         let result = self.advance().await;
         if result.is_err() {
@@ -69,7 +70,14 @@ impl ChunkStream {
     /// Takes a whole frame out of the buffer: its chunk, and its bytes unless it is absent.
     fn parse(&mut self) -> Result<Option<(ChunkId, Option<Bytes>)>, RelayError> {
         let frame = ChunkFrame::parse(&self.buffer).map_err(|e: DecodeError| RelayError::peer_fault(e.to_string()))?;
-        let Some((frame, taken)) = frame else { return Ok(None) };
+        let Some((frame, taken)) = frame else {
+            // The length has passed the limit above: room for the whole chunk at once, instead of growing piece by piece.
+            if let Some(length) = self.buffer.get(FRAME_HEADER_BYTES - 4..FRAME_HEADER_BYTES) {
+                let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
+                self.buffer.reserve((FRAME_HEADER_BYTES + length).saturating_sub(self.buffer.len()));
+            }
+            return Ok(None);
+        };
         let (id, present) = match frame {
             ChunkFrame::Chunk(id, _) => (id, true),
             ChunkFrame::Absent(id) => (id, false),

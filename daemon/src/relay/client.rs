@@ -14,6 +14,7 @@ use ferry_protocol::wire::{
     self, CHUNKS_CONTENT_TYPE, CONTENT_TYPE, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, NamespaceInfo,
 };
 use ferry_protocol::{ChunkId, Epoch, NamespaceId, VerifiedChunk};
+use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -41,12 +42,15 @@ pub struct ServerInfo {
     pub version: String,
     /// What it can do.
     pub features: Vec<String>,
+    /// Its own idea of its address, for people and devices; may be empty.
+    pub url: String,
 }
 
 /// A one-time secret with which another device of the same user may join.
 #[derive(Clone, Deserialize)]
 pub struct JoinSecret {
     /// The secret: a part of a [`super::JoinCode`].
+    #[serde(alias = "code_secret")]
     pub secret: String,
     /// When it ends: RFC 3339 or Unix seconds, as the relay wrote it.
     pub expires_at: serde_json::Value,
@@ -215,6 +219,12 @@ impl RelayClient {
         let request = Request::post(format!("/download/v1/{namespace}/chunks"), body, Some(CHUNKS_CONTENT_TYPE));
         let response = self.session.with_token(|token| self.send(&request, token)).await?;
         Ok(ChunkStream::new(Arc::clone(&self.http), Some(response), wanted))
+    }
+
+    /// Any other call of the relay's JSON API, with this device's login: `path` begins with '/'. An answer without content is `null`.
+    pub async fn json(&self, method: Method, path: &str, body: Option<&serde_json::Value>) -> Result<serde_json::Value, RelayError> {
+        let reply = self.call(Request::json(method, path, body)).await?;
+        if reply.is_empty() { Ok(serde_json::Value::Null) } else { from_json(&reply) }
     }
 
     /// Opens the wake-up connection and keeps it open until the result is dropped. Call it inside a runtime.

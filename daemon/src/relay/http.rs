@@ -116,6 +116,11 @@ impl Request {
         Self { method: Method::GET, path: path.into(), body: None, expect: Some(expect), conflict_is_answer: false }
     }
 
+    /// Whose answer is JSON, or nothing.
+    pub(super) fn json(method: Method, path: &str, body: Option<&serde_json::Value>) -> Self {
+        Self { method, path: path.to_owned(), body: body.map(Body::json), expect: None, conflict_is_answer: false }
+    }
+
     pub(super) fn post(path: impl Into<String>, body: Body, expect: Option<&'static str>) -> Self {
         Self { method: Method::POST, path: path.into(), body: Some(body), expect, conflict_is_answer: false }
     }

@@ -167,8 +167,13 @@ impl Session {
     pub(super) async fn logout(&self) -> Result<(), RelayError> {
         let mut state = self.state.lock().await;
         let Some(credentials) = state.credentials.take() else { return Ok(()) };
-        let body = Body::json(&json!({ "refresh_token": credentials.refresh_token }));
-        let told = self.http.send(&Request::post("/auth/logout", body, None), Some(&credentials.access_token)).await;
+        let mut told = self.tell_logout(&credentials.refresh_token, &credentials.access_token).await;
+        if let Err(RelayError::LoginRequired { .. }) = told {
+            // The access token ended; the login behind it has not.
+            if let Ok(new) = self.ask("/auth/refresh", json!({ "refresh_token": credentials.refresh_token })).await {
+                told = self.tell_logout(&new.refresh_token, &new.access_token).await;
+            }
+        }
         let keep = Arc::clone(&self.keep);
         let removed = tokio::task::spawn_blocking(move || keep.remove()).await;
         if let Ok(Err(e)) = removed {
@@ -177,8 +182,13 @@ impl Session {
         match told {
             // The relay had ended it already.
             Err(RelayError::LoginRequired { .. }) => Ok(()),
-            told => told.map(drop),
+            told => told,
         }
+    }
+
+    async fn tell_logout(&self, refresh_token: &str, access_token: &str) -> Result<(), RelayError> {
+        let body = Body::json(&json!({ "refresh_token": refresh_token }));
+        self.http.send(&Request::post("/auth/logout", body, None), Some(access_token)).await.map(drop)
     }
 
     /// Runs a request with the access token, and once more with a new one if the relay refuses it.

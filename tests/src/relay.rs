@@ -21,6 +21,7 @@ pub struct Relay {
     log: PathBuf,
     port: u16,
     child: Option<Child>,
+    env: Vec<(String, String)>,
 }
 
 impl Relay {
@@ -29,12 +30,13 @@ impl Relay {
         Self::start_with(folder, &[])
     }
 
-    /// [`Relay::start`] with more words for `ferry-relay serve`.
-    pub fn start_with(folder: &Path, more: &[&str]) -> Self {
-        let mut relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), port: free_port(), child: None };
+    /// [`Relay::start`] with settings in the environment, such as `FERRY_RELAY__AUTH__REGISTRATION`.
+    pub fn start_with(folder: &Path, env: &[(&str, &str)]) -> Self {
+        let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let mut relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), port: free_port(), child: None, env };
         std::fs::create_dir_all(&relay.data).expect("a data directory");
         relay.add_user(EMAIL, PASSWORD);
-        relay.resume_with(more);
+        relay.resume();
         relay
     }
 
@@ -55,16 +57,12 @@ impl Relay {
 
     /// Starts the process again on the same port and data.
     pub fn resume(&mut self) {
-        self.resume_with(&[]);
-    }
-
-    fn resume_with(&mut self, more: &[&str]) {
         assert!(self.child.is_none(), "the relay runs already");
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
         let child = Command::new(program("ferry-relay"))
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data"])
             .arg(&self.data)
-            .args(more)
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

@@ -3,9 +3,13 @@
 //! | module | question | needs |
 //! |---|---|---|
 //! | [`convergence`] | do named scenarios end as the catalogue says? | nothing (simulated disks and relay) |
+//! | [`e2e`] | do a real relay and real daemons do what the catalogue says? | the built programs; root for the rows that mount |
+//! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
 
 mod convergence;
+mod e2e;
+mod power_cut;
 mod tidy;

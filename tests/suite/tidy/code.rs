@@ -72,7 +72,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sqlx::", &["relay/src/store/sqlite"]),
     ("argon2::", &["relay/src/"]),
     ("fastcdc::", &["protocol/src/chunker.rs"]),
-    ("renameat_with", &["daemon/src/fs/", "relay/src/store/"]),
+    ("renameat_with", &["daemon/src/fs/", "relay/src/store/", "tests/"]),
     ("unlinkat", &["daemon/src/fs/", "relay/src/store/"]),
 ];
 

@@ -1,0 +1,31 @@
+//! Real processes: a relay and daemons on loopback, looked at from outside. Each row of `faults.md` 4 that is played here is named by its id.
+//!
+//! | module | rows |
+//! |---|---|
+//! | [`basic`] | B: what a person does with files, from each device to the other |
+//! | [`special`] | B: ignored, unreadable, odd and adopted files |
+//! | [`editors`] | E: how programs save |
+//! | [`conflicts`] | C01-C21: edits on two devices that do not know of each other |
+//! | [`races`] | C30-C33: a remote change meets a local one that nobody has scanned |
+//! | [`crashes`] | K: kill -9, full disk, lost and damaged index |
+//! | [`roots`] | K20-K24: roots that vanish, deletes that need a yes |
+//! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
+//! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
+//! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
+//!
+//! To repeat one: `bash tests/run NAME`, for example `bash tests/run e2e::conflicts`.
+
+mod basic;
+mod conflicts;
+mod crashes;
+mod editors;
+mod model;
+mod races;
+mod relays;
+mod roots;
+mod rows;
+mod seed_flow;
+mod special;
+
+pub use crashes::Dice;
+pub use roots::{Mount, can_mount, make_image};

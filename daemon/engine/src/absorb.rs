@@ -75,7 +75,7 @@ impl<T: Trees> Engine<T> {
             if desired.parent == spot.0 && self.trees.item(desired.key)?.is_none() && matches(&item.content, &desired.content) {
                 self.dirty.insert(desired.key.node);
                 let adopted = Item { dots: desired.dots, ..item };
-                self.trees.put_item(desired.key, Some(&adopted))?;
+                self.settle_item(desired.key, &adopted)?;
                 self.wake_orphans(desired.key.node);
                 return Ok(());
             }
@@ -97,7 +97,7 @@ impl<T: Trees> Engine<T> {
         let value = self.new_value(&state, to_content(&item.content, item.mtime_ns));
         let item = Item { dots: vec![value.dot], ..item };
         state.body_mut().put(&[], value);
-        self.trees.put_item(ItemKey::primary(id), Some(&item))?;
+        self.settle_item(ItemKey::primary(id), &item)?;
         self.write(id, state)?;
         Ok(id)
     }
@@ -174,7 +174,7 @@ impl<T: Trees> Engine<T> {
         let stat = if item.content == ItemContent::Dir { Stat { mode: item.stat.mode, ..stat } } else { item.stat };
         let new = Item { parent: spot.0, name: spot.1.clone(), stat, ..item.clone() };
         if !self.policy.may_write {
-            self.trees.put_item(key, Some(&new))?;
+            self.settle_item(key, &new)?;
             self.dirty.insert(key.node);
             return Ok(());
         }
@@ -197,7 +197,7 @@ impl<T: Trees> Engine<T> {
                 self.move_node(twin, spot)?;
             }
         }
-        self.trees.put_item(key, Some(&new))?;
+        self.settle_item(key, &new)?;
         self.move_node(key.node, spot)?;
         self.local_event(ChangeKind::Moved, spot)
     }
@@ -240,7 +240,7 @@ impl<T: Trees> Engine<T> {
 
     /// The person says that the held deletes are meant. How many they were.
     pub fn approve_deletes(&mut self) -> Result<u64> {
-        let missing: Vec<ItemKey> = self.observed.missing.keys().copied().collect();
+        let missing: Vec<ItemKey> = self.observed.missing.iter().filter(|(_, m)| m.confirmed).map(|(k, _)| *k).collect();
         if !self.brake.is_holding() || missing.is_empty() {
             return Ok(0);
         }
@@ -290,6 +290,13 @@ impl<T: Trees> Engine<T> {
         Ok(out)
     }
 
+    /// Whether the content of an item may be had from others: not if it was written here and never arrived anywhere.
+    fn may_be_held_elsewhere(&self, item: &Item, node: NodeId) -> Result<bool> {
+        let own = self.trees.meta().replica;
+        let is_file = matches!(item.content, ItemContent::File(_));
+        Ok(!(is_file && item.dots.iter().any(|d| d.replica == own) && self.trees.is_unsent(node)?))
+    }
+
     /// Whether a node was moved away from this place, where its item stood. A conflict name is no move.
     fn moved_elsewhere(&self, item: &Item, record: &NodeRecord, home: &Spot) -> bool {
         let (parent, name) = crate::view::position(record);
@@ -313,7 +320,10 @@ impl<T: Trees> Engine<T> {
             return Ok(());
         }
         let Some(record) = self.trees.node(key.node)? else { return self.trees.put_item(key, None) };
-        if key.copy.is_none() && self.moved_elsewhere(&item, &record, home.as_ref().unwrap_or(&spot)) {
+        if key.copy.is_none()
+            && self.may_be_held_elsewhere(&item, key.node)?
+            && self.moved_elsewhere(&item, &record, home.as_ref().unwrap_or(&spot))
+        {
             // What was deleted here was moved elsewhere meanwhile, and a move counts as a change (CR3): it lives at its new place.
             self.trees.put_item(key, None)?;
             self.dirty.insert(key.node);

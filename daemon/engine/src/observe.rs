@@ -438,6 +438,16 @@ impl<T: Trees> Engine<T> {
         Ok(true)
     }
 
+    /// Writes an item. What was thought to stand at its place does not: one place, one item.
+    pub(crate) fn settle_item(&mut self, key: ItemKey, item: &Item) -> Result<()> {
+        if let Some((other, old)) = self.item_of(self.trees.item_at(item.parent, &item.name)?)?
+            && other != key
+        {
+            self.displace(other, old)?;
+        }
+        self.trees.put_item(key, Some(item))
+    }
+
     /// Takes an item out of its place although it is not known where it went: it is missing until it is found.
     fn displace(&mut self, key: ItemKey, item: Item) -> Result<()> {
         let Some(name) = crate::engine::parked_name(key) else { return Ok(()) };

@@ -87,7 +87,7 @@ impl<T: Trees> Engine<T> {
                     self.plans.staged.remove(content);
                 }
                 let replaced = self.trees.item(key)?.is_some();
-                self.trees.put_item(key, Some(&Item { stat, ..*item }))?;
+                self.settle_item(key, &Item { stat, ..*item })?;
                 self.wake_orphans(key.node);
                 let path = action.path().clone();
                 if key.copy.is_some() && !replaced {
@@ -98,7 +98,7 @@ impl<T: Trees> Engine<T> {
             }
             (Effect::Moved(key, parent, name), Some(stat)) => {
                 if let Some(item) = self.trees.item(key)? {
-                    self.trees.put_item(key, Some(&Item { parent, name, stat, ..item }))?;
+                    self.settle_item(key, &Item { parent, name, stat, ..item })?;
                     self.wake_orphans(key.node);
                     if parent != PARKED {
                         self.emit(Event::RemoteChange { kind: ChangeKind::Moved, path: action.path().clone() });

@@ -9,7 +9,7 @@ use crate::observe::{LIMBO, Spot};
 use crate::plan::Aside;
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, Result, Trees};
-use crate::view::Desired;
+use crate::view::{Desired, Reading};
 use ferry_protocol::conflict::{conflict_name, label};
 use ferry_protocol::{Content, Dot, FileContent, Name, NodeId, NodeState, Place, Stamp, Stamped, Value};
 use std::collections::BTreeSet;
@@ -173,12 +173,18 @@ impl<T: Trees> Engine<T> {
         // A moved file keeps its old change time until it has been read again; a directory has none that counts.
         let stat = if item.content == ItemContent::Dir { Stat { mode: item.stat.mode, ..stat } } else { item.stat };
         let new = Item { parent: spot.0, name: spot.1.clone(), stat, ..item.clone() };
-        if !self.policy.may_write {
+        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
+        // Moved by our own hands, whose answer is still to come, or just as somebody else moved it: no change of the namespace.
+        let known = match self.read_node(key.node, &record)? {
+            Reading::Shows(desired) => desired.iter().any(|d| d.key == key && (d.parent, &d.name) == (spot.0, &spot.1)),
+            _ => false,
+        };
+        if known || !self.policy.may_write {
             self.settle_item(key, &new)?;
+            self.publishing.reconsider(key.node);
             self.dirty.insert(key.node);
             return Ok(());
         }
-        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
         if key.copy.is_some() || (self.planted(Planted::RenameAsCreate) && item.content != ItemContent::Dir) {
             self.trees.put_item(key, None)?;
             let mut state = record.state;

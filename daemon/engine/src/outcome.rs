@@ -81,6 +81,9 @@ impl<T: Trees> Engine<T> {
     }
 
     fn apply_effect(&mut self, action: &DiskAction, effect: Effect, stat: Option<crate::disk::Stat>) -> Result<()> {
+        // A look between the action and its outcome may have missed what had just left.
+        self.observed.not_missing(effect.key());
+        self.publishing.reconsider(effect.key().node);
         match (effect, stat) {
             (Effect::Put(key, item), Some(stat)) => {
                 if let DiskAction::PutFile { content, .. } = action {

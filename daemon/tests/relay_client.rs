@@ -144,7 +144,11 @@ async fn the_relays_refusals_are_understood() {
     let mut stored = file.load().unwrap().unwrap();
     stored.access_token = "no longer good".into();
     let again = RelayClient::new(plain.clone(), RelayOptions::default(), Some(stored.clone()), Arc::new(file.clone())).unwrap();
-    assert!(!again.namespaces().await.unwrap().is_empty());
+    // The relay refuses a long body before it has read it: the refusal must still be heard.
+    let chunks: Vec<_> = (0..16).map(|n| VerifiedChunk::of(Bytes::from(vec![n; 1 << 20]))).collect();
+    again.put_chunks(namespace.id, chunks.clone()).await.unwrap();
+    let ids: Vec<_> = chunks.iter().map(VerifiedChunk::id).collect();
+    assert_eq!(again.missing(namespace.id, &ids).await.unwrap(), []);
     assert_ne!(file.load().unwrap().unwrap().refresh_token, stored.refresh_token);
     again.logout().await.unwrap();
     assert_eq!(file.load().unwrap(), None);

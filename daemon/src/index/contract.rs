@@ -192,6 +192,26 @@ fn a_flipped_bit_is_damage_and_never_a_row() {
 }
 
 #[test]
+fn after_a_failed_commit_the_index_stops_and_opens_again_as_it_was() {
+    let disk = MemoryDisk::new();
+    let store = open_memory(&disk).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(Table::Meta, b"key", b"1");
+    store.commit(&batch, Durability::Durable).unwrap();
+    let mut next = WriteBatch::new();
+    next.put(Table::Meta, b"key", b"2");
+    disk.set_full(true);
+    let error = store.commit(&next, Durability::Durable).unwrap_err();
+    assert!(matches!(error, IndexError::Io { .. }) && error.to_string().contains("space"), "{error}");
+    disk.set_full(false);
+    assert!(matches!(store.commit(&next, Durability::Durable), Err(IndexError::Stopped)));
+    let again = open_memory(&disk).unwrap();
+    assert_eq!(again.get(Table::Meta, b"key").unwrap().unwrap(), b"1");
+    again.commit(&next, Durability::Durable).unwrap();
+    assert_eq!(again.get(Table::Meta, b"key").unwrap().unwrap(), b"2");
+}
+
+#[test]
 fn a_second_opening_is_refused_while_the_first_lives() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path(), DEFAULT_KIND).unwrap();

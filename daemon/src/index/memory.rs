@@ -17,6 +17,8 @@ struct Disk {
     pending: Vec<Vec<RawWrite>>,
     /// Both together.
     now: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Whether the disk is full.
+    full: bool,
 }
 
 impl MemoryDisk {
@@ -30,6 +32,11 @@ impl MemoryDisk {
         let mut disk = self.disk();
         disk.pending.truncate(kept);
         disk.settle();
+    }
+
+    /// Fills the disk, or makes room: on a full one every commit fails and writes nothing.
+    pub fn set_full(&self, full: bool) {
+        self.disk().full = full;
     }
 
     /// How many batches a crash could lose.
@@ -91,6 +98,9 @@ impl Backend for MemoryDisk {
 
     fn apply(&self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), IndexError> {
         let mut disk = self.disk();
+        if disk.full {
+            return Err(IndexError::Io { doing: "writing a batch", source: std::io::ErrorKind::StorageFull.into() });
+        }
         write(&mut disk.now, &writes);
         disk.pending.push(writes);
         if durability == Durability::Durable {

@@ -84,6 +84,9 @@ pub fn open(dir: &Path, kind: Kind) -> Result<OpenedIndex, IndexError> {
     let reason = match open_store(&path, kind) {
         Ok(store) => {
             let origin = if existing { Origin::Existing } else { Origin::New };
+            if !existing {
+                sync_names(dir, &path)?;
+            }
             return Ok(OpenedIndex { store, kind, origin, _lock: lock });
         }
         Err(IndexError::Damaged { detail }) => detail,
@@ -91,7 +94,14 @@ pub fn open(dir: &Path, kind: Kind) -> Result<OpenedIndex, IndexError> {
     };
     let set_aside = set_aside(dir, &path)?;
     let store = open_store(&path, kind)?;
+    sync_names(dir, &path)?;
     Ok(OpenedIndex { store, kind, origin: Origin::Rebuilt { set_aside, reason }, _lock: lock })
+}
+
+/// Makes the names of new files durable: without them a durable batch could go with its file (X1).
+fn sync_names(dir: &Path, path: &Path) -> Result<(), IndexError> {
+    let sync = |dir: &Path| File::open(dir)?.sync_all();
+    sync(path).and_then(|()| sync(dir)).map_err(|e| io_error("syncing its directory", e))
 }
 
 fn lock(dir: &Path) -> Result<File, IndexError> {

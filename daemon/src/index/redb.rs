@@ -46,6 +46,10 @@ fn sorted(error: impl Into<::redb::Error>) -> IndexError {
     match error.into() {
         Error::Io(source) => IndexError::of_io("using its file", source),
         Error::PreviousIo | Error::DatabaseClosed => IndexError::Stopped,
+        // Somebody else's lock, and files of a newer redb, are whole: never set those aside (X4, X5).
+        whole @ (Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch | Error::UpgradeRequired(_) | Error::Unsupported) => {
+            IndexError::Io { doing: "opening its file", source: std::io::Error::other(whole.to_string()) }
+        }
         other => IndexError::damaged(other.to_string()),
     }
 }

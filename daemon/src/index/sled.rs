@@ -43,6 +43,8 @@ impl SledBackend {
 fn sorted(error: ::sled::Error) -> IndexError {
     match error {
         ::sled::Error::Io(source) => IndexError::of_io("using its directory", source),
+        // Another configuration or version: whole, but not for us (X5).
+        ::sled::Error::Unsupported(why) => IndexError::Io { doing: "opening its directory", source: std::io::Error::other(why) },
         other => IndexError::damaged(other.to_string()),
     }
 }

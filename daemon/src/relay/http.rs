@@ -146,6 +146,27 @@ struct Progress {
     throttled: AtomicBool,
 }
 
+/// Why a request has no answer.
+enum Failure {
+    /// The other side closed the connection while we wrote.
+    CutOff(RelayError),
+    /// Anything else.
+    Other(RelayError),
+}
+
+impl Failure {
+    fn of(error: &reqwest::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        let sorted = RelayError::of_transport(error);
+        let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+        let cut = causes.any(|cause| {
+            let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            matches!(io, Some(BrokenPipe | ConnectionReset | ConnectionAborted))
+        });
+        if cut { Self::CutOff(sorted) } else { Self::Other(sorted) }
+    }
+}
+
 impl Http {
     pub(super) fn new(base: RelayUrl, up: Limiter, down: Limiter, timing: Timing) -> Result<Self, RelayError> {
         let mut builder = Client::builder()
@@ -205,7 +226,26 @@ impl Http {
             let length: usize = parts.iter().map(Bytes::len).sum();
             builder = builder.header(CONTENT_LENGTH, length).body(self.streamed(parts, Arc::clone(&progress)));
         }
-        self.with_progress(builder, &progress).await
+        match self.with_progress(builder, &progress).await {
+            Err(Failure::CutOff(error)) if request.body.is_some() && token.is_some() => Err(self.why_cut_off(token, error).await),
+            Err(Failure::CutOff(error) | Failure::Other(error)) => Err(error),
+            Ok(response) => Ok(response),
+        }
+    }
+
+    /// A relay that refuses a token before it has read the body closes the connection, and its answer can be lost in our writing. Asked again
+    /// without a body, it can be heard.
+    async fn why_cut_off(&self, token: Option<&str>, error: RelayError) -> RelayError {
+        let builder =
+            self.client.get(self.base.join("/auth/verify")).header(AUTHORIZATION, format!("Bearer {}", token.unwrap_or_default()));
+        match self.with_progress(builder, &Progress::default()).await {
+            Ok(response)
+                if response.status() == StatusCode::UNAUTHORIZED && content_type(response.headers()).as_deref() == Some(PROBLEM) =>
+            {
+                RelayError::LoginRequired { reason: "The relay no longer accepts this device's login.".into() }
+            }
+            _ => error,
+        }
     }
 
     /// A body that waits for the upload limit and reports its progress.
@@ -227,17 +267,17 @@ impl Http {
     }
 
     /// A slow upload may take its time; one that stands still may not (N5).
-    async fn with_progress(&self, builder: reqwest::RequestBuilder, progress: &Progress) -> Result<Response, RelayError> {
+    async fn with_progress(&self, builder: reqwest::RequestBuilder, progress: &Progress) -> Result<Response, Failure> {
         let sending = builder.send();
         tokio::pin!(sending);
         let mut seen = 0;
         loop {
             match tokio::time::timeout(self.timing.idle, &mut sending).await {
-                Ok(result) => return result.map_err(|e| RelayError::of_transport(&e)),
+                Ok(result) => return result.map_err(|e| Failure::of(&e)),
                 Err(_) => {
                     let now = progress.bytes.load(Ordering::Relaxed);
                     if now == seen && !progress.throttled.load(Ordering::Relaxed) {
-                        return Err(stalled());
+                        return Err(Failure::Other(stalled()));
                     }
                     seen = now;
                 }

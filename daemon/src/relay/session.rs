@@ -7,6 +7,7 @@ use ferry_protocol::{DeviceId, UserId};
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Where credentials rest. `save` returns when they are on the disk.
@@ -52,6 +53,9 @@ impl DeviceInfo {
 struct TokenReply {
     access_token: String,
     refresh_token: String,
+    /// In how many seconds the access token ends.
+    #[serde(default)]
+    expires_in: Option<u64>,
     #[serde(default)]
     user_id: Option<UserId>,
     #[serde(default)]
@@ -62,6 +66,8 @@ struct State {
     credentials: Option<Credentials>,
     /// The pair in memory is newer than the stored one, which is used up.
     unsaved: bool,
+    /// When to renew the access token without being told: a relay that refuses a long upload may not be heard in the middle of it.
+    renew_at: Option<Instant>,
 }
 
 /// The session of one device on one relay.
@@ -73,7 +79,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(http: Arc<Http>, keep: Arc<dyn KeepCredentials>, credentials: Option<Credentials>) -> Self {
-        Self { http, keep, state: Mutex::new(State { credentials, unsaved: false }) }
+        Self { http, keep, state: Mutex::new(State { credentials, unsaved: false, renew_at: None }) }
     }
 
     pub(super) async fn credentials(&self) -> Option<Credentials> {
@@ -106,6 +112,7 @@ impl Session {
             let relay = session.http.base.to_string();
             let credentials =
                 Credentials { relay, user_id, device_id, access_token: reply.access_token, refresh_token: reply.refresh_token };
+            state.renew_at = renew_at(reply.expires_in);
             session.store(&mut state, credentials.clone()).await?;
             Ok(credentials)
         })
@@ -134,18 +141,22 @@ impl Session {
         }
     }
 
-    /// The access token. A pair that could not be stored is stored first (N3).
-    pub(super) async fn access_token(&self) -> Result<String, RelayError> {
+    /// The access token, renewed when it is about to end. A pair that could not be stored is stored first (N3).
+    async fn access_token(self: &Arc<Self>) -> Result<String, RelayError> {
         let mut state = self.state.lock().await;
         let credentials = state.credentials.clone().ok_or_else(not_logged_in)?;
         if state.unsaved {
             self.store(&mut state, credentials.clone()).await?;
         }
+        if state.renew_at.is_some_and(|at| at <= Instant::now()) {
+            drop(state);
+            return self.renewed(credentials.access_token).await;
+        }
         Ok(credentials.access_token)
     }
 
     /// A new access token in place of `refused`. Callers that come while one refresh runs get its result.
-    pub(super) async fn renewed(self: &Arc<Self>, refused: String) -> Result<String, RelayError> {
+    async fn renewed(self: &Arc<Self>, refused: String) -> Result<String, RelayError> {
         let session = Arc::clone(self);
         // A task of its own: the answer that carries the only valid token must not be lost because the caller went away.
         run_to_end(async move {
@@ -157,6 +168,7 @@ impl Session {
             let reply = session.ask("/auth/refresh", json!({ "refresh_token": old.refresh_token })).await?;
             let credentials = Credentials { access_token: reply.access_token, refresh_token: reply.refresh_token, ..old };
             let token = credentials.access_token.clone();
+            state.renew_at = renew_at(reply.expires_in);
             session.store(&mut state, credentials).await?;
             Ok(token)
         })
@@ -202,6 +214,12 @@ impl Session {
             other => other,
         }
     }
+}
+
+/// When a fifth of the token's life is left.
+fn renew_at(expires_in: Option<u64>) -> Option<Instant> {
+    let life = Duration::from_secs(expires_in?);
+    Instant::now().checked_add(life - life / 5)
 }
 
 fn not_logged_in() -> RelayError {

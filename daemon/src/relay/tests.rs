@@ -174,6 +174,27 @@ async fn a_pair_that_could_not_be_stored_is_stored_before_it_is_used() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_about_to_end_is_renewed_without_being_refused() {
+    // Every token of this relay ends at once, and none is ever refused.
+    let refreshed = Arc::new(Mutex::new(0));
+    let log = Arc::clone(&refreshed);
+    let refresh = move || async move {
+        *log.lock().unwrap() += 1;
+        typed("application/json", r#"{"access_token":"a","refresh_token":"r","expires_in":0}"#)
+    };
+    let first = Arc::new(Mutex::new(true));
+    let list = move || async move {
+        if std::mem::take(&mut *first.lock().unwrap()) { problem(401, "{}") } else { typed("application/json", "[]") }
+    };
+    let router = Router::new().route("/auth/refresh", post(refresh)).route("/sync/v1/namespaces", get(list));
+    let client = client_to(router).await;
+    for expected in 1..4 {
+        client.namespaces().await.unwrap();
+        assert_eq!(*refreshed.lock().unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_refresh_asks_for_a_login_and_not_again() {
     let tokens = Tokens(Arc::new(Mutex::new(7)));
     let error = client_to(with_tokens(&tokens)).await.namespaces().await.unwrap_err();

@@ -34,6 +34,7 @@ use service::content::{Content, ContentConfig};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use store::StoreError;
+use store::accounts::AccountStore;
 use store::blob_dir::DirBlobs;
 use store::bus::LocalBus;
 use store::sqlite::Sqlite;
@@ -134,7 +135,12 @@ async fn open_content(config: &Config, db: &Sqlite, clock: Arc<dyn Clock>) -> Re
     let blobs = DirBlobs::open(&path).map_err(|e| StartError::Data(format!("cannot use the chunk directory {}: {e}", path.display())))?;
     let limit = config.auth.default_storage_limit_bytes;
     let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), ..ContentConfig::default() };
-    Ok(Content::open(Arc::new(db.clone()), Arc::new(blobs), Arc::new(LocalBus::default()), clock, settings).await?)
+    // In the database, so that every process of one relay accepts what another signed.
+    let fresh = service::content::random_key()?;
+    let key = db.setting_or_insert("download_link_key", &hex::encode(fresh), clock.now_ms()).await?;
+    let mut link_key = [0; 32];
+    hex::decode_to_slice(&key, &mut link_key).map_err(|_| StoreError::Corrupt("the setting 'download_link_key' is not a key".into()))?;
+    Ok(Content::open(Arc::new(db.clone()), Arc::new(blobs), Arc::new(LocalBus::default()), clock, settings, link_key).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.
@@ -174,7 +180,7 @@ pub(crate) fn install_tls_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// How often ended sessions and codes are swept away.
+/// How often ended sessions and codes, and chunks that nothing refers to, are swept away.
 const UPKEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// Sweeps now and then until the relay stops.
@@ -188,6 +194,11 @@ pub(crate) fn start_upkeep(app: &AppState) {
             tokio::select! {
                 () = tokio::time::sleep(UPKEEP_EVERY) => {}
                 () = app.drain.cancelled() => return,
+            }
+            match app.content.sweep(false).await {
+                Ok(report) if report.chunks_deleted > 0 => tracing::info!(?report, "unreferenced chunks swept"),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "cannot sweep unreferenced chunks"),
             }
         }
     });

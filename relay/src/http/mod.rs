@@ -7,19 +7,20 @@ mod admin;
 pub mod auth;
 pub mod body;
 mod chunks;
+mod download;
 pub mod error;
 mod health;
 mod layers;
+mod metadata;
 pub mod openapi;
+mod plain;
 pub mod routes;
 mod server;
 mod sync;
+mod upload;
 mod web;
 mod wire;
 mod ws;
-
-#[cfg(test)]
-mod tests;
 
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
@@ -58,10 +59,10 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
         routes = match role {
             Role::Auth => routes.merge(account::routes(app)),
             Role::Web => routes.merge(web::routes(app)),
-            Role::Upload => routes.merge(chunks::upload_routes(app)),
-            Role::Download => routes.merge(chunks::download_routes(app)),
+            Role::Upload => routes.merge(chunks::upload_routes(app)).merge(upload::routes(app)),
+            Role::Download => routes.merge(chunks::download_routes(app)).merge(download::routes(app)),
             Role::Sync => routes.merge(sync::routes(app)).merge(ws::routes(app)),
-            Role::Metadata => routes,
+            Role::Metadata => routes.merge(metadata::routes(app)),
         };
     }
     finish(app, routes)

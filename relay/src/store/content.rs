@@ -54,6 +54,27 @@ pub struct NodeRow {
     pub state: NodeState,
 }
 
+/// A deleted node, with what it was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedRow {
+    /// The node.
+    pub id: NodeId,
+    /// Where it stood.
+    pub parent: NodeId,
+    /// Its name, as the disk held it.
+    pub name: Vec<u8>,
+    /// Size in bytes of the file that it was.
+    pub size_bytes: u64,
+    /// Kind or media type of what it was.
+    pub file_type: String,
+    /// Hash of the file that it was.
+    pub hash: Option<ContentHash>,
+    /// When the relay heard of the deletion, in milliseconds since 1970.
+    pub deleted_at_ms: i64,
+    /// The number of its newest change.
+    pub seq: u64,
+}
+
 /// A node to be written, with the columns derived from its state.
 #[derive(Debug, Clone)]
 pub struct NodeWrite {
@@ -291,6 +312,9 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn find_content(&self, user: UserId, hash: ContentHash, size_bytes: u64) -> Result<Option<(NamespaceId, NodeId)>, StoreError>;
     /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none.
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError>;
+
+    /// Deleted nodes with a lower number than `before_seq`, newest first.
+    async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError>;
 
     /// The versions of a file, newest first.
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError>;

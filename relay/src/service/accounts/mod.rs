@@ -13,9 +13,6 @@ mod secrets;
 mod tokens;
 mod users;
 
-#[cfg(test)]
-mod tests;
-
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use users::NewUser;

@@ -242,7 +242,12 @@ impl Content {
     }
 
     /// Whether the chunks of a manifest, as stored, are the file that it promises. Streams them; missing and damaged ones are the answer.
-    async fn check_whole(&self, entry: &Entry, manifest: &Manifest, inline: &VerifiedFrames) -> ServiceResult<Result<(), Vec<ChunkId>>> {
+    pub(super) async fn check_whole(
+        &self,
+        entry: &Entry,
+        manifest: &Manifest,
+        inline: &VerifiedFrames,
+    ) -> ServiceResult<Result<(), Vec<ChunkId>>> {
         let stored: Vec<ChunkId> = manifest.chunks().iter().map(|c| c.id).filter(|id| inline.get(*id).is_none()).collect();
         let runs = match self.locate_all(entry.row.id, &stored, false).await? {
             Ok(runs) => runs,

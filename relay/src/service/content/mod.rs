@@ -6,12 +6,22 @@
 //! * **RC4** What is served was hashed just before (I5).
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 
+mod changes;
 mod chunks;
 mod commit;
 mod derive;
+mod download;
+mod edit;
 mod feed;
+mod files;
+mod links;
 mod read;
 mod stage;
+mod sweep;
+mod trash;
+mod tree;
+mod uploads;
+mod verify;
 mod watch;
 
 #[cfg(test)]
@@ -19,7 +29,15 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
+pub use download::Download;
+pub use files::parse_path;
+pub use files::{FileInfo, FilePage, FileUpdate, ListQuery, Sort, Usage, VersionInfo};
+pub use sweep::SweepReport;
+pub use trash::{Restored, TrashItem};
+pub use uploads::{Completed, NewUpload, UploadBegun, UploadProgress, UploadState};
+pub use verify::VerifyReport;
 pub use watch::WatchGuard;
 
 use super::{Caller, ServiceError, ServiceResult};
@@ -62,6 +80,8 @@ pub struct Content {
     config: ContentConfig,
     identity: RwLock<Identity>,
     watches: watch::Watches,
+    trees: tree::Trees,
+    link_key: [u8; 32],
 }
 
 /// A namespace that a caller was found to be allowed to use (RC1).
@@ -89,16 +109,27 @@ impl Entry {
 }
 
 impl Content {
-    /// The service over these stores. Mints the relay's identity if the database has none.
+    /// The service over these stores. Mints the relay's identity if the database has none. `link_key` signs download addresses.
     pub async fn open(
         meta: Arc<dyn ContentStore>,
         blobs: Arc<dyn BlobStore>,
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
         config: ContentConfig,
+        link_key: [u8; 32],
     ) -> ServiceResult<Self> {
         let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
-        Ok(Self { meta, blobs, bus, clock, config, identity: RwLock::new(identity), watches: watch::Watches::default() })
+        Ok(Self {
+            meta,
+            blobs,
+            bus,
+            clock,
+            config,
+            identity: RwLock::new(identity),
+            watches: watch::Watches::default(),
+            trees: tree::Trees::default(),
+            link_key,
+        })
     }
 
     /// Gives the relay a new epoch and replica: after its database was restored from a backup (I3, I11).
@@ -204,6 +235,11 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ServiceError::internal)?;
     Ok(bytes)
+}
+
+/// A fresh key for [`Content::open`].
+pub fn random_key() -> ServiceResult<[u8; 32]> {
+    random()
 }
 
 fn fresh_identity() -> ServiceResult<Identity> {

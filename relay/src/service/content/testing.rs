@@ -36,7 +36,7 @@ impl World {
         let blobs = Arc::new(MemoryBlobs::default());
         let clock = ManualClock::at(START_MS);
         let bus = Arc::new(LocalBus::default());
-        let content = Content::open(Arc::new(db.clone()), blobs.clone(), bus, Arc::new(clock.clone()), config).await.unwrap();
+        let content = Content::open(Arc::new(db.clone()), blobs.clone(), bus, Arc::new(clock.clone()), config, [7; 32]).await.unwrap();
         Self { _dir: dir, db, blobs, clock, content: Arc::new(content), next: AtomicU64::new(1) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{BATCH, bytes, count, decode_state, role, signed, user};
 use crate::store::StoreError;
-use crate::store::content::{CommitRecord, NamespaceRow, NodeRow, VersionRow};
+use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, VersionRow};
 use crate::store::sqlite::store_error;
 use ferry_protocol::{ChunkRef, CommitId, ContentHash, DeviceId, Dot, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::sqlite::SqliteRow;
@@ -97,6 +97,38 @@ fn version_row(row: &SqliteRow) -> Result<VersionRow, StoreError> {
         wall_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
     })
+}
+
+pub(super) async fn deleted(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    before_seq: u64,
+    limit: usize,
+) -> Result<Vec<DeletedRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT file_id, parent_id, file_name, file_size, file_type, file_hash, updated_at, seq FROM files
+         WHERE namespace_id = ?1 AND is_deleted = 1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
+    )
+    .bind(namespace.as_bytes().to_vec())
+    .bind(signed(before_seq))
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row: &SqliteRow| {
+        let has_hash = row.try_get::<Option<&[u8]>, _>(5).map_err(store_error)?.is_some();
+        Ok(DeletedRow {
+            id: NodeId::from_bytes(bytes(row, 0)?),
+            parent: NodeId::from_bytes(bytes(row, 1)?),
+            name: row.try_get(2).map_err(store_error)?,
+            size_bytes: count(row, 3)?,
+            file_type: row.try_get(4).map_err(store_error)?,
+            hash: if has_hash { Some(ContentHash::from_bytes(bytes(row, 5)?)) } else { None },
+            deleted_at_ms: row.try_get(6).map_err(store_error)?,
+            seq: count(row, 7)?,
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 pub(super) async fn versions(conn: &mut SqliteConnection, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {

@@ -120,6 +120,10 @@ impl ContentStore for Sqlite {
         Ok(seq.and_then(|s| u64::try_from(s).ok()))
     }
 
+    async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError> {
+        nodes::deleted(&mut *self.read().await?, namespace, before_seq, limit).await
+    }
+
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {
         nodes::versions(&mut *self.read().await?, namespace, node).await
     }

@@ -194,7 +194,10 @@ impl ContentTx for SqliteTx {
             });
             query.push(
                 " ON CONFLICT (namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
-                 file_name = excluded.file_name, file_size = excluded.file_size, file_type = excluded.file_type, file_hash = excluded.file_hash,
+                 file_name = excluded.file_name,
+                 file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
+                 file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
+                 file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
                  is_deleted = excluded.is_deleted, updated_at = excluded.updated_at",
             );
             query.build().execute(self.conn()).await.map_err(store_error)?;

@@ -1,0 +1,210 @@
+//! Metadata (8002): list, look at, rename and move, delete; versions, trash, usage.
+
+use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, path_text, time, time_ns, uuid};
+use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
+use crate::service::content::{Entry, FileUpdate, ListQuery, Sort, TrashItem, parse_path};
+use crate::service::{Caller, ServiceError, ServiceResult};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use ferry_protocol::wire::Role;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Entries of a page when nobody says otherwise.
+const LIMIT_DEFAULT: usize = 200;
+
+pub(super) fn routes(app: &AppState) -> Routes {
+    Routes::new(app)
+        .add(Route::get("/metadata/files", Access::User, "List files: all, or those of a directory"), list)
+        .add(Route::get("/metadata/files/{file_id}", Access::User, "One file"), info)
+        .add(Route::put("/metadata/files/{file_id}", Access::User, "Rename or move"), update)
+        .add(Route::delete("/metadata/files/{file_id}", Access::User, "Delete to the trash"), delete)
+        .add(Route::get("/api/v1/files/{file_id}/versions", Access::User, "The versions of a file"), versions)
+        .add(Route::get("/api/v1/trash", Access::User, "What was deleted"), trash)
+        .add(Route::post("/api/v1/trash/restore", Access::User, "Bring something back from the trash"), restore)
+        .add(Route::get("/api/v1/me/usage", Access::User, "Storage used and allowed"), usage)
+}
+
+/// The named namespace or the caller's home.
+async fn space(app: &AppState, caller: &Caller, space_id: Option<&str>, role: Role) -> ServiceResult<Entry> {
+    match space_id {
+        Some(id) => app.content.enter(caller, namespace_of(id)?, role).await,
+        None => app.content.enter_home(caller).await,
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    path: Option<String>,
+    parent: Option<String>,
+    space_id: Option<String>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+    sort: Option<String>,
+}
+
+async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<List>) -> Result<Json<Value>, Problem> {
+    let (entry, directory) = match (&query.parent, &query.path) {
+        (Some(parent), None) => {
+            let node = node_of(parent)?;
+            let entry = app.content.enter_by_file(&caller, node, Role::Viewer).await?;
+            let path = app.content.file_info(&entry, node).await?.path;
+            (entry, Some(path))
+        }
+        (None, path) => {
+            let entry = space(&app, &caller, query.space_id.as_deref(), Role::Viewer).await?;
+            (entry, path.as_deref().map(parse_path).transpose()?)
+        }
+        (Some(_), Some(_)) => return Err(ServiceError::malformed("Give 'path' or 'parent', not both.").into()),
+    };
+    let (sort, descending) = sort_of(query.sort.as_deref().unwrap_or("name"))?;
+    let after = query.cursor.as_deref().map_or(Ok(0), str::parse);
+    let after = after.map_err(|_| ServiceError::malformed("'cursor' is not one of this relay."))?;
+    let wish = ListQuery { directory, sort, descending, after, limit: query.limit.unwrap_or(LIMIT_DEFAULT) };
+    let page = app.content.list_files(&entry, &wish).await?;
+    Ok(Json(json!({
+        "files": page.files.iter().map(file_json).collect::<Vec<_>>(),
+        "space_id": uuid(entry.namespace().as_bytes()),
+        "cursor": page.next.map(|n| n.to_string()),
+        "has_more": page.next.is_some(),
+    })))
+}
+
+fn sort_of(text: &str) -> ServiceResult<(Sort, bool)> {
+    let (name, descending) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
+    let sort = match name {
+        "name" => Sort::Name,
+        "size" => Sort::Size,
+        "modified" | "updated_at" => Sort::Modified,
+        _ => return Err(ServiceError::malformed("'sort' is name, size or modified, with '-' before it for the other direction.")),
+    };
+    Ok((sort, descending))
+}
+
+async fn info(State(app): State<AppState>, caller: Caller, Path(file_id): Path<String>) -> Result<Response, Problem> {
+    let file = node_of(&file_id)?;
+    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
+    let info = app.content.file_info(&entry, file).await?;
+    Ok(([(header::ETAG, etag(info.seq))], Json(file_json(&info))).into_response())
+}
+
+fn if_match(headers: &HeaderMap) -> ServiceResult<Option<u64>> {
+    match headers.get(header::IF_MATCH).map(|v| v.to_str()) {
+        None => Ok(None),
+        Some(Ok(text)) => parse_etag(text),
+        Some(Err(_)) => Err(ServiceError::malformed("'If-Match' is not text.")),
+    }
+}
+
+#[derive(Deserialize)]
+struct Update {
+    file_name: Option<String>,
+    path: Option<String>,
+    parent_id: Option<String>,
+}
+
+async fn update(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(file_id): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Update>,
+) -> Result<Response, Problem> {
+    let file = node_of(&file_id)?;
+    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    let directory = match (&body.path, &body.parent_id) {
+        (None, None) => None,
+        (Some(path), None) => Some(parse_path(path)?),
+        (None, Some(parent)) => Some(app.content.file_info(&entry, node_of(parent)?).await?.path),
+        (Some(_), Some(_)) => return Err(ServiceError::malformed("Give 'path' or 'parent_id', not both.").into()),
+    };
+    if body.file_name.is_none() && directory.is_none() {
+        return Err(ServiceError::invalid("nothing_to_do", "Give 'file_name' to rename, 'path' or 'parent_id' to move.").into());
+    }
+    let update = FileUpdate { name: body.file_name, directory, if_seq: if_match(&headers)? };
+    let info = app.content.update_file(&entry, file, &update).await?;
+    Ok(([(header::ETAG, etag(info.seq))], Json(file_json(&info))).into_response())
+}
+
+async fn delete(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(file_id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    let file = node_of(&file_id)?;
+    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    let deleted = app.content.delete_file(&entry, file, if_match(&headers)?).await?;
+    Ok(Json(json!({"file_id": uuid(file.as_bytes()), "is_deleted": true, "deleted": deleted})))
+}
+
+async fn versions(State(app): State<AppState>, caller: Caller, Path(file_id): Path<String>) -> Result<Json<Value>, Problem> {
+    let file = node_of(&file_id)?;
+    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
+    let versions = app.content.file_versions(&entry, file).await?;
+    let list: Vec<Value> = versions
+        .iter()
+        .map(|v| {
+            json!({
+                "version_id": uuid(&v.row.version_id),
+                "file_id": uuid(file.as_bytes()),
+                "version_number": v.row.number,
+                "file_hash": v.row.hash,
+                "file_size": v.row.size_bytes,
+                "modified_at": time_ns(v.row.mtime_ns),
+                "created_at": time(v.row.created_at_ms),
+                "device_name": v.row.author_name,
+                "is_current": v.is_current,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "versions": list })))
+}
+
+#[derive(Deserialize)]
+struct TrashQuery {
+    space_id: Option<String>,
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn trash(State(app): State<AppState>, caller: Caller, Query(query): Query<TrashQuery>) -> Result<Json<Value>, Problem> {
+    let entry = space(&app, &caller, query.space_id.as_deref(), Role::Viewer).await?;
+    let (items, next) = app.content.trash(&entry, query.cursor, query.limit.unwrap_or(LIMIT_DEFAULT)).await?;
+    let list: Vec<Value> = items.iter().map(|item| trash_json(&entry, item)).collect();
+    Ok(Json(json!({"files": list, "cursor": next.map(|n| n.to_string()), "has_more": next.is_some()})))
+}
+
+fn trash_json(entry: &Entry, item: &TrashItem) -> Value {
+    json!({
+        "file_id": uuid(item.id.as_bytes()),
+        "space_id": uuid(entry.namespace().as_bytes()),
+        "parent_id": uuid(item.parent.as_bytes()),
+        "file_name": String::from_utf8_lossy(&item.name),
+        "file_size": item.size_bytes,
+        "file_type": item.file_type,
+        "file_hash": item.hash,
+        "is_deleted": true,
+        "deleted_at": time(item.deleted_at_ms),
+    })
+}
+
+#[derive(Deserialize)]
+struct Restore {
+    file_id: String,
+}
+
+async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<Restore>) -> Result<Json<Value>, Problem> {
+    let file = node_of(&body.file_id)?;
+    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    app.content.restore(&entry, file).await?;
+    let info = app.content.file_info(&entry, file).await?;
+    tracing::debug!(path = %path_text(&info.path), "restored");
+    Ok(Json(file_json(&info)))
+}
+
+async fn usage(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {
+    let usage = app.content.usage(&caller).await?;
+    Ok(Json(json!({"storage_used": usage.used_bytes, "storage_limit": usage.limit_bytes})))
+}

@@ -1,0 +1,116 @@
+//! Whole files and parts of them, streamed from verified chunks.
+
+use super::read::runs;
+use super::{ChunkStream, Content, Entry};
+use crate::service::{ServiceError, ServiceResult};
+use ferry_protocol::{ChunkRef, ContentHash, Name, NodeId, read};
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// A file to be downloaded: what the headers say, and what the body is read from.
+#[derive(Debug, Clone)]
+pub struct Download {
+    namespace: ferry_protocol::NamespaceId,
+    chunks: Vec<ChunkRef>,
+    /// Its name.
+    pub name: Name,
+    /// Hash of the whole.
+    pub hash: ContentHash,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Its modification time in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// What its name suggests that it is.
+    pub media_type: &'static str,
+}
+
+/// Batches that wait for a slow reader.
+const BATCHES_AHEAD: usize = 2;
+
+impl Content {
+    /// The file as it is shown now, or one of its versions by id or by number.
+    pub async fn download(&self, entry: &Entry, file: NodeId, version: Option<&str>) -> ServiceResult<Download> {
+        let nodes = self.meta.nodes(entry.row.id, &[file]).await?;
+        let state = &nodes.first().ok_or_else(ServiceError::not_found)?.state;
+        let name = state.places()[0].name.clone();
+        let media_type = super::derive::media_type(name.as_bytes());
+        let namespace = entry.row.id;
+        if let Some(wanted) = version {
+            let rows = self.meta.versions(namespace, file).await?;
+            let row = rows.into_iter().find(|v| is_version(wanted, v.version_id, v.number)).ok_or_else(ServiceError::not_found)?;
+            let chunks = self.meta.version_chunks(row.version_id).await?;
+            return Ok(Download {
+                namespace,
+                chunks,
+                name,
+                hash: row.hash,
+                size_bytes: row.size_bytes,
+                mtime_ns: row.mtime_ns,
+                media_type,
+            });
+        }
+        let shown = read::shown(state.body());
+        let value = shown.first().ok_or_else(ServiceError::not_found)?.value;
+        let Some(content) = value.content.file() else {
+            return Err(ServiceError::conflict("not_a_file", "Only files can be downloaded."));
+        };
+        let manifest = &content.manifest;
+        Ok(Download {
+            namespace,
+            chunks: manifest.chunks().to_vec(),
+            name,
+            hash: manifest.hash(),
+            size_bytes: manifest.size(),
+            mtime_ns: state.mtime_ns(value).unwrap_or(content.mtime_ns),
+            media_type,
+        })
+    }
+
+    /// Streams these bytes of the file. What cannot be served whole is an error before the first byte, as far as rows tell, and breaks the
+    /// stream off otherwise: never wrong bytes (RC4).
+    pub async fn read_file(self: &Arc<Self>, download: &Download, range: Range<u64>) -> ServiceResult<ChunkStream> {
+        let (mut wanted, mut at) = (Vec::new(), 0u64);
+        for chunk in &download.chunks {
+            let end = at + u64::from(chunk.len);
+            if end > range.start && at < range.end {
+                wanted.push((at, *chunk));
+            }
+            at = end;
+        }
+        let ids: Vec<_> = wanted.iter().map(|(_, c)| c.id).collect();
+        let found = self.meta.locate_chunks(download.namespace, &ids, true).await?;
+        let Some(locations) = ids.iter().map(|id| found.get(id).copied()).collect::<Option<Vec<_>>>() else {
+            tracing::error!(hash = %download.hash, "a committed file lacks chunks");
+            return Err(ServiceError::unavailable("A part of this file is damaged on the relay. A device that has it will heal it.")
+                .source("chunks of a committed version are not in the store"));
+        };
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut offsets = wanted.into_iter().map(|(at, _)| at);
+            for run in runs(locations) {
+                let chunks = match this.read_run(run).await {
+                    Ok(chunks) => chunks,
+                    Err(error) => return drop(sender.send(Err(error)).await),
+                };
+                for (id, bytes) in chunks {
+                    let (Some(at), Some(bytes)) = (offsets.next(), bytes) else {
+                        let error = ServiceError::unavailable("A part of this file is damaged on the relay.").source(id);
+                        return drop(sender.send(Err(error)).await);
+                    };
+                    let from = range.start.saturating_sub(at).min(bytes.len() as u64) as usize;
+                    let to = (range.end - at).min(bytes.len() as u64) as usize;
+                    if sender.send(Ok(bytes.slice(from..to))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+fn is_version(wanted: &str, id: [u8; 16], number: u64) -> bool {
+    wanted.replace('-', "").eq_ignore_ascii_case(&hex::encode(id)) || wanted.parse() == Ok(number)
+}

@@ -1,0 +1,138 @@
+//! Edits that the relay makes itself, for the plain API: it is one more replica, with the user's web access as the device.
+//!
+//! An edit replaces exactly the events that its maker was shown. What a device wrote meanwhile stays beside it, as with any other replica.
+
+use super::commit::web_device;
+use super::derive::{node_write, version_write};
+use super::{Content, Entry};
+use crate::service::{ServiceError, ServiceResult};
+use crate::store::bus::Wake;
+use crate::store::content::{ContentTx, NamespaceRow, NodeRow};
+use ferry_protocol::wire::Role;
+use ferry_protocol::{Author, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, Value, node};
+use std::collections::BTreeMap;
+
+/// How the web is named in versions and conflicted copies.
+const WEB_NAME: &str = "web";
+
+/// A writing transaction with a pen: stamps, values and what changed so far.
+pub(super) struct Edit {
+    tx: Box<dyn ContentTx>,
+    /// The namespace inside the transaction.
+    pub(super) namespace: NamespaceRow,
+    replica: ReplicaId,
+    author: Author,
+    counter: u64,
+    now_ms: i64,
+    /// Nodes as the transaction found them.
+    before: BTreeMap<NodeId, NodeState>,
+    /// Nodes as they will be.
+    after: BTreeMap<NodeId, NodeState>,
+    /// The id that the version of this value is to have.
+    named: Option<(Dot, [u8; 16])>,
+}
+
+impl Content {
+    /// Begins an edit of these nodes. The role is checked inside the transaction.
+    pub(super) async fn edit(&self, entry: &Entry, nodes: &[NodeId]) -> ServiceResult<Edit> {
+        let mut tx = self.meta.begin().await?;
+        let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
+        self.entry(&entry.caller, namespace.clone(), Role::Editor)?;
+        let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
+        let before: BTreeMap<NodeId, NodeState> = rows.into_iter().map(|r| (r.id, r.state)).collect();
+        Ok(Edit {
+            tx,
+            replica: self.identity().replica,
+            author: Author { device: web_device(entry.caller.user_id), name: WEB_NAME.into() },
+            counter: namespace.max_counter,
+            namespace,
+            now_ms: self.clock.now_ms(),
+            after: before.clone(),
+            before,
+            named: None,
+        })
+    }
+
+    /// Writes what changed and tells the listeners.
+    pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
+        let Edit { mut tx, namespace, counter, now_ms, before, after, named, .. } = edit;
+        let (mut writes, mut versions) = (Vec::new(), Vec::new());
+        let mut head_seq = namespace.head_seq;
+        for (id, state) in after.into_iter().filter(|(id, state)| before.get(id) != Some(state)) {
+            let is_new = |v: &&Value| before.get(&id).is_none_or(|b| b.body().value(v.dot).is_none());
+            for value in state.body().values().iter().filter(is_new) {
+                if let Some(mut version) = version_write(namespace.id, id, value, now_ms) {
+                    if let Some((_, wanted)) = named.filter(|(dot, _)| *dot == value.dot) {
+                        version.row.version_id = wanted;
+                    }
+                    versions.push(version);
+                }
+            }
+            head_seq += 1;
+            writes.push(node_write(id, head_seq, state));
+        }
+        tx.put_nodes(&namespace, &writes, head_seq, counter, now_ms).await?;
+        tx.add_versions(namespace.id, &versions).await?;
+        tx.commit().await?;
+        if !writes.is_empty() {
+            self.bus.publish(Wake { namespace: namespace.id, seq: head_seq });
+        }
+        Ok(head_seq)
+    }
+}
+
+impl Edit {
+    /// The transaction, for what belongs to the edit beside nodes.
+    pub(super) fn tx(&mut self) -> &mut dyn ContentTx {
+        &mut *self.tx
+    }
+
+    /// A node as it will be.
+    pub(super) fn state(&self, id: NodeId) -> Option<&NodeState> {
+        self.after.get(&id)
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        self.counter += 1;
+        Stamp { counter: self.counter, replica: self.replica }
+    }
+
+    fn value(&mut self, dot: Dot, content: node::Content) -> Value {
+        let stamp = self.stamp();
+        Value { dot, stamp, content, author: self.author.clone(), wall_ms: self.now_ms }
+    }
+
+    /// A new node. Returns the event that wrote its value.
+    pub(super) fn create(&mut self, id: NodeId, parent: NodeId, name: Name, content: node::Content) -> Dot {
+        let stamp = self.stamp();
+        let mut state = NodeState::new(Place { stamp, parent, name });
+        let dot = state.body().next_dot(self.replica);
+        let value = self.value(dot, content);
+        state.body_mut().put(&[], value);
+        self.after.insert(id, state);
+        dot
+    }
+
+    /// A new value that replaces the events in `replaces`.
+    pub(super) fn put(&mut self, id: NodeId, replaces: &[Dot], content: node::Content) -> ServiceResult<Dot> {
+        let mut state = self.after.get(&id).cloned().ok_or_else(ServiceError::not_found)?;
+        let dot = state.body().next_dot(self.replica);
+        let value = self.value(dot, content);
+        state.body_mut().put(replaces, value);
+        self.after.insert(id, state);
+        Ok(dot)
+    }
+
+    /// Moves a node.
+    pub(super) fn move_to(&mut self, id: NodeId, parent: NodeId, name: Name) -> ServiceResult<()> {
+        let stamp = self.stamp();
+        let state = self.after.get_mut(&id).ok_or_else(ServiceError::not_found)?;
+        state.move_to(Place { stamp, parent, name });
+        Ok(())
+    }
+
+    /// Gives the version of this event an id that was promised before.
+    pub(super) fn name_version(&mut self, dot: Dot, version_id: [u8; 16]) {
+        self.named = Some((dot, version_id));
+    }
+}

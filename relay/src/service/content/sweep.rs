@@ -1,0 +1,117 @@
+//! The sweep: removes chunks that nothing refers to, in two phases with a grace period between them (R8).
+//!
+//! Phase one drops leases that ended and marks chunks that no namespace holds. Phase two deletes chunks that were marked longer ago than the
+//! grace period and are still held by nobody, then packs without a chunk, then blobs without a pack. A new upload of a marked chunk unmarks it.
+
+use super::Content;
+use crate::service::ServiceResult;
+use crate::store::content::PackId;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Rows that one transaction deletes: writers wait no longer than that takes.
+const BATCH: usize = 1000;
+/// How long a commit is remembered, in milliseconds: longer than any device keeps repeating it.
+const COMMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// What a sweep did, or would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SweepReport {
+    /// Leases that ended without a commit.
+    pub leases_dropped: u64,
+    /// Chunks found unreferenced for the first time.
+    pub chunks_marked: u64,
+    /// Chunks deleted.
+    pub chunks_deleted: u64,
+    /// Their bytes.
+    pub bytes_deleted: u64,
+    /// Packs deleted: their blobs are gone.
+    pub packs_deleted: u64,
+    /// Blobs deleted that no pack row knew: left by a crash between blob and row.
+    pub stray_blobs_deleted: u64,
+}
+
+impl Content {
+    /// Sweeps. With `dry_run` nothing is changed; the report says what would be deleted now if nothing else happened.
+    pub async fn sweep(&self, dry_run: bool) -> ServiceResult<SweepReport> {
+        let now_ms = self.clock.now_ms();
+        let before_ms = now_ms.saturating_sub(self.config.grace_ms);
+        if dry_run {
+            return self.rehearse(now_ms, before_ms).await;
+        }
+        let mut report = SweepReport::default();
+        loop {
+            let mut tx = self.meta.begin().await?;
+            let dropped = tx.drop_leases(now_ms, BATCH).await?;
+            tx.commit().await?;
+            report.leases_dropped += dropped;
+            if dropped < BATCH as u64 {
+                break;
+            }
+        }
+        let mut tx = self.meta.begin().await?;
+        tx.drop_expired(now_ms, now_ms.saturating_sub(COMMITS_KEPT_MS)).await?;
+        report.chunks_marked = tx.mark_orphans(now_ms).await?;
+        tx.commit().await?;
+        loop {
+            let mut tx = self.meta.begin().await?;
+            let (chunks, bytes) = tx.delete_orphans(before_ms, BATCH).await?;
+            tx.commit().await?;
+            report.chunks_deleted += chunks;
+            report.bytes_deleted += bytes;
+            if chunks < BATCH as u64 {
+                break;
+            }
+        }
+        report.packs_deleted = self.delete_packs(before_ms).await?;
+        report.stray_blobs_deleted = self.delete_stray_blobs(before_ms).await?;
+        metrics::counter!("ferry_relay_gc_deleted_bytes_total").increment(report.bytes_deleted);
+        metrics::gauge!("ferry_relay_gc_last_success_timestamp_seconds").set((now_ms / 1000) as f64);
+        Ok(report)
+    }
+
+    /// The rows first, then the blobs: a crash between leaves stray blobs, never a row without its blob.
+    async fn delete_packs(&self, before_ms: i64) -> ServiceResult<u64> {
+        let mut deleted = 0;
+        loop {
+            let mut tx = self.meta.begin().await?;
+            let packs = tx.delete_empty_packs(before_ms, BATCH).await?;
+            tx.commit().await?;
+            for pack in &packs {
+                self.blobs.delete(pack.id).await?;
+            }
+            deleted += packs.len() as u64;
+            if packs.len() < BATCH {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// Blobs are listed before the rows are read, and young ones are left alone, so that an upload between its blob and its row is safe.
+    async fn delete_stray_blobs(&self, before_ms: i64) -> ServiceResult<u64> {
+        let mut deleted = 0;
+        for id in self.stray_blobs(before_ms).await? {
+            self.blobs.delete(id).await?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    pub(super) async fn stray_blobs(&self, before_ms: i64) -> ServiceResult<Vec<PackId>> {
+        let blobs = self.blobs.list().await?;
+        let known: BTreeSet<PackId> = self.meta.packs().await?.into_iter().map(|p| p.id).collect();
+        Ok(blobs.into_iter().filter(|b| b.written_at_ms < before_ms && !known.contains(&b.id)).map(|b| b.id).collect())
+    }
+
+    /// The same statements in transactions that are dropped (CS2).
+    async fn rehearse(&self, now_ms: i64, before_ms: i64) -> ServiceResult<SweepReport> {
+        let mut tx = self.meta.begin().await?;
+        let mut report = SweepReport { leases_dropped: tx.drop_leases(now_ms, usize::MAX >> 1).await?, ..SweepReport::default() };
+        report.chunks_marked = tx.mark_orphans(now_ms).await?;
+        (report.chunks_deleted, report.bytes_deleted) = tx.delete_orphans(before_ms, usize::MAX >> 1).await?;
+        report.packs_deleted = tx.delete_empty_packs(before_ms, usize::MAX >> 1).await?.len() as u64;
+        drop(tx);
+        report.stray_blobs_deleted = self.stray_blobs(before_ms).await?.len() as u64;
+        Ok(report)
+    }
+}

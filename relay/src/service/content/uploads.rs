@@ -1,0 +1,326 @@
+//! Uploads of the plain API: begin, chunks by index in any order and number, complete. Nothing is visible before it is whole (I4).
+
+use super::files::{check_place, name_of, parse_path};
+use super::stage::{Staged, VerifiedFrames, verify_frames};
+use super::{Content, Entry, random};
+use crate::service::{Caller, Kind, ServiceError, ServiceResult};
+use crate::store::content::UploadRow;
+use bytes::{Bytes, BytesMut};
+use ferry_protocol::limits::FILE_MAX_BYTES;
+use ferry_protocol::wire::{ChunkFrame, Role};
+use ferry_protocol::{ChunkId, ChunkRef, ContentHash, FileContent, Manifest, NamespaceId, NodeId, RelPath, node, read};
+use std::collections::BTreeMap;
+
+/// The seed's chunk size, in bytes.
+pub const CHUNK_SIZE_BYTES: u64 = 4 * 1024 * 1024;
+/// Missing indices named in one answer.
+const MISSING_NAMED_MAX: usize = 100;
+
+/// What a caller wants to upload.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// The file's name.
+    pub file_name: String,
+    /// The directory in the namespace; the root if empty.
+    pub directory: String,
+    /// The namespace; nothing for the caller's home.
+    pub namespace: Option<NamespaceId>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Hash of the whole.
+    pub hash: ContentHash,
+    /// The file's own time in nanoseconds since 1970.
+    pub mtime_ns: Option<i64>,
+}
+
+/// How an upload begins.
+#[derive(Debug, Clone)]
+pub enum UploadBegun {
+    /// The caller could already read these bytes: the file is there.
+    Deduplicated(Completed),
+    /// Send the chunks.
+    Begun(UploadRow),
+}
+
+/// A completed upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completed {
+    /// The file.
+    pub node: NodeId,
+    /// Its version.
+    pub version_id: [u8; 16],
+    /// Hash of the whole.
+    pub hash: ContentHash,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// When it was completed, in milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+/// What an upload has and lacks.
+#[derive(Debug, Clone)]
+pub struct UploadState {
+    /// The upload.
+    pub row: UploadRow,
+    /// Indices that have arrived.
+    pub received: Vec<u64>,
+}
+
+/// The answer to one chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadProgress {
+    /// Its index.
+    pub index: u64,
+    /// How many are still to come.
+    pub remaining: u64,
+}
+
+impl Content {
+    /// Begins an upload, or makes the file at once from content that the caller may already read.
+    pub async fn begin_upload(&self, caller: &Caller, new: &NewUpload) -> ServiceResult<UploadBegun> {
+        let entry = match new.namespace {
+            Some(namespace) => self.enter(caller, namespace, Role::Editor).await?,
+            None => self.enter_home(caller).await?,
+        };
+        let path = parse_path(&new.directory)?.join(&name_of(&new.file_name)?);
+        check_place(&path)?;
+        if new.size_bytes > FILE_MAX_BYTES {
+            return Err(ServiceError::too_large(format!("A file has at most {FILE_MAX_BYTES} bytes.")));
+        }
+        if new.size_bytes == 0 && new.hash != ContentHash::of(b"") {
+            return Err(ServiceError::invalid("file_hash_mismatch", "An empty file has another hash."));
+        }
+        if new.size_bytes > 0
+            && let Some((namespace, node)) = self.meta.find_content(caller.user_id, new.hash, new.size_bytes).await?
+            && let Some(done) = self.deduplicate(&entry, &path, namespace, node, new).await?
+        {
+            return Ok(UploadBegun::Deduplicated(done));
+        }
+        self.check_quota(self.meta.quota(entry.row.owner).await?, new.size_bytes)?;
+        let now_ms = self.clock.now_ms();
+        let row = UploadRow {
+            version_id: random()?,
+            namespace: entry.row.id,
+            user: caller.user_id,
+            node: NodeId::from_bytes(random()?),
+            path: path.to_bytes(),
+            hash: new.hash,
+            size_bytes: new.size_bytes,
+            mtime_ns: new.mtime_ns,
+            chunk_size_bytes: CHUNK_SIZE_BYTES,
+            num_chunks: new.size_bytes.div_ceil(CHUNK_SIZE_BYTES),
+            completed_at_ms: None,
+            created_at_ms: now_ms,
+            expires_at_ms: now_ms.saturating_add(self.config.grace_ms),
+        };
+        let mut tx = self.meta.begin().await?;
+        tx.put_upload(&row).await?;
+        tx.commit().await?;
+        Ok(UploadBegun::Begun(row))
+    }
+
+    /// Makes a file of content that the caller reads elsewhere. The bytes need not travel again: who can read them has them.
+    async fn deduplicate(
+        &self,
+        entry: &Entry,
+        path: &RelPath,
+        namespace: NamespaceId,
+        node: NodeId,
+        new: &NewUpload,
+    ) -> ServiceResult<Option<Completed>> {
+        let source = self.meta.nodes(namespace, &[node]).await?;
+        let file = source.first().and_then(|row| {
+            let shown = read::shown(row.state.body());
+            shown.iter().filter_map(|s| s.value.content.file()).find(|f| f.manifest.hash() == new.hash).cloned()
+        });
+        let Some(file) = file else { return Ok(None) };
+        let chunks: Vec<(ChunkId, u32)> = file.manifest.chunks().iter().map(|c| (c.id, c.len)).collect();
+        let ids: Vec<ChunkId> = chunks.iter().map(|(id, _)| *id).collect();
+        if self.meta.held(namespace, &ids).await?.values().any(|h| h.is_damaged) {
+            return Ok(None);
+        }
+        let content = FileContent { manifest: file.manifest, mtime_ns: new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000) };
+        self.place_file(entry, path, content, random()?, NodeId::from_bytes(random()?), &chunks, None).await.map(Some)
+    }
+
+    /// Writes the file at its path: a new node, or a new value of the one that is shown there.
+    #[allow(clippy::too_many_arguments)]
+    async fn place_file(
+        &self,
+        entry: &Entry,
+        path: &RelPath,
+        content: FileContent,
+        version_id: [u8; 16],
+        fresh: NodeId,
+        leases: &[(ChunkId, u32)],
+        upload: Option<&UploadRow>,
+    ) -> ServiceResult<Completed> {
+        let tree = self.tree(entry.row.id).await?;
+        let there = tree.entries.get(path);
+        if there.is_some_and(|e| e.content.is_dir()) {
+            return Err(ServiceError::conflict("is_a_directory", "There is a directory of that name already. Choose another name."));
+        }
+        let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;
+        let mut edit = self.edit(entry, &there.map(|e| e.node).into_iter().collect::<Vec<_>>()).await?;
+        let now_ms = self.clock.now_ms();
+        if !leases.is_empty() {
+            let new_bytes = edit.tx().lease_chunks(entry.row.id, leases, now_ms.saturating_add(self.config.grace_ms)).await?;
+            self.check_quota(edit.tx().quota(entry.row.owner).await?, new_bytes)?;
+            edit.tx().add_usage(entry.row.owner, new_bytes).await?;
+        }
+        let ids: Vec<ChunkId> = content.manifest.chunks().iter().map(|c| c.id).collect();
+        let held = edit.tx().held(entry.row.id, &ids).await?;
+        if ids.iter().any(|id| held.get(id).is_none_or(|h| h.is_damaged)) {
+            return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
+        }
+        let (hash, size_bytes) = (content.manifest.hash(), content.manifest.size());
+        let content = node::Content::File(content);
+        let (node, dot) = match there {
+            Some(shown) => (shown.node, edit.put(shown.node, &shown.dots, content)?),
+            None => {
+                let parent = edit.make_directories(&tree, &directory)?;
+                (fresh, edit.create(fresh, parent, name.clone(), content))
+            }
+        };
+        edit.name_version(dot, version_id);
+        if let Some(upload) = upload {
+            edit.tx().complete_upload(upload.version_id, node, now_ms).await?;
+        }
+        self.finish(edit).await?;
+        Ok(Completed { node, version_id, hash, size_bytes, created_at_ms: now_ms })
+    }
+
+    /// The caller's upload; anybody else's does not exist.
+    async fn own_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<(Entry, UploadRow)> {
+        let row = self.meta.upload(version_id).await?.filter(|u| u.user == caller.user_id).ok_or_else(ServiceError::not_found)?;
+        if row.completed_at_ms.is_none() && row.expires_at_ms < self.clock.now_ms() {
+            return Err(ServiceError::new(Kind::Gone, "upload_expired", "This upload was begun too long ago. Begin it again."));
+        }
+        Ok((self.enter(caller, row.namespace, Role::Editor).await?, row))
+    }
+
+    /// What an upload has and lacks.
+    pub async fn upload_state(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<UploadState> {
+        let (_, row) = self.own_upload(caller, version_id).await?;
+        let received = self.meta.upload_chunks(version_id).await?.into_keys().collect();
+        Ok(UploadState { row, received })
+    }
+
+    /// Gives an upload up.
+    pub async fn abort_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<()> {
+        let (_, row) = self.own_upload(caller, version_id).await?;
+        if row.completed_at_ms.is_some() {
+            return Err(already_completed());
+        }
+        let mut tx = self.meta.begin().await?;
+        tx.delete_upload(version_id).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Stores one chunk of an upload; the same again changes nothing.
+    pub async fn put_upload_chunk(
+        &self,
+        caller: &Caller,
+        version_id: [u8; 16],
+        index: u64,
+        bytes: Bytes,
+        claimed: Option<ChunkId>,
+    ) -> ServiceResult<UploadProgress> {
+        let (entry, row) = self.own_upload(caller, version_id).await?;
+        if row.completed_at_ms.is_some() {
+            return Err(already_completed());
+        }
+        check_chunk(&row, index, bytes.len() as u64)?;
+        let id = super::off_thread({
+            let bytes = bytes.clone();
+            move || ChunkId::of(&bytes)
+        })
+        .await?;
+        if claimed.is_some_and(|c| c != id) {
+            return Err(ServiceError::invalid("chunk_hash_mismatch", "The bytes of the chunk have another hash. Nothing was stored."));
+        }
+        let mut frame = BytesMut::with_capacity(bytes.len() + ferry_protocol::wire::FRAME_HEADER_BYTES);
+        frame.extend_from_slice(&ChunkFrame::header(id, bytes.len()));
+        frame.extend_from_slice(&bytes);
+        let verified = verify_frames(frame.freeze()).await?;
+        self.precheck_quota(&entry, &verified.chunks()).await?;
+        self.store_upload_chunk(&entry, version_id, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
+        let received = self.meta.upload_chunks(version_id).await?.len() as u64;
+        Ok(UploadProgress { index, remaining: row.num_chunks.saturating_sub(received) })
+    }
+
+    async fn store_upload_chunk(
+        &self,
+        entry: &Entry,
+        version_id: [u8; 16],
+        index: u64,
+        chunk: ChunkRef,
+        verified: &VerifiedFrames,
+    ) -> ServiceResult<()> {
+        let write = async |staged: &Staged| {
+            let mut tx = self.meta.begin().await?;
+            let admitted = self.admit(&mut *tx, entry, staged).await?;
+            if admitted {
+                tx.put_upload_chunk(version_id, index, chunk).await?;
+                tx.commit().await?;
+            }
+            ServiceResult::Ok(admitted)
+        };
+        for reuse in [true, false] {
+            let staged = self.stage(verified, reuse).await?;
+            let result = write(&staged).await;
+            if matches!(result, Ok(true)) {
+                return Ok(());
+            }
+            self.discard(&staged).await;
+            result?;
+        }
+        Err(ServiceError::unavailable("The store changed while it was written. Try again."))
+    }
+
+    /// Completes an upload: every chunk there, the whole hashed, one commit. The same again gives the same answer.
+    pub async fn complete_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<Completed> {
+        let (entry, row) = self.own_upload(caller, version_id).await?;
+        if let Some(created_at_ms) = row.completed_at_ms {
+            return Ok(Completed { node: row.node, version_id, hash: row.hash, size_bytes: row.size_bytes, created_at_ms });
+        }
+        let chunks: BTreeMap<u64, ChunkRef> = self.meta.upload_chunks(version_id).await?;
+        let missing: Vec<u64> = (0..row.num_chunks).filter(|i| !chunks.contains_key(i)).take(MISSING_NAMED_MAX).collect();
+        if !missing.is_empty() {
+            let detail = format!("{} of {} chunks have not arrived.", row.num_chunks - chunks.len() as u64, row.num_chunks);
+            return Err(ServiceError::conflict("chunks_missing", detail).with("missing_chunks", missing));
+        }
+        let manifest = match Manifest::new(row.hash, chunks.into_values().collect()) {
+            Ok(manifest) => manifest,
+            Err(e) => {
+                return Err(ServiceError::invalid("file_hash_mismatch", format!("The chunks are not the file that was promised: {e}.")));
+            }
+        };
+        if manifest.chunks().len() > 1 {
+            let none = verify_frames(Bytes::new()).await?;
+            if self.check_whole(&entry, &manifest, &none).await?.is_err() {
+                return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
+            }
+        }
+        let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
+        let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
+        self.place_file(&entry, &path, FileContent { manifest, mtime_ns }, version_id, row.node, &[], Some(&row)).await
+    }
+}
+
+fn already_completed() -> ServiceError {
+    ServiceError::conflict("upload_completed", "This upload is complete. Begin a new one for new content.")
+}
+
+fn check_chunk(row: &UploadRow, index: u64, len: u64) -> ServiceResult<()> {
+    if index >= row.num_chunks {
+        return Err(ServiceError::invalid("chunk_index", format!("This upload has chunks 0 to {}.", row.num_chunks.saturating_sub(1))));
+    }
+    let expected = row.chunk_size_bytes.min(row.size_bytes - index * row.chunk_size_bytes);
+    if len != expected {
+        return Err(
+            ServiceError::invalid("chunk_size", format!("Chunk {index} has {expected} bytes, not {len}.")).with("expected_bytes", expected)
+        );
+    }
+    Ok(())
+}

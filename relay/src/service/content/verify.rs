@@ -1,0 +1,106 @@
+//! Verification: do rows and blobs agree, and, when asked, is every byte what its hash says? Changes nothing but the marks of damage.
+
+use super::Content;
+use super::read::runs;
+use crate::service::ServiceResult;
+use crate::store::content::{ChunkLocation, PackId, RowFaults, StorageTotals};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Chunks looked at in one step.
+const STEP: usize = 4096;
+/// Faults listed by name; more are counted.
+const LISTED_MAX: usize = 1000;
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Chunks looked at.
+    pub chunks: u64,
+    /// Bytes read and hashed; 0 without reading.
+    pub bytes_read: u64,
+    /// Chunks whose pack is gone or too short, or whose bytes are wrong.
+    pub damaged: u64,
+    /// The first of them, by hash.
+    pub damaged_chunks: Vec<String>,
+    /// Pack rows without a blob, or with one of another length.
+    pub packs_wrong: u64,
+    /// Blobs without a pack row. Harmless: an upload that is under way, or the sweep's next work.
+    pub stray_blobs: u64,
+    /// Node states that cannot be decoded.
+    pub states_wrong: u64,
+    /// Rows that disagree with each other.
+    pub rows: RowFaults,
+}
+
+impl VerifyReport {
+    /// Whether everything that is referred to is there and whole.
+    pub fn is_sound(&self) -> bool {
+        self.damaged == 0 && self.packs_wrong == 0 && self.states_wrong == 0 && self.rows == RowFaults::default()
+    }
+}
+
+impl Content {
+    /// Verifies the store; with `read_data` every chunk is read and hashed.
+    pub async fn verify(&self, read_data: bool) -> ServiceResult<VerifyReport> {
+        let mut report = VerifyReport { rows: self.meta.check_rows().await?, ..VerifyReport::default() };
+        // Rows before blobs: a pack stored meanwhile is a stray blob at worst, never a missing one.
+        let packs = self.meta.packs().await?;
+        let blobs: BTreeMap<PackId, u64> = self.blobs.list().await?.into_iter().map(|b| (b.id, b.length_bytes)).collect();
+        for pack in &packs {
+            if blobs.get(&pack.id) != Some(&pack.length_bytes) && self.meta.packs().await?.iter().any(|p| p.id == pack.id) {
+                tracing::error!(pack = %pack.id, expected_bytes = pack.length_bytes, "a pack is missing or has another length");
+                report.packs_wrong += 1;
+            }
+        }
+        let known: std::collections::BTreeSet<PackId> = packs.iter().map(|p| p.id).collect();
+        report.stray_blobs = blobs.keys().filter(|id| !known.contains(id)).count() as u64;
+        self.verify_chunks(&blobs, read_data, &mut report).await?;
+        for namespace in self.meta.namespace_ids().await? {
+            report.states_wrong += self.meta.check_states(namespace).await?;
+        }
+        Ok(report)
+    }
+
+    async fn verify_chunks(&self, blobs: &BTreeMap<PackId, u64>, read_data: bool, report: &mut VerifyReport) -> ServiceResult<()> {
+        let mut after = None;
+        loop {
+            let step = self.meta.stored_chunks(after, STEP).await?;
+            let Some(last) = step.last() else { return Ok(()) };
+            after = Some(last.location.id);
+            report.chunks += step.len() as u64;
+            let mut locations: Vec<ChunkLocation> = step.iter().map(|s| s.location).collect();
+            if read_data {
+                // In the order in which they stand, so that neighbours are read at once.
+                locations.sort_by_key(|l| (l.pack, l.offset));
+                for run in runs(locations) {
+                    for (id, bytes) in self.read_run(run).await? {
+                        report.bytes_read += bytes.as_ref().map_or(0, |b| b.len() as u64);
+                        if bytes.is_none() {
+                            note(report, id.to_string());
+                        }
+                    }
+                }
+            } else {
+                let fits = |l: &ChunkLocation| blobs.get(&l.pack).is_some_and(|length| l.offset + u64::from(l.len) <= *length);
+                let bad: Vec<(ChunkLocation, &'static str)> = locations.into_iter().filter(|l| !fits(l)).map(|l| (l, "missing")).collect();
+                self.report_damage(&bad).await;
+                for (location, _) in bad {
+                    note(report, location.id.to_string());
+                }
+            }
+        }
+    }
+
+    /// Totals.
+    pub async fn storage_totals(&self) -> ServiceResult<StorageTotals> {
+        Ok(self.meta.totals().await?)
+    }
+}
+
+fn note(report: &mut VerifyReport, chunk: String) {
+    report.damaged += 1;
+    if report.damaged_chunks.len() < LISTED_MAX {
+        report.damaged_chunks.push(chunk);
+    }
+}

@@ -2,6 +2,9 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`cli`], [`ui`], [`up`] | the command line, its printing, and the one-command start |
+//! | [`control`] | the daemon's socket |
+//! | [`supervisor`] | the daemon as a whole: folders, the relay session, signals |
 //! | [`folder`] | one task per synced folder: the only owner of its engine |
 //! | [`fs`] | the hands on the disk: roots, listings, hashing, staging, applying, trash, watching, ignore rules |
 //! | [`events`] | what happened, for the activity log and the event stream |
@@ -9,11 +12,23 @@
 //! | [`relay`] | the client of the relay |
 //! | [`identity`] | this device's key and its login |
 //! | [`bandwidth`] | limits on bytes per second |
+//! | [`paths`], [`config`], [`quantity`] | where things are kept, settings, and quantities as people write them |
+//! | [`problem`], [`durable`] | what went wrong, as every surface tells it; small files that are never half written |
 
 pub mod bandwidth;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod durable;
 pub mod events;
 pub mod folder;
 pub mod fs;
 pub mod identity;
 pub mod index;
+pub mod paths;
+pub mod problem;
+pub mod quantity;
 pub mod relay;
+pub mod supervisor;
+pub mod ui;
+pub mod up;

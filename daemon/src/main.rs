@@ -1,3 +1,5 @@
 //! The `ferry` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ferry_daemon::cli::run(std::env::args_os())
+}

@@ -133,13 +133,13 @@ impl RelayClient {
         from_json(&reply)
     }
 
-    /// Makes a namespace. After an unknown result look into [`Self::namespaces`] before asking again: two may have one name (P11).
-    pub async fn create_namespace(&self, name: &str) -> Result<NamespaceInfo, RelayError> {
+    /// Makes a namespace of this id, or answers the one that is there: after an unknown result ask again.
+    pub async fn create_namespace(&self, id: NamespaceId, name: &str) -> Result<NamespaceInfo, RelayError> {
         if name.is_empty() || name.len() > NAMESPACE_NAME_MAX_BYTES {
             let detail = format!("A folder's name on the relay has 1 to {NAMESPACE_NAME_MAX_BYTES} bytes; choose another.");
             return Err(RelayError::Blocked(super::Problem { code: "invalid_name".into(), detail, ..Default::default() }));
         }
-        let body = Body::json(&json!({ "name": name }));
+        let body = Body::json(&json!({ "id": id, "name": name }));
         let reply = self.call(Request::post("/sync/v1/namespaces", body, Some(JSON))).await?;
         from_json(&reply)
     }

@@ -8,9 +8,9 @@ use crate::service::{Caller, ServiceError};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use ferry_protocol::Epoch;
 use ferry_protocol::limits::{COMMIT_NODES_MAX, REQUEST_MAX_BYTES};
 use ferry_protocol::wire::{CommitReply, CommitRequest, NamespaceInfo};
+use ferry_protocol::{Epoch, NamespaceId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -33,6 +33,9 @@ async fn list(State(app): State<AppState>, caller: Caller) -> Result<Json<Vec<Na
 #[derive(Deserialize)]
 struct NewNamespace {
     name: String,
+    /// The id that the device has minted; without one the relay mints it.
+    #[serde(default)]
+    id: Option<NamespaceId>,
 }
 
 async fn create(
@@ -40,7 +43,7 @@ async fn create(
     caller: Caller,
     Json(new): Json<NewNamespace>,
 ) -> Result<(StatusCode, Json<NamespaceInfo>), Problem> {
-    Ok((StatusCode::CREATED, Json(app.content.create_namespace(&caller, &new.name).await?)))
+    Ok((StatusCode::CREATED, Json(app.content.create_namespace(&caller, new.id, &new.name).await?)))
 }
 
 #[derive(Deserialize)]

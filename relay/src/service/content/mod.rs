@@ -165,14 +165,23 @@ impl Content {
         Ok(rows.into_iter().map(|r| self.info(r)).collect())
     }
 
-    /// Creates a namespace that the caller owns. Names may repeat.
-    pub async fn create_namespace(&self, caller: &Caller, name: &str) -> ServiceResult<NamespaceInfo> {
+    /// Creates a namespace that the caller owns, of the given id if there is one: then twice is once (I8). Names may repeat.
+    pub async fn create_namespace(&self, caller: &Caller, id: Option<NamespaceId>, name: &str) -> ServiceResult<NamespaceInfo> {
         let name = name.trim();
         if name.is_empty() || name.len() > NAMESPACE_NAME_MAX_BYTES || name.chars().any(char::is_control) {
             let detail = format!("A namespace's name has 1 to {NAMESPACE_NAME_MAX_BYTES} bytes and no control characters.");
             return Err(ServiceError::invalid("invalid_name", detail));
         }
-        let row = self.insert_namespace(caller.user_id, name, false).await?;
+        let Some(id) = id else { return Ok(self.info(self.insert_namespace(None, caller.user_id, name, false).await?)) };
+        if let Some(row) = self.meta.namespace_for(id, caller.user_id).await? {
+            return Ok(self.info(row));
+        }
+        let row = self.insert_namespace(Some(id), caller.user_id, name, false).await.map_err(|e| match e.kind() {
+            super::Kind::Conflict => {
+                ServiceError::conflict("namespace_taken", "A folder of this id exists and this account is no member of it.")
+            }
+            _ => e,
+        })?;
         Ok(self.info(row))
     }
 
@@ -181,7 +190,7 @@ impl Content {
         if let Some(home) = self.home(user).await? {
             return Ok(home.id);
         }
-        match self.insert_namespace(user, HOME_NAME, true).await {
+        match self.insert_namespace(None, user, HOME_NAME, true).await {
             Ok(row) => Ok(row.id),
             Err(e) if e.kind() == super::Kind::Conflict => {
                 // Somebody else created it at the same time.
@@ -195,8 +204,11 @@ impl Content {
         Ok(self.meta.namespaces_of(user).await?.into_iter().find(|r| r.is_home && r.owner == user))
     }
 
-    async fn insert_namespace(&self, owner: UserId, name: &str, is_home: bool) -> ServiceResult<NamespaceRow> {
-        let id = NamespaceId::from_bytes(random()?);
+    async fn insert_namespace(&self, id: Option<NamespaceId>, owner: UserId, name: &str, is_home: bool) -> ServiceResult<NamespaceRow> {
+        let id = match id {
+            Some(id) => id,
+            None => NamespaceId::from_bytes(random()?),
+        };
         let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, role: Role::Owner };
         let mut tx = self.meta.begin().await?;
         tx.create_namespace(&row, self.clock.now_ms()).await?;

@@ -1,0 +1,181 @@
+//! Linking this device to an account and unlinking it, with a running daemon and without one.
+
+use super::{Account, Daemon, InstanceLock};
+use crate::config;
+use crate::durable;
+use crate::identity::{CredentialsFile, Identity};
+use crate::paths::Paths;
+use crate::problem::{Outcome, Problem, exit};
+use crate::relay::{DeviceInfo, JoinCode, RelayClient, RelayError, RelayOptions, RelayUrl};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one address of a join code is tried.
+const ADDRESS_MAX: Duration = Duration::from_secs(5);
+
+/// How a device comes in. `Debug` would show secrets, so there is none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enter {
+    /// The relay's address.
+    #[serde(default)]
+    relay: Option<String>,
+    /// The account.
+    #[serde(default)]
+    email: Option<String>,
+    /// Its password.
+    #[serde(default)]
+    password: Option<String>,
+    /// A join code, instead of all these.
+    #[serde(default)]
+    code: Option<String>,
+    /// A name for this device.
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// Links this device: the credentials are on the disk when this returns.
+async fn enter(paths: &Paths, request: Enter) -> Outcome<(Account, Value)> {
+    let name = device_name(paths, request.name.as_deref())?;
+    let identity = Identity::load_or_create(&paths.state_dir)?;
+    let device = DeviceInfo::new(&*name, &identity);
+    let (client, credentials, email) = match (&request.code, &request.relay, &request.email, &request.password) {
+        (Some(code), None, None, None) => {
+            let code: JoinCode = code
+                .parse()
+                .map_err(|e: crate::relay::join_code::JoinCodeError| Problem::usage(e.to_string()).code("join_code_invalid"))?;
+            let client = first_that_answers(paths, &code).await?;
+            let credentials = client.join(&code.secret, &device).await.map_err(not_accepted)?;
+            (client, credentials, String::new())
+        }
+        (None, Some(relay), Some(email), Some(password)) => {
+            let client = client(paths, relay.parse()?)?;
+            let credentials = client.login(email, password, &device).await.map_err(not_accepted)?;
+            (client, credentials, email.clone())
+        }
+        _ => return Err(Problem::usage("a login needs relay, email and password, or a join code").code("invalid_request")),
+    };
+    let account = Account { relay: credentials.relay.clone(), user_id: credentials.user_id, email };
+    account.save(paths)?;
+    let answer = json!({
+        "type": "login", "user": account.user_name(), "user_id": account.user_id, "relay": account.relay_url(),
+        "device": name, "device_id": credentials.device_id, "warning": client.url().warning(),
+    });
+    Ok((account, answer))
+}
+
+fn client(paths: &Paths, url: RelayUrl) -> Outcome<RelayClient> {
+    let keep = Arc::new(CredentialsFile::new(&paths.state_dir));
+    Ok(RelayClient::new(url, RelayOptions::default(), None, keep)?)
+}
+
+/// A refused login is not mended by logging in again: say what it was.
+fn not_accepted(error: RelayError) -> Problem {
+    match &error {
+        RelayError::Forbidden(_) | RelayError::LoginRequired { .. } => {
+            let mut problem = Problem::from(error);
+            problem.exit_code = exit::LOGIN;
+            problem.code = "login_failed".into();
+            problem.hint("check the address and the password, or the code, and try again")
+        }
+        _ => error.into(),
+    }
+}
+
+async fn first_that_answers(paths: &Paths, code: &JoinCode) -> Outcome<RelayClient> {
+    let mut last = Problem::unreachable("no address of the join code can be reached");
+    for url in code.urls()? {
+        let candidate = client(paths, url)?;
+        match tokio::time::timeout(ADDRESS_MAX, candidate.server_info()).await {
+            Ok(Ok(_)) => return Ok(candidate),
+            Ok(Err(e)) => last = e.into(),
+            Err(_) => last = Problem::unreachable(format!("{}:{} did not answer in time", candidate.url().host(), candidate.url().port())),
+        }
+    }
+    Err(last.hint("is `ferry up` still running on the other device, and is this device in the same network?"))
+}
+
+/// The name of this device; a given one is kept in `ferry.toml`.
+fn device_name(paths: &Paths, given: Option<&str>) -> Outcome<String> {
+    if let Some(name) = given {
+        let clean = config::clean_device_name(name).filter(|c| c == name);
+        let name = clean
+            .ok_or_else(|| Problem::usage("a device name has 1 to 64 bytes, no control characters and no '/'").code("name_invalid"))?;
+        config::set(&paths.config_file, "device.name", &name)?;
+    }
+    Ok(config::load(&paths.config_file, config::process_env, &[])?.device_name())
+}
+
+/// Links this device while no daemon runs.
+pub async fn enter_without_daemon(paths: &Paths, request: Value) -> Outcome<Value> {
+    let request = serde_json::from_value(request).map_err(|e| Problem::usage(e.to_string()))?;
+    durable::private_dir(&paths.state_dir)?;
+    let _lock = InstanceLock::take(&paths.lock_file())?;
+    Ok(enter(paths, request).await?.1)
+}
+
+/// Unlinks this device while no daemon runs.
+pub async fn logout_without_daemon(paths: &Paths) -> Outcome<Value> {
+    let Some((account, credentials)) = Account::load(paths)? else { return Err(Problem::login_required()) };
+    let _lock = InstanceLock::take(&paths.lock_file())?;
+    let keep = Arc::new(CredentialsFile::new(&paths.state_dir));
+    let client = RelayClient::new(credentials.relay.parse()?, RelayOptions::default(), Some(credentials), keep)?;
+    let told = client.logout().await;
+    Ok(logged_out(&account, told))
+}
+
+fn logged_out(account: &Account, told: Result<(), RelayError>) -> Value {
+    let warning = told.err().map(|e| format!("the relay was not told ({e}); end this device's session there too"));
+    json!({"type": "logout", "relay": account.relay_url(), "user": account.user_name(), "warning": warning})
+}
+
+/// Who this device is logged in as.
+pub fn whoami(paths: &Paths) -> Outcome<Value> {
+    let Some((account, credentials)) = Account::load(paths)? else { return Err(Problem::login_required()) };
+    let name = config::load(&paths.config_file, config::process_env, &[])?.device_name();
+    Ok(json!({
+        "type": "whoami", "user": account.user_name(), "user_id": account.user_id, "relay": account.relay_url(),
+        "device": name, "device_id": credentials.device_id,
+    }))
+}
+
+impl Daemon {
+    /// Links this device; the session begins at once.
+    pub async fn enter(&self, request: Enter) -> Outcome<Value> {
+        let _one_at_a_time = self.changing_login.lock().await;
+        let (account, answer) = enter(&self.paths, request).await?;
+        // The name may be new.
+        self.reload()?;
+        self.account.send_replace(Some(Arc::new(account)));
+        Ok(answer)
+    }
+
+    /// Unlinks this device; its folders and files stay.
+    pub async fn logout(&self) -> Outcome<Value> {
+        let _one_at_a_time = self.changing_login.lock().await;
+        let account = super::account::required(self.account.borrow().clone())?;
+        let client = self.client.borrow().clone();
+        let told = match client {
+            Some(client) => client.logout().await,
+            None => {
+                CredentialsFile::new(&self.paths.state_dir).remove()?;
+                Ok(())
+            }
+        };
+        self.account.send_replace(None);
+        Ok(logged_out(&account, told))
+    }
+
+    /// A code with which another device joins this account, and how long it is good.
+    pub async fn join_code(&self) -> Outcome<Value> {
+        let client = self.relay_client().await?;
+        let secret = client.create_join_secret().await?;
+        let url = client.url();
+        let addresses = crate::up::addresses_of(url.host(), url.port());
+        let code = JoinCode { addresses, pin: url.pin(), tls: url.is_tls(), secret: secret.secret };
+        let text = code.to_text().map_err(|e| Problem::failed("join_code", e.to_string()))?;
+        Ok(json!({"type": "join_code", "code": text, "expires_at": secret.expires_at}))
+    }
+}

@@ -76,7 +76,7 @@ async fn two_devices_meet_over_the_relay() {
     assert_eq!(code.urls().unwrap(), std::slice::from_ref(&pinned));
     let second = device(dir.path(), &pinned, "second", Some(&code.secret)).await;
 
-    let namespace = first.client.create_namespace("Notes").await.unwrap();
+    let namespace = first.client.create_namespace(ferry_protocol::NamespaceId::from_bytes([9; 16]), "Notes").await.unwrap();
     let found = second.client.namespaces().await.unwrap().into_iter().find(|n| n.id == namespace.id).unwrap();
     assert_eq!((found.name.as_str(), found.epoch), ("Notes", namespace.epoch));
     let mut wakeups = second.client.wakeups();
@@ -135,7 +135,7 @@ async fn the_relays_refusals_are_understood() {
     assert!(!used.is_temporary(), "{used:?}");
     let unknown = client.delta(NamespaceId::from_bytes([9; 16]), 0, None, 1).await.unwrap_err();
     assert!(matches!(unknown, RelayError::NotFound(_)), "{unknown:?}");
-    let namespace = client.create_namespace("Notes").await.unwrap();
+    let namespace = client.create_namespace(ferry_protocol::NamespaceId::from_bytes([9; 16]), "Notes").await.unwrap();
     let epoch = ferry_protocol::Epoch::from_bytes([9; 16]);
     assert_eq!(client.delta(namespace.id, 5, Some(epoch), 1).await.unwrap(), DeltaReply::EpochChanged(namespace.epoch));
 

@@ -202,6 +202,8 @@ impl Config {
         self.listen_addr()?;
         self.admin_addr()?;
         self.roles()?;
+        self.database_path()?;
+        self.blobs_path()?;
         let url = &self.public_url;
         if !url.is_empty() && !(url.starts_with("https://") || url.starts_with("http://")) {
             return Err(ConfigError(format!("public_url is '{url}': it must begin with https:// or http://")));

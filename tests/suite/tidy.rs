@@ -69,6 +69,11 @@ fn documents_speak_of_files_that_exist() {
 }
 
 #[test]
+fn scenarios_name_tests_that_exist() {
+    check(repository::named_tests);
+}
+
+#[test]
 fn dependencies_stay_within_budget() {
     check(repository::dependencies);
 }

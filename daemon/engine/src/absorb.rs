@@ -9,7 +9,7 @@ use crate::observe::{LIMBO, Spot};
 use crate::plan::Aside;
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, Result, Trees};
-use crate::view::Desired;
+use crate::view::{Desired, Reading};
 use ferry_protocol::conflict::{conflict_name, label};
 use ferry_protocol::{Content, Dot, FileContent, Name, NodeId, NodeState, Place, Stamp, Stamped, Value};
 use std::collections::BTreeSet;
@@ -75,7 +75,7 @@ impl<T: Trees> Engine<T> {
             if desired.parent == spot.0 && self.trees.item(desired.key)?.is_none() && matches(&item.content, &desired.content) {
                 self.dirty.insert(desired.key.node);
                 let adopted = Item { dots: desired.dots, ..item };
-                self.trees.put_item(desired.key, Some(&adopted))?;
+                self.settle_item(desired.key, &adopted)?;
                 self.wake_orphans(desired.key.node);
                 return Ok(());
             }
@@ -97,7 +97,7 @@ impl<T: Trees> Engine<T> {
         let value = self.new_value(&state, to_content(&item.content, item.mtime_ns));
         let item = Item { dots: vec![value.dot], ..item };
         state.body_mut().put(&[], value);
-        self.trees.put_item(ItemKey::primary(id), Some(&item))?;
+        self.settle_item(ItemKey::primary(id), &item)?;
         self.write(id, state)?;
         Ok(id)
     }
@@ -173,12 +173,18 @@ impl<T: Trees> Engine<T> {
         // A moved file keeps its old change time until it has been read again; a directory has none that counts.
         let stat = if item.content == ItemContent::Dir { Stat { mode: item.stat.mode, ..stat } } else { item.stat };
         let new = Item { parent: spot.0, name: spot.1.clone(), stat, ..item.clone() };
-        if !self.policy.may_write {
-            self.trees.put_item(key, Some(&new))?;
+        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
+        // Moved by our own hands, whose answer is still to come, or just as somebody else moved it: no change of the namespace.
+        let known = match self.read_node(key.node, &record)? {
+            Reading::Shows(desired) => desired.iter().any(|d| d.key == key && (d.parent, &d.name) == (spot.0, &spot.1)),
+            _ => false,
+        };
+        if known || !self.policy.may_write {
+            self.settle_item(key, &new)?;
+            self.publishing.reconsider(key.node);
             self.dirty.insert(key.node);
             return Ok(());
         }
-        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
         if key.copy.is_some() || (self.planted(Planted::RenameAsCreate) && item.content != ItemContent::Dir) {
             self.trees.put_item(key, None)?;
             let mut state = record.state;
@@ -197,7 +203,7 @@ impl<T: Trees> Engine<T> {
                 self.move_node(twin, spot)?;
             }
         }
-        self.trees.put_item(key, Some(&new))?;
+        self.settle_item(key, &new)?;
         self.move_node(key.node, spot)?;
         self.local_event(ChangeKind::Moved, spot)
     }
@@ -240,7 +246,7 @@ impl<T: Trees> Engine<T> {
 
     /// The person says that the held deletes are meant. How many they were.
     pub fn approve_deletes(&mut self) -> Result<u64> {
-        let missing: Vec<ItemKey> = self.observed.missing.keys().copied().collect();
+        let missing: Vec<ItemKey> = self.observed.missing.iter().filter(|(_, m)| m.confirmed).map(|(k, _)| *k).collect();
         if !self.brake.is_holding() || missing.is_empty() {
             return Ok(0);
         }
@@ -290,6 +296,13 @@ impl<T: Trees> Engine<T> {
         Ok(out)
     }
 
+    /// Whether the content of an item may be had from others: not if it was written here and never arrived anywhere.
+    fn may_be_held_elsewhere(&self, item: &Item, node: NodeId) -> Result<bool> {
+        let own = self.trees.meta().replica;
+        let is_file = matches!(item.content, ItemContent::File(_));
+        Ok(!(is_file && item.dots.iter().any(|d| d.replica == own) && self.trees.is_unsent(node)?))
+    }
+
     /// Whether a node was moved away from this place, where its item stood. A conflict name is no move.
     fn moved_elsewhere(&self, item: &Item, record: &NodeRecord, home: &Spot) -> bool {
         let (parent, name) = crate::view::position(record);
@@ -313,7 +326,10 @@ impl<T: Trees> Engine<T> {
             return Ok(());
         }
         let Some(record) = self.trees.node(key.node)? else { return self.trees.put_item(key, None) };
-        if key.copy.is_none() && self.moved_elsewhere(&item, &record, home.as_ref().unwrap_or(&spot)) {
+        if key.copy.is_none()
+            && self.may_be_held_elsewhere(&item, key.node)?
+            && self.moved_elsewhere(&item, &record, home.as_ref().unwrap_or(&spot))
+        {
             // What was deleted here was moved elsewhere meanwhile, and a move counts as a change (CR3): it lives at its new place.
             self.trees.put_item(key, None)?;
             self.dirty.insert(key.node);

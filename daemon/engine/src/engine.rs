@@ -227,7 +227,7 @@ impl<T: Trees> Engine<T> {
 
     /// When, in `now_ms`, something is due that no other call would bring about.
     pub fn deadline_ms(&self) -> Option<u64> {
-        let missing = self.observed.missing_deadline(self.policy.missing_grace_ms);
+        let missing = self.observed.missing_deadline(self.policy.missing_grace_ms).filter(|_| !self.brake.is_holding());
         let blocked = self.blocked.values().map(|b| b.until_ms).min();
         missing.into_iter().chain(blocked).min()
     }

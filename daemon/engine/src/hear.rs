@@ -105,7 +105,9 @@ impl<T: Trees> Engine<T> {
             heard.changed += usize::from(self.hear_node(update.id, &update.state, true)?);
         }
         let meta = self.trees.meta_mut();
-        meta.relay = Some((page.epoch, page.cursor));
+        // A page that comes late or twice moves nothing back (I8, I11).
+        let cursor = meta.relay.map_or(0, |(_, cursor)| cursor).max(page.cursor);
+        meta.relay = Some((page.epoch, cursor));
         meta.heard |= !page.has_more;
         Ok(heard)
     }

@@ -99,6 +99,8 @@ pub(crate) struct Observations {
     hashing: usize,
     pub missing: BTreeMap<ItemKey, Missing>,
     last_missing_ms: u64,
+    /// How often in a row was asked for what is missing.
+    missing_rounds: u32,
     /// Nodes to plan again once something missing has turned up or is deleted.
     pub after_missing: BTreeSet<NodeId>,
     /// Nodes to plan again once the disk has been looked at.
@@ -118,7 +120,17 @@ impl Observations {
     /// When the missing are due for the next step.
     pub fn missing_deadline(&self, grace_ms: u64) -> Option<u64> {
         let waiting = self.missing.values().any(|m| !m.confirmed);
-        (waiting && self.looks_idle()).then_some(self.last_missing_ms + grace_ms)
+        (waiting && self.looks_idle()).then_some(self.missing_due_ms(grace_ms))
+    }
+
+    fn missing_due_ms(&self, grace_ms: u64) -> u64 {
+        self.last_missing_ms.saturating_add(grace_ms << self.missing_rounds.min(9))
+    }
+
+    /// Something more is missing since now.
+    fn note_missing(&mut self, now_ms: u64) {
+        self.last_missing_ms = now_ms;
+        self.missing_rounds = 0;
     }
 
     /// Asks for a look, joined with what is already asked of the same directory.
@@ -363,11 +375,15 @@ impl<T: Trees> Engine<T> {
 
     fn mark_missing(&mut self, key: ItemKey) {
         let (now, at_once) = (self.now_ms, self.planted(Planted::NoSecondLook));
+        let mut news = false;
         let missing = self.observed.missing.entry(key).or_insert_with(|| {
-            self.observed.last_missing_ms = now;
+            news = true;
             Missing { asked_again: false, confirmed: at_once, home: None }
         });
         missing.confirmed |= missing.asked_again;
+        if news {
+            self.observed.note_missing(now);
+        }
     }
 
     /// Matches what was found with what is known: moves, edits, new things.
@@ -438,12 +454,22 @@ impl<T: Trees> Engine<T> {
         Ok(true)
     }
 
+    /// Writes an item. What was thought to stand at its place does not: one place, one item.
+    pub(crate) fn settle_item(&mut self, key: ItemKey, item: &Item) -> Result<()> {
+        if let Some((other, old)) = self.item_of(self.trees.item_at(item.parent, &item.name)?)?
+            && other != key
+        {
+            self.displace(other, old)?;
+        }
+        self.trees.put_item(key, Some(item))
+    }
+
     /// Takes an item out of its place although it is not known where it went: it is missing until it is found.
     fn displace(&mut self, key: ItemKey, item: Item) -> Result<()> {
         let Some(name) = crate::engine::parked_name(key) else { return Ok(()) };
         let home = Some((item.parent, item.name.clone()));
         self.trees.put_item(key, Some(&Item { parent: LIMBO, name, ..item }))?;
-        self.observed.last_missing_ms = self.now_ms;
+        self.observed.note_missing(self.now_ms);
         self.observed.missing.insert(key, Missing { asked_again: true, confirmed: false, home });
         Ok(())
     }
@@ -456,7 +482,7 @@ impl<T: Trees> Engine<T> {
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (_, key) in page {
-                self.observed.last_missing_ms = self.now_ms;
+                self.observed.note_missing(self.now_ms);
                 self.observed.missing.entry(key).or_insert(Missing { asked_again: true, confirmed: false, home: None });
             }
         }
@@ -553,15 +579,25 @@ impl<T: Trees> Engine<T> {
 
     /// Brings the missing a step on: a second look, then the brake, then a delete.
     fn settle_missing(&mut self) -> Result<()> {
-        let calm = self.observed.looks_idle() && self.observed.found.is_empty();
-        let due = self.now_ms >= self.observed.last_missing_ms + self.policy.missing_grace_ms;
         if self.observed.missing.is_empty() {
             self.brake.release();
             return Ok(());
         }
-        if !calm || (!due && !self.planted(Planted::NoSecondLook)) {
+        if !self.observed.looks_idle() || !self.observed.found.is_empty() {
             return Ok(());
         }
+        let due = self.observed.missing_due_ms(self.policy.missing_grace_ms);
+        if self.now_ms >= due || self.planted(Planted::NoSecondLook) {
+            self.ask_again()?;
+        }
+        if self.observed.looks_idle() {
+            self.absorb_deletes()?;
+        }
+        Ok(())
+    }
+
+    /// Asks once more for what is missing, where that can be asked. What stays unanswered is asked at growing intervals.
+    fn ask_again(&mut self) -> Result<()> {
         let keys: Vec<ItemKey> = self.observed.missing.iter().filter(|(_, m)| !m.confirmed).map(|(k, _)| *k).collect();
         for key in keys {
             let Some(item) = self.trees.item(key)? else {
@@ -570,6 +606,11 @@ impl<T: Trees> Engine<T> {
             };
             // What left its place, or whose directory did, cannot be asked for there.
             let nowhere = item.parent == LIMBO || self.directory_path(item.parent)?.is_none();
+            // Below something missing there is nothing to ask: it is settled with that.
+            if !nowhere && item.parent != NodeId::ROOT && self.is_missing(ItemKey::primary(item.parent), item.parent)? {
+                continue;
+            }
+            self.observed.last_missing_ms = self.now_ms;
             if let Some(missing) = self.observed.missing.get_mut(&key) {
                 missing.asked_again = true;
                 missing.confirmed |= nowhere;
@@ -578,9 +619,7 @@ impl<T: Trees> Engine<T> {
                 self.observed.want(item.parent, Some(item.name), false);
             }
         }
-        if self.observed.looks_idle() {
-            self.absorb_deletes()?;
-        }
+        self.observed.missing_rounds += 1;
         Ok(())
     }
 }

@@ -280,7 +280,7 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Whether an item or a directory above it is missing: what is planned there waits until it is found or deleted.
-    fn is_missing(&self, key: ItemKey, parent: NodeId) -> Result<bool> {
+    pub(crate) fn is_missing(&self, key: ItemKey, parent: NodeId) -> Result<bool> {
         if self.observed.missing.is_empty() {
             return Ok(false);
         }

@@ -37,6 +37,13 @@ pub(crate) struct Publishing {
     withheld: BTreeMap<NodeId, u64>,
 }
 
+impl Publishing {
+    /// Its content may stand elsewhere now.
+    pub fn reconsider(&mut self, node: NodeId) {
+        self.withheld.remove(&node);
+    }
+}
+
 impl<T: Trees> Engine<T> {
     /// The next commit, if there is anything to send and no commit is under way: at most so many nodes, and about so many bytes of chunks.
     pub fn next_commit(&mut self, max_nodes: usize, max_bytes: u64) -> Result<Option<Commit>> {

@@ -118,3 +118,30 @@ pub(crate) fn open_file(open: &OpenRoot, path: &RelPath) -> Result<(OwnedFd, Sta
         Kind::Dir | Kind::Symlink => Err(PathError::Gone),
     }
 }
+
+/// The directories in a directory, without what is on other filesystems and without `.ferry` at the root.
+pub(crate) fn subdirs(root: &Root, path: &RelPath) -> Result<Vec<Name>, PathError> {
+    let open = root.enter().map_err(|e| PathError::Blocked(e.obstacle()))?;
+    let dir = open_dir(&open, path)?;
+    let mut buffer = vec![MaybeUninit::<u8>::uninit(); LISTING_BYTES];
+    let mut names = Vec::new();
+    let mut raw = RawDir::new(&dir, &mut buffer);
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        // Most filesystems tell the kind along with the name, so that files cost nothing here.
+        if !matches!(entry.file_type(), rustix::fs::FileType::Directory | rustix::fs::FileType::Unknown) {
+            continue;
+        }
+        let bytes = entry.file_name().to_bytes();
+        let Ok(name) = Name::new(bytes) else { continue };
+        if path.is_root() && name.is_bookkeeping() {
+            continue;
+        }
+        if let Ok(Some(stat)) = open.stat_at(&dir, bytes)
+            && stat.kind == Kind::Dir
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

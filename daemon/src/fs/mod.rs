@@ -22,20 +22,25 @@
 //!   Ferry's own temporary files are unlinked.
 
 pub mod apply;
+pub mod case;
 #[cfg(test)]
 mod fixture;
 mod handle;
 pub mod hash;
+pub mod ignore;
 pub mod list;
 pub mod root;
 pub mod stage;
 #[cfg(test)]
 mod tests;
 pub mod trash;
+pub mod watch;
 
+pub use self::ignore::{IgnoreRules, Verdict};
 pub use apply::apply;
 pub use handle::PathError;
 pub use hash::{HashOutcome, hash_file, read_chunk};
 pub use list::{list, read_link, stat};
 pub use root::{FolderMarker, InstanceId, Root, RootError, RootIdentity};
 pub use stage::{Stage, Staged};
+pub use watch::{Hint, RescanReason, WatchHealth, Watcher};

@@ -9,11 +9,15 @@ mod serve;
 
 use crate::StartError;
 use crate::config::{Config, ConfigError};
+use crate::lock::DataLock;
 use crate::service::{Kind, ServiceError};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Read when no other file is named.
+const CONFIG_FILE: &str = "/etc/ferry-relay/relay.toml";
 
 const EXAMPLES: &str = "Examples:
   ferry-relay serve                                   serve on port 8000, data in the default place
@@ -34,7 +38,7 @@ struct Cli {
 /// What every command takes; wins over file and environment.
 #[derive(clap::Args)]
 struct Global {
-    /// The configuration file (TOML)
+    /// The configuration file (TOML); default: /etc/ferry-relay/relay.toml, if it is there
     #[arg(long, global = true, value_name = "FILE", env = "FERRY_RELAY_CONFIG")]
     config: Option<PathBuf>,
     /// The directory of the database, the chunks and the keys
@@ -55,7 +59,9 @@ impl Global {
     fn load(&self) -> Result<Config, ConfigError> {
         // Variables that are not UTF-8 cannot be ours.
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let mut config = Config::load(self.config.as_deref(), env)?;
+        let standard = Path::new(CONFIG_FILE);
+        let file = self.config.as_deref().or_else(|| standard.exists().then_some(standard));
+        let mut config = Config::load(file, env)?;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }
@@ -64,6 +70,16 @@ impl Global {
         }
         if let Some(url) = &self.blobs {
             config.blobs.url.clone_from(url);
+        }
+        Ok(config)
+    }
+
+    /// The same for a command beside a relay that may be running: links and questions go to where it really listens.
+    fn load_beside(&self) -> Result<Config, ConfigError> {
+        let mut config = self.load()?;
+        config.check()?;
+        if let Some(listen) = DataLock::announced(&config.data) {
+            config.listen = listen;
         }
         Ok(config)
     }

@@ -47,12 +47,13 @@ pub(super) async fn serve(global: &Global, args: ServeArgs) -> Outcome {
     init_logging(&config)?;
     let mut stop = Stop::new()?;
     prepare_data_dir(&config.data)?;
-    let _lock = DataLock::take(&config.data)?;
+    let mut lock = DataLock::take(&config.data)?;
     let tls = load_tls(&config)?;
     let socket = bind(config.listen_addr()?).await?;
     let addr = socket.local_addr().map_err(|e| StartError::Listen(e.to_string()))?;
     // Links show the port that was really taken.
     config.listen = addr.to_string();
+    lock.announce(&config.listen).map_err(|e| StartError::Data(format!("cannot write {}: {e}", config.data.display())))?;
     let admin = bind_admin(&config).await?;
     let admin_addr = admin.as_ref().and_then(|a| a.local_addr().ok());
 

@@ -22,6 +22,9 @@ mod web;
 mod wire;
 mod ws;
 
+#[cfg(test)]
+mod tests;
+
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
 pub use layers::ClientIp;

@@ -3,6 +3,9 @@
 //! Each method is one transaction. What needs a decision and a write together (rotating a token, using a code, making the first administrator) is one
 //! method whose answer says what was found; which of them is a refusal is the service's matter.
 
+#[cfg(test)]
+mod contract;
+
 use super::StoreError;
 use crate::service::{SessionId, UserRole};
 use async_trait::async_trait;

@@ -90,6 +90,8 @@ pub struct Device {
     pub log: VecDeque<String>,
     /// Whether each step is printed.
     pub verbose: bool,
+    /// A hash over everything that happened here.
+    pub trace: u64,
     looks: VecDeque<Look>,
     hashes: VecDeque<HashTask>,
     fetches: VecDeque<Fetch>,
@@ -117,6 +119,7 @@ impl Device {
             actions: 0,
             log: VecDeque::new(),
             verbose: false,
+            trace: 0xCBF2_9CE4_8422_2325,
             looks: VecDeque::new(),
             hashes: VecDeque::new(),
             fetches: VecDeque::new(),
@@ -174,6 +177,9 @@ impl Device {
         let line = format!("{} {}", self.name, what.into());
         if self.verbose {
             eprintln!("{line}");
+        }
+        for byte in line.bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
         }
         if self.log.len() >= 400 {
             self.log.pop_front();
@@ -267,6 +273,20 @@ impl Device {
         }
         result.expect("an honest page");
         true
+    }
+
+    /// A page that was read before comes again.
+    pub fn hear_old(&mut self, relay: &SimRelay, random: u64) {
+        if let Some((epoch, cursor)) = self.engine.relay_cursor()
+            && epoch == relay.epoch
+            && cursor > 0
+        {
+            let page = relay.page(random % cursor, 3);
+            if page.cursor <= cursor {
+                let result = self.engine.handle_page(&page);
+                self.note(format!("hears an old page up to {}: {result:?}", page.cursor));
+            }
+        }
     }
 
     fn forget_work(&mut self) {

@@ -6,6 +6,8 @@ pub mod device;
 pub mod disk;
 pub mod relay;
 pub mod rng;
+pub mod user;
+pub mod world;
 
 pub use calm::Calm;
 pub use device::{Device, Step};

@@ -116,6 +116,14 @@ fn documents() {
 }
 
 #[test]
+fn named_tests() {
+    let test = ("tests/suite/a.rs", "#[test]\nfn b01_it() {}\n");
+    let table = ("docs/TESTING.md", "| id | what | by |\n|---|---|---|\n| B01 | x | `b01_it` |\n| B02 | y | open |\n");
+    proves(repository::named_tests, &[test, ("docs/TESTING.md", "| B01 | x | `b02_it` |\n")], &[test, table]);
+    proves(repository::named_tests, &[test, ("docs/TESTING.md", "| B01 | x | yes |\n")], &[test, table]);
+}
+
+#[test]
 fn dependencies() {
     let package =
         |name: &str, depends: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"1\"\ndependencies = [\n \"{depends}\",\n]\n");

@@ -84,6 +84,28 @@ pub fn documents(tree: &Tree) -> Vec<String> {
     broken
 }
 
+/// The table of scenarios names tests that exist.
+pub fn named_tests(tree: &Tree) -> Vec<String> {
+    let mut broken = Vec::new();
+    let Some(table) = tree.find("docs/TESTING.md") else { return broken };
+    for (n, line) in table.text.lines().enumerate().filter(|(_, l)| l.starts_with("| ") && l.ends_with(" |")) {
+        let Some(id) = line.split('|').nth(1).map(str::trim).filter(|id| is_scenario(id)) else { continue };
+        let last = line.trim_end_matches('|').rsplit('|').next().unwrap_or("").trim();
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() && last != "open" {
+            broken.push(format!("docs/TESTING.md:{}: {id} names neither a test nor `open`", n + 1));
+        }
+        let unknown = names.iter().filter(|name| !tree.rust().any(|f| f.text.contains(&format!("fn {name}("))));
+        broken.extend(unknown.map(|name| format!("docs/TESTING.md:{}: {id}: there is no test `{name}`", n + 1)));
+    }
+    broken
+}
+
+/// A letter and two digits.
+fn is_scenario(id: &str) -> bool {
+    id.len() == 3 && id.starts_with(|c: char| c.is_ascii_uppercase()) && id[1..].chars().all(|c| c.is_ascii_digit())
+}
+
 /// The text as a path of this repository, if it looks like one.
 fn as_path(text: &str) -> Option<&str> {
     let path = text.split(':').next().unwrap_or("");

@@ -13,6 +13,9 @@ mod secrets;
 mod tokens;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use users::NewUser;

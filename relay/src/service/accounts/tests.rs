@@ -1,0 +1,329 @@
+//! The rules of accounts, over a real store and a clock that the test moves.
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::service::{Kind, UserRole};
+use crate::store::accounts::{User, UserChange};
+use crate::store::sqlite::Sqlite;
+
+const T0: i64 = 1_800_000_000_000;
+const PASSWORD: &str = "correct horse";
+
+struct World {
+    accounts: Arc<Accounts>,
+    clock: ManualClock,
+    db: Sqlite,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(Auth::default()).await
+    }
+
+    async fn with(policy: Auth) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
+        let clock = ManualClock::at(T0);
+        let accounts = Accounts::open(dir.path(), &policy, Arc::new(db.clone()), Arc::new(clock.clone())).await.unwrap();
+        Self { accounts: Arc::new(accounts), clock, db, _dir: dir }
+    }
+
+    async fn user(&self, email: &str) -> User {
+        self.accounts.add_user(NewUser { email, name: None, password: PASSWORD }, UserRole::User).await.unwrap()
+    }
+
+    async fn login(&self, email: &str, device: Option<u8>) -> TokenSet {
+        self.accounts.login(email, PASSWORD, device.map(intro).as_ref(), ip(1)).await.unwrap()
+    }
+
+    async fn kind(&self, token: &str) -> Option<Kind> {
+        self.accounts.authenticate(token).await.err().map(|e| e.kind())
+    }
+}
+
+fn intro(n: u8) -> DeviceIntro {
+    DeviceIntro { name: format!("device {n}"), public_key: hex::encode([n; 32]) }
+}
+
+fn ip(n: u8) -> IpAddr {
+    IpAddr::from([10, 0, n, 1])
+}
+
+#[tokio::test]
+async fn a_login_gives_tokens_for_user_and_device() {
+    let world = World::new().await;
+    let user = world.user("Ana@Example.org").await;
+    let set = world.login(" ana@example.ORG ", Some(1)).await;
+    assert_eq!((set.user_id, set.device_id), (user.user_id, Some(DeviceId::of_public_key(&[1; 32]))));
+    let caller = world.accounts.authenticate(&set.access_token).await.unwrap();
+    assert_eq!((caller.user_id, caller.device_id, caller.role), (set.user_id, set.device_id, UserRole::User));
+    assert_eq!(world.login("ana@example.org", None).await.device_id, None);
+    world.clock.advance_ms(15 * 60_000);
+    assert_eq!(world.kind(&set.access_token).await, Some(Kind::Unauthenticated));
+}
+
+#[tokio::test]
+async fn unknown_and_wrong_have_one_answer() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    let answer = |email: &'static str, password: &'static str, n| {
+        let accounts = world.accounts.clone();
+        async move {
+            let e = accounts.login(email, password, None, ip(n)).await.unwrap_err();
+            (e.kind(), e.code(), e.detail().to_owned(), e.hint_text().map(str::to_owned))
+        }
+    };
+    let wrong = answer("ana@example.org", "wrong horse", 1).await;
+    assert_eq!(wrong.1, "wrong_credentials");
+    assert_eq!(wrong, answer("bob@example.org", "wrong horse", 2).await);
+    assert_eq!(wrong, answer("not an address", "", 3).await);
+}
+
+#[tokio::test]
+async fn a_bcrypt_hash_is_taken_once_and_replaced() {
+    let world = World::new().await;
+    let user = world.user("ana@example.org").await;
+    let old = bcrypt::hash(PASSWORD, 4).unwrap();
+    world.db.replace_password(user.user_id, &user.password_hash, &old).await.unwrap();
+    world.login("ana@example.org", None).await;
+    let stored = world.accounts.user(user.user_id).await.unwrap().password_hash;
+    assert!(stored.starts_with("$argon2id$"));
+    world.login("ana@example.org", None).await;
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_and_the_owner_gets_in() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    world.login("ana@example.org", None).await;
+    let mut kinds = Vec::new();
+    for _ in 0..11 {
+        kinds.push(world.accounts.login("ana@example.org", "wrong horse", None, ip(66)).await.unwrap_err());
+    }
+    assert!(kinds[..5].iter().all(|e| e.kind() == Kind::Unauthenticated));
+    assert!(kinds[5..].iter().all(|e| e.kind() == Kind::TooMany && e.retry_after_s() > Some(0)));
+    assert_eq!(world.accounts.login("ana@example.org", PASSWORD, None, ip(66)).await.unwrap_err().kind(), Kind::TooMany);
+    world.login("ana@example.org", None).await;
+    world.clock.advance_ms(60_000);
+    assert!(world.accounts.login("ana@example.org", PASSWORD, None, ip(66)).await.is_ok(), "no pause is for ever");
+}
+
+#[tokio::test]
+async fn good_logins_are_never_too_many() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    for n in 0..8 {
+        world.login("ana@example.org", Some(n + 1)).await;
+    }
+}
+
+#[tokio::test]
+async fn refreshing_goes_on_and_a_stolen_token_ends_it() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    let first = world.login("ana@example.org", Some(1)).await;
+    let other = world.login("ana@example.org", Some(2)).await;
+    let refresh = |token: String| {
+        let accounts = world.accounts.clone();
+        async move { accounts.refresh(&token, ip(1)).await }
+    };
+    let second = refresh(first.refresh_token.clone()).await.unwrap();
+    let parallel = refresh(first.refresh_token.clone()).await.unwrap();
+    assert_ne!(second.refresh_token, parallel.refresh_token);
+    world.clock.advance_ms(60_000);
+    let third = refresh(second.refresh_token.clone()).await.unwrap();
+    assert!(world.kind(&third.access_token).await.is_none());
+    assert_eq!(refresh(first.refresh_token).await.unwrap_err().code(), "session_ended");
+    for token in [&third.access_token, &second.access_token, &parallel.access_token] {
+        assert_eq!(world.kind(token).await, Some(Kind::Unauthenticated), "the family is revoked at once");
+    }
+    assert!(refresh(third.refresh_token).await.is_err());
+    assert!(refresh(other.refresh_token).await.is_ok(), "other logins of the user go on");
+}
+
+#[tokio::test]
+async fn tokens_of_another_kind_are_refused() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    let set = world.login("ana@example.org", None).await;
+    assert!(world.accounts.refresh(&set.access_token, ip(1)).await.is_err());
+    assert!(world.accounts.refresh("", ip(1)).await.is_err());
+    assert_eq!(world.kind(&set.refresh_token).await, Some(Kind::Unauthenticated));
+}
+
+#[tokio::test]
+async fn a_login_ends_sixty_days_after_its_last_use() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    let set = world.login("ana@example.org", None).await;
+    world.clock.advance_ms(59 * 24 * 3600 * 1000);
+    let set = world.accounts.refresh(&set.refresh_token, ip(1)).await.unwrap();
+    world.clock.advance_ms(59 * 24 * 3600 * 1000);
+    let set = world.accounts.refresh(&set.refresh_token, ip(1)).await.unwrap();
+    world.clock.advance_ms(60 * 24 * 3600 * 1000);
+    assert!(world.accounts.refresh(&set.refresh_token, ip(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_dead_at_once_here_and_soon_elsewhere() {
+    let world = World::new().await;
+    let user = world.user("ana@example.org").await;
+    let elsewhere =
+        Accounts::open(world._dir.path(), &Auth::default(), Arc::new(world.db.clone()), Arc::new(world.clock.clone())).await.unwrap();
+    let set = world.login("ana@example.org", Some(1)).await;
+    assert!(elsewhere.authenticate(&set.access_token).await.is_ok());
+    assert!(world.kind(&set.access_token).await.is_none());
+    world.accounts.revoke_device(user.user_id, set.device_id.unwrap()).await.unwrap();
+    assert_eq!(world.kind(&set.access_token).await, Some(Kind::Unauthenticated));
+    world.clock.advance_ms(CACHE_MS);
+    assert!(elsewhere.authenticate(&set.access_token).await.is_err());
+    assert!(world.accounts.refresh(&set.refresh_token, ip(1)).await.is_err());
+    let again = world.accounts.login("ana@example.org", PASSWORD, Some(&intro(1)), ip(1)).await.unwrap_err();
+    assert_eq!(again.code(), "device_revoked");
+}
+
+#[tokio::test]
+async fn logout_password_change_lock_and_deletion_end_tokens() {
+    let world = World::new().await;
+    let user = world.user("ana@example.org").await;
+    let (a, b, c) = (
+        world.login("ana@example.org", None).await,
+        world.login("ana@example.org", None).await,
+        world.login("ana@example.org", None).await,
+    );
+    let caller = |set: &TokenSet| {
+        let (accounts, token) = (world.accounts.clone(), set.access_token.clone());
+        async move { accounts.authenticate(&token).await.unwrap() }
+    };
+    world.accounts.logout(&caller(&a).await).await.unwrap();
+    assert!(world.kind(&a.access_token).await.is_some() && world.kind(&b.access_token).await.is_none());
+    let b_caller = caller(&b).await;
+    assert_eq!(world.accounts.change_password(&b_caller, "wrong horse", "new password", ip(1)).await.unwrap_err().code(), "wrong_password");
+    world.accounts.change_password(&b_caller, PASSWORD, "new password", ip(1)).await.unwrap();
+    assert!(world.kind(&b.access_token).await.is_none() && world.kind(&c.access_token).await.is_some());
+    assert!(world.accounts.login("ana@example.org", PASSWORD, None, ip(2)).await.is_err());
+    world.accounts.update_user(user.user_id, &UserChange { disabled: Some(true), ..UserChange::default() }).await.unwrap();
+    assert!(world.kind(&b.access_token).await.is_some());
+    let locked = world.accounts.login("ana@example.org", "new password", None, ip(3)).await.unwrap_err();
+    assert_eq!(locked.code(), "account_disabled");
+    world.accounts.update_user(user.user_id, &UserChange { disabled: Some(false), ..UserChange::default() }).await.unwrap();
+    let d = world.accounts.login("ana@example.org", "new password", None, ip(3)).await.unwrap();
+    world.accounts.delete_user(user.user_id).await.unwrap();
+    assert!(world.kind(&d.access_token).await.is_some());
+}
+
+#[tokio::test]
+async fn registration_obeys_the_policy() {
+    let new = |email| NewUser { email, name: None, password: PASSWORD };
+    let world = World::new().await;
+    assert_eq!(world.accounts.register(new("a@x"), None, ip(1)).await.unwrap_err().code(), "registration_closed");
+    let world = World::with(Auth { registration: Registration::Open, ..Auth::default() }).await;
+    assert_eq!(world.accounts.register(new("a@x"), None, ip(1)).await.unwrap().role, UserRole::User);
+    assert_eq!(world.accounts.register(new("A@X"), None, ip(1)).await.unwrap_err().code(), "email_taken");
+    assert_eq!(world.accounts.register(new("admin"), None, ip(1)).await.unwrap_err().kind(), Kind::Invalid);
+    let short = NewUser { password: "short", ..new("b@x") };
+    assert_eq!(world.accounts.register(short, None, ip(1)).await.unwrap_err().code(), "password_too_short");
+    let world = World::with(Auth { registration: Registration::Invite, ..Auth::default() }).await;
+    assert_eq!(world.accounts.register(new("a@x"), None, ip(1)).await.unwrap_err().code(), "invitation_needed");
+    let invite = world.accounts.create_invite().await.unwrap().secret;
+    assert!(world.accounts.register(new("a@x"), Some("wrong"), ip(1)).await.is_err());
+    assert!(world.accounts.register(new("a@x"), Some(&invite), ip(1)).await.is_ok());
+    assert_eq!(world.accounts.register(new("b@x"), Some(&invite), ip(1)).await.unwrap_err().code(), "code_used");
+}
+
+#[tokio::test]
+async fn of_two_first_administrators_one_wins() {
+    let world = World::new().await;
+    let code = world.accounts.create_setup_code().await.unwrap().unwrap().secret;
+    let new = |email| NewUser { email, name: None, password: PASSWORD };
+    assert_eq!(world.accounts.setup("00000-00000-00000-00000-00000", new("a@x"), ip(2)).await.unwrap_err().code(), "code_unknown");
+    let (a, b) = tokio::join!(world.accounts.setup(&code, new("a@x"), ip(1)), world.accounts.setup(&code, new("b@x"), ip(1)));
+    let (won, lost) = if a.is_ok() { (a, b) } else { (b, a) };
+    let won = won.unwrap();
+    assert_eq!(won.role, UserRole::Admin);
+    assert_eq!(lost.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(world.accounts.create_setup_code().await.unwrap(), None);
+    for change in
+        [UserChange { disabled: Some(true), ..UserChange::default() }, UserChange { role: Some(UserRole::User), ..UserChange::default() }]
+    {
+        assert_eq!(world.accounts.update_user(won.user_id, &change).await.unwrap_err().code(), "last_admin");
+    }
+    assert_eq!(world.accounts.delete_user(won.user_id).await.unwrap_err().code(), "last_admin");
+}
+
+#[tokio::test]
+async fn a_join_code_brings_one_device_in() {
+    let world = World::new().await;
+    let user = world.user("ana@example.org").await;
+    let code = world.accounts.create_join_code(user.user_id).await.unwrap();
+    let bad = DeviceIntro { public_key: "00".into(), ..intro(1) };
+    assert_eq!(world.accounts.join(&code.secret, &bad, ip(1)).await.unwrap_err().code(), "invalid_device_key");
+    let set = world.accounts.join(&code.secret.to_lowercase(), &intro(1), ip(1)).await.unwrap();
+    assert_eq!((set.user_id, set.device_id.is_some()), (user.user_id, true));
+    assert_eq!(world.accounts.join(&code.secret, &intro(2), ip(1)).await.unwrap_err().code(), "code_used");
+    let late = world.accounts.create_join_code(user.user_id).await.unwrap();
+    world.clock.advance_ms(15 * 60_000);
+    assert_eq!(world.accounts.join(&late.secret, &intro(2), ip(1)).await.unwrap_err().code(), "code_expired");
+    for n in 0..5 {
+        let guess = world.accounts.join(&format!("{n}"), &intro(2), ip(9)).await.unwrap_err();
+        assert_eq!(guess.kind(), Kind::Unauthenticated);
+    }
+    assert_eq!(world.accounts.join("x", &intro(2), ip(9)).await.unwrap_err().kind(), Kind::TooMany);
+}
+
+#[tokio::test]
+async fn devices_are_their_owners() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    let bob = world.user("bob@example.org").await;
+    let set = world.login("ana@example.org", Some(1)).await;
+    let id = set.device_id.unwrap();
+    let taken = world.accounts.login("bob@example.org", PASSWORD, Some(&intro(1)), ip(1)).await.unwrap_err();
+    assert_eq!(taken.code(), "device_of_another_user");
+    assert_eq!(world.accounts.revoke_device(bob.user_id, id).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(world.accounts.rename_device(bob.user_id, id, "x").await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(world.accounts.rename_device(set.user_id, id, "a\nb").await.unwrap_err().code(), "invalid_device_name");
+    assert_eq!(world.accounts.rename_device(set.user_id, id, " Laptop ").await.unwrap().name, "Laptop");
+}
+
+#[tokio::test]
+async fn a_reset_code_sets_one_password_and_ends_all_logins() {
+    let world = World::new().await;
+    let user = world.user("ana@example.org").await;
+    let set = world.login("ana@example.org", None).await;
+    let code = world.accounts.create_reset_code(user.user_id).await.unwrap().secret;
+    assert_eq!(world.accounts.reset_password(&code, "short", ip(1)).await.unwrap_err().kind(), Kind::Invalid);
+    world.accounts.reset_password(&code, "new password", ip(1)).await.unwrap();
+    assert!(world.kind(&set.access_token).await.is_some());
+    assert_eq!(world.accounts.reset_password(&code, "other password", ip(1)).await.unwrap_err().code(), "code_used");
+    assert!(world.accounts.login("ana@example.org", "new password", None, ip(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_secret_is_kept_in_clear() {
+    let world = World::new().await;
+    let user = world.user("ana@example.org").await;
+    let set = world.login("ana@example.org", Some(1)).await;
+    let code = world.accounts.create_join_code(user.user_id).await.unwrap().secret;
+    world.accounts.refresh(&set.refresh_token, ip(1)).await.unwrap();
+    let _ = world.accounts.login("ana@example.org", "wrong horse", None, ip(2)).await;
+    world.db.close().await;
+    let mut bytes = Vec::new();
+    for file in std::fs::read_dir(world._dir.path()).unwrap() {
+        bytes.extend(std::fs::read(file.unwrap().path()).unwrap());
+    }
+    for secret in [PASSWORD, "wrong horse", &set.refresh_token, &set.refresh_token[4..], &set.access_token, &code, &code.replace('-', "")] {
+        assert!(!bytes.windows(secret.len()).any(|w| w == secret.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_lets_nobody_in() {
+    let world = World::new().await;
+    world.user("ana@example.org").await;
+    let set = world.login("ana@example.org", None).await;
+    world.db.close().await;
+    assert_eq!(world.kind(&set.access_token).await, Some(Kind::Unavailable));
+    assert_eq!(world.accounts.login("ana@example.org", PASSWORD, None, ip(1)).await.unwrap_err().kind(), Kind::Unavailable);
+}

@@ -1,0 +1,34 @@
+//! Runs seeds of the simulated world: `sim --seeds N --from S [--verbose]`. Prints each seed that fails and the command that repeats it.
+
+use ferry_tests::sim::world::{Options, run};
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (mut count, mut from, mut verbose) = (100, 0, false);
+    while let Some(argument) = arguments.next() {
+        let mut number = || arguments.next().and_then(|n| n.parse::<u64>().ok()).expect("a number");
+        match argument.as_str() {
+            "--seeds" => count = number(),
+            "--from" => from = number(),
+            "--verbose" => verbose = true,
+            other => panic!("unknown argument {other}; use --seeds N --from S --verbose"),
+        }
+    }
+    let mut failed = Vec::new();
+    for seed in from..from + count {
+        let options = Options { verbose, ..Options::of(seed) };
+        if count == 1 {
+            println!("{options:?}");
+        }
+        match std::panic::catch_unwind(|| run(&options)) {
+            Ok(report) if count == 1 => println!("{report:?}"),
+            Ok(_) => {}
+            Err(_) => {
+                println!("seed {seed} failed; repeat: {}", options.command());
+                failed.push(seed);
+            }
+        }
+    }
+    println!("{count} seeds from {from}, {} failed: {failed:?}", failed.len());
+    std::process::exit(i32::from(!failed.is_empty()));
+}

@@ -1,0 +1,393 @@
+//! The simulated world: devices, users and faults chosen by a seed (swarm), then everything healed, then what must be true.
+//!
+//! * **Safety phase**: users write, rename, delete; messages are lost, answers are lost after the work was done, daemons die, disks lose what
+//!   was not synced, fill up, cannot be read; clocks are off; the relay, a device or an index goes back in time.
+//! * **Heal**: faults end, everybody looks again.
+//! * **Liveness phase**: within a bounded number of rounds all devices rest, and then the disks are equal (I1), every content that no user
+//!   replaced or deleted is visible on every disk (I2), each engine's trees are what its disk holds.
+
+use crate::sim::calm::{Calm, check_device, text};
+use crate::sim::device::{Device, STEPS, Step};
+use crate::sim::disk::SimDisk;
+use crate::sim::relay::SimRelay;
+use crate::sim::rng::Rng;
+use crate::sim::user;
+use ferry_engine::memory::MemoryTrees;
+use ferry_engine::{Planted, Policy};
+use ferry_protocol::RelPath;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a seed stands for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// How many devices.
+    pub devices: usize,
+    /// How many steps the safety phase has.
+    pub steps: usize,
+    /// Of a hundred steps, how many are a user's.
+    pub user_percent: u64,
+    /// The faults of this run.
+    pub faults: BTreeSet<Fault>,
+    /// A bug that should be caught.
+    pub planted: Option<Planted>,
+    /// Whether every step is printed.
+    pub verbose: bool,
+}
+
+/// Kinds of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The watcher says nothing of some changes.
+    LostHints,
+    /// Answers to commits are lost, before or after the work was done.
+    LostAnswers,
+    /// Pages come twice and late.
+    OldPages,
+    /// A device is without a network for a while.
+    Offline,
+    /// A batch is cut off.
+    CutBatch,
+    /// The daemon is stopped and started.
+    Restart,
+    /// The power fails: the index and the disk lose what was not durable.
+    PowerCut,
+    /// The disk is full for a while.
+    Full,
+    /// Something cannot be read for a while.
+    Unreadable,
+    /// Wall clocks jump.
+    Clock,
+    /// The relay is restored from a backup.
+    RelayRestored,
+    /// A device is restored from a backup: disk and index.
+    DeviceRestored,
+    /// The index is lost.
+    IndexLost,
+    /// The filesystem does not know births of inodes.
+    NoBirth,
+}
+
+const FAULTS: [Fault; 14] = [
+    Fault::LostHints,
+    Fault::LostAnswers,
+    Fault::OldPages,
+    Fault::Offline,
+    Fault::CutBatch,
+    Fault::Restart,
+    Fault::PowerCut,
+    Fault::Full,
+    Fault::Unreadable,
+    Fault::Clock,
+    Fault::RelayRestored,
+    Fault::DeviceRestored,
+    Fault::IndexLost,
+    Fault::NoBirth,
+];
+
+impl Options {
+    /// The run of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let share = *rng.pick(&[0, 0, 15, 40]);
+        let faults = FAULTS.into_iter().filter(|_| rng.percent(share)).collect();
+        Self {
+            seed,
+            devices: 2 + rng.below(3),
+            steps: *rng.pick(&[100, 400, 1200]),
+            user_percent: *rng.pick(&[1, 4, 12]),
+            faults,
+            planted: None,
+            verbose: false,
+        }
+    }
+
+    /// The command that repeats this run.
+    pub fn command(&self) -> String {
+        format!("cargo run -p ferry-tests --bin sim -- --from {} --seeds 1 --verbose", self.seed)
+    }
+}
+
+/// What a user wrote, and whether a user or a power cut undid it.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    undone: BTreeMap<Vec<u8>, bool>,
+}
+
+impl Ledger {
+    /// Notes what one act changed on one disk.
+    pub fn compare(&mut self, before: &SimDisk, after: &SimDisk) {
+        let (before, after) = (user::contents(before), user::contents(after));
+        for bytes in after.difference(&before) {
+            self.undone.entry(bytes.clone()).or_insert(false);
+        }
+        for bytes in before.difference(&after) {
+            self.undone.insert(bytes.clone(), true);
+        }
+    }
+
+    /// Contents that must be visible everywhere.
+    pub fn visible(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.undone.iter().filter(|(_, undone)| !**undone).map(|(bytes, _)| bytes)
+    }
+}
+
+/// A run.
+pub struct World {
+    options: Options,
+    rng: Rng,
+    calm: Calm,
+    ledger: Ledger,
+    undo: Vec<Vec<SimDisk>>,
+    offline: Vec<bool>,
+    relay_backup: SimRelay,
+    device_backups: Vec<Option<(SimDisk, MemoryTrees)>>,
+    written: u64,
+}
+
+/// The end of a run that held everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// A hash over everything that happened.
+    pub trace: u64,
+    /// How many files and directories stood at the end.
+    pub entries: usize,
+    /// How many actions the daemons did.
+    pub actions: u64,
+}
+
+/// Runs a seed. Panics with what is wrong.
+pub fn run(options: &Options) -> Report {
+    let mut world = World::new(options.clone());
+    world.safety();
+    world.heal();
+    world.liveness();
+    world.report()
+}
+
+impl World {
+    fn new(options: Options) -> Self {
+        let mut policy = Policy::default();
+        policy.planted = options.planted;
+        let mut calm = Calm::with_policy(options.devices, policy);
+        for device in &mut calm.devices {
+            device.verbose = options.verbose;
+            device.disk.knows_birth = !options.faults.contains(&Fault::NoBirth);
+            device.disk.careless = options.planted == Some(Planted::NoIdentityCheck);
+        }
+        let count = options.devices;
+        Self {
+            rng: Rng::new(options.seed ^ 0x5EED),
+            calm,
+            ledger: Ledger::default(),
+            undo: vec![Vec::new(); count],
+            offline: vec![false; count],
+            relay_backup: SimRelay::default(),
+            device_backups: vec![None; count],
+            written: 0,
+            options,
+        }
+    }
+
+    fn safety(&mut self) {
+        for _ in 0..self.options.steps {
+            self.calm.now_ms += if self.rng.percent(3) { 200 } else { self.rng.below(5) as u64 };
+            let who = self.rng.below(self.calm.devices.len());
+            let now = self.calm.now_ms;
+            self.calm.devices[who].set_time(now);
+            if self.rng.percent(self.options.user_percent) {
+                self.user(who);
+            } else if self.rng.percent(3) {
+                self.fault(who);
+            } else {
+                self.device_step(who);
+            }
+        }
+    }
+
+    fn user(&mut self, who: usize) {
+        let before = self.calm.devices[who].disk.clone();
+        for _ in 0..1 + self.rng.below(3) {
+            let device = &mut self.calm.devices[who];
+            let (what, touched) = user::act(&mut device.disk, &mut self.rng, who, &mut self.written);
+            device.note(format!("USER {what}"));
+            let lossy = self.options.faults.contains(&Fault::LostHints);
+            device.hints.extend(touched.into_iter().filter(|_| !lossy || self.rng.percent(50)));
+        }
+        self.ledger.compare(&before, &self.calm.devices[who].disk);
+        self.undo[who].push(before);
+    }
+
+    fn device_step(&mut self, who: usize) {
+        let step = *self.rng.pick(&STEPS);
+        if self.offline[who] && matches!(step, Step::Hear | Step::SendCommit | Step::AnswerFetch) {
+            return;
+        }
+        if step == Step::Act {
+            self.undo[who].push(self.calm.devices[who].disk.clone());
+        }
+        let device = &mut self.calm.devices[who];
+        let done = device.step(step, &mut self.calm.relay);
+        if step == Step::FinishBatch && done {
+            self.undo[who].clear();
+        }
+        if device.engine.held_deletes().is_some() && self.rng.percent(10) {
+            device.note("approves deletes");
+            device.engine.approve_deletes().expect("trees in memory");
+        }
+    }
+
+    fn fault(&mut self, who: usize) {
+        let list: Vec<Fault> = self.options.faults.iter().copied().collect();
+        if list.is_empty() {
+            return;
+        }
+        let fault = *self.rng.pick(&list);
+        let applied = self.rng.percent(50);
+        let device = &mut self.calm.devices[who];
+        match fault {
+            Fault::LostHints => device.engine.rescan(),
+            Fault::LostAnswers => device.lose_answer(&mut self.calm.relay, applied),
+            Fault::OldPages => {
+                device.hear_old(&self.calm.relay, self.rng.next());
+            }
+            Fault::Offline => self.offline[who] = applied,
+            Fault::CutBatch => {
+                if device.cut_batch() {
+                    self.undo[who].clear();
+                }
+            }
+            Fault::Restart => {
+                device.durable = device.engine.trees().clone();
+                device.restart();
+            }
+            Fault::PowerCut => self.power_cut(who),
+            Fault::Full => device.disk.full = applied,
+            Fault::Unreadable => self.unreadable(who, applied),
+            Fault::Clock => device.skew_ms = self.rng.below(2_000_000) as i64 - 1_000_000,
+            Fault::RelayRestored => {
+                if applied {
+                    self.relay_backup = self.calm.relay.clone();
+                } else if self.rng.percent(30) {
+                    let backup = self.relay_backup.clone();
+                    self.calm.relay.restore(&backup);
+                    device.note("RELAY RESTORED");
+                }
+            }
+            Fault::DeviceRestored => self.device_restored(who, applied),
+            Fault::IndexLost => {
+                if self.rng.percent(30) {
+                    device.note("INDEX LOST");
+                    device.lose_index();
+                }
+            }
+            Fault::NoBirth => {}
+        }
+    }
+
+    fn power_cut(&mut self, who: usize) {
+        let device = &mut self.calm.devices[who];
+        device.note("POWER CUT");
+        let keep = self.rng.below(self.undo[who].len() + 1);
+        let before = device.disk.clone();
+        if let Some(disk) = self.undo[who].get(keep) {
+            device.disk = disk.clone();
+        }
+        self.undo[who].clear();
+        self.ledger.compare(&before, &device.disk);
+        device.restart();
+    }
+
+    fn device_restored(&mut self, who: usize, backup: bool) {
+        let device = &mut self.calm.devices[who];
+        if backup {
+            self.device_backups[who] = Some((device.disk.clone(), device.engine.trees().clone()));
+        } else if let Some((disk, trees)) = self.device_backups[who].clone() {
+            device.note("DEVICE RESTORED");
+            self.ledger.compare(&device.disk, &disk);
+            device.restore(disk, trees);
+            self.undo[who].clear();
+        }
+    }
+
+    fn unreadable(&mut self, who: usize, make: bool) {
+        let device = &mut self.calm.devices[who];
+        if make {
+            let paths: Vec<RelPath> = device.disk.tree().into_keys().collect();
+            if !paths.is_empty() {
+                let path = self.rng.pick(&paths);
+                device.note(format!("UNREADABLE {path}"));
+                device.disk.set_unreadable(path, true);
+            }
+        } else {
+            device.disk.unreadable.clear();
+            device.engine.rescan();
+        }
+    }
+
+    fn heal(&mut self) {
+        self.calm.now_ms += 120_000;
+        for device in &mut self.calm.devices {
+            device.note("HEAL");
+            device.disk.full = false;
+            device.disk.unreadable.clear();
+            device.engine.rescan();
+            device.engine.retry_withheld();
+        }
+    }
+
+    fn liveness(&mut self) {
+        for _ in 0..20 {
+            self.calm.settle_all();
+            let mut held = false;
+            for device in &mut self.calm.devices {
+                if device.engine.held_deletes().is_some() {
+                    device.note("approves deletes");
+                    held |= device.engine.approve_deletes().expect("trees in memory") > 0;
+                }
+            }
+            let blocked = self.calm.devices.iter().filter_map(|d| d.engine.deadline_ms()).max();
+            if !held && blocked.is_none() {
+                break;
+            }
+            self.calm.now_ms = self.calm.now_ms.max(blocked.unwrap_or(0)) + 1;
+        }
+        self.calm.check();
+        let first = user::contents(&self.calm.devices[0].disk);
+        for bytes in self.ledger.visible() {
+            assert!(first.contains(bytes), "{:?} is gone; {}", String::from_utf8_lossy(bytes), self.tail());
+        }
+        for device in &self.calm.devices {
+            check_device(device);
+            let issues: Vec<_> = device.engine.issues().collect();
+            assert!(issues.is_empty(), "{} still complains: {issues:?}", device.name);
+        }
+    }
+
+    fn tail(&self) -> String {
+        let trees: Vec<String> = self.calm.devices.iter().map(|d| format!("{}: {:#?}", d.name, text(&d.disk.tree()))).collect();
+        trees.join("\n")
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            trace: self.calm.devices.iter().fold(self.calm.relay.head, |hash, d| hash.rotate_left(5) ^ d.trace),
+            entries: self.calm.devices[0].disk.tree().len(),
+            actions: self.calm.devices.iter().map(|d: &Device| d.actions).sum(),
+        }
+    }
+}
+
+/// Where the seeds stand that failed once.
+pub fn kept_seeds() -> Vec<u64> {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        out.extend(text.lines().filter_map(|l| l.split_whitespace().next()?.parse::<u64>().ok()));
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}

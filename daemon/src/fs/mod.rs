@@ -33,6 +33,8 @@ pub mod root;
 pub mod stage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_disk;
 pub mod trash;
 pub mod watch;
 

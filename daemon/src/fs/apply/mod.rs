@@ -125,7 +125,7 @@ impl<'r> Batch<'r> {
         let files = prepared.iter().flatten().filter(|p| p.ready.as_ref().is_some_and(Ready::is_file)).count();
         let mut logged = if records.is_empty() { Ok(()) } else { self.trash.log(&records) };
         if files > SYNC_EACH_MAX {
-            let synced = rustix::fs::syncfs(&self.tmp);
+            let synced = sync_all(&self.tmp);
             if let (Ok(()), Err(errno)) = (logged, synced) {
                 logged = Err(errno);
             }
@@ -159,6 +159,14 @@ impl<'r> Batch<'r> {
         super::stage::remove_own(&self.tmp, ready.name.as_bytes());
         *slot = Err(obstacle(errno));
     }
+}
+
+fn sync_all(any: &OwnedFd) -> Result<(), Errno> {
+    #[cfg(test)]
+    if tests::FAIL_SYNC.get() {
+        return Err(Errno::IO);
+    }
+    rustix::fs::syncfs(any)
 }
 
 /// Whether what came out of a place is what was expected there. The rename itself changes the change time, so that is left out; what was

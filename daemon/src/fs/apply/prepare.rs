@@ -24,6 +24,10 @@ impl Ready {
     }
 
     pub fn sync(&self) -> Result<(), Errno> {
+        #[cfg(test)]
+        if super::tests::FAIL_SYNC.get() {
+            return Err(Errno::IO);
+        }
         self.file.as_ref().map_or(Ok(()), rustix::fs::fsync)
     }
 

@@ -18,11 +18,17 @@ fn at(wanted: Step, race: impl FnOnce() + 'static) {
     })));
 }
 
+thread_local! {
+    /// Makes the syncs before the renames fail, as a failing disk does.
+    pub(super) static FAIL_SYNC: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Removes the hook even when a test fails.
 struct NoHook;
 impl Drop for NoHook {
     fn drop(&mut self) {
         HOOK.set(None);
+        FAIL_SYNC.set(false);
     }
 }
 
@@ -443,4 +449,23 @@ fn another_spelling_of_a_name_is_a_clash_on_a_disk_that_folds() {
     let a = folder.stat("a").unwrap();
     assert!(matches!(folder.apply(DiskAction::Move { from: rel("a"), expect: a, to: rel("b") }), DiskOutcome::Stale(Some(_))));
     assert_eq!((folder.read("a").unwrap(), folder.read("b").unwrap()), (b"x".to_vec(), b"x".to_vec()));
+}
+
+#[test]
+fn content_that_could_not_be_made_durable_is_thrown_away() {
+    let _clean = NoHook;
+    for count in [2, 20] {
+        let folder = Folder::new();
+        let old = folder.write("f0", "old");
+        let mut actions: Vec<_> = (1..count).map(|i| folder.put(&format!("f{i}"), None, &noise(100, i))).collect();
+        actions.insert(0, folder.put("f0", Some(old), b"new"));
+        FAIL_SYNC.set(true);
+        let outcomes = apply(&folder.root, &actions);
+        FAIL_SYNC.set(false);
+        assert!(outcomes.iter().all(|o| *o == DiskOutcome::Blocked(Obstacle::Io)), "{outcomes:?}");
+        assert_eq!((folder.read("f0").unwrap(), folder.stat("f1")), (b"old".to_vec(), None));
+        // The next try finds nothing that it could take for clean (K15).
+        assert!(folder.own("tmp").is_empty());
+        assert_eq!(apply(&folder.root, &actions)[1], DiskOutcome::Blocked(Obstacle::Corrupt));
+    }
 }

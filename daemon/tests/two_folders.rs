@@ -100,7 +100,10 @@ async fn same(a: &Device, b: &Device, entries: usize) {
         if started.elapsed() > DEADLINE {
             panic!("not equal: {:#?}\n{:#?}\n{:#?}\n{:#?}", left.keys(), right.keys(), a.folder.status(), b.folder.status());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        for device in [a, b] {
+            device.folder.command(folder::FolderCommand::WakeRelay { seq: None }).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -114,12 +117,10 @@ async fn a_tree_crosses_the_relay_and_edits_come_back() {
     std::fs::write(a.path.join("docs/a.txt"), "alpha").unwrap();
     std::fs::write(a.path.join("docs/deep/empty"), "").unwrap();
     std::fs::write(a.path.join("big"), vec![7u8; 3_000_000]).unwrap();
-    a.folder.command(folder::FolderCommand::Scan).await.unwrap();
     let (b, _) = device(dir.path(), "two", &relay, Some(id)).await;
     same(&a, &b, 5).await;
     std::fs::write(b.path.join("docs/a.txt"), "beta").unwrap();
     std::fs::rename(b.path.join("docs/deep"), b.path.join("moved")).unwrap();
-    b.folder.command(folder::FolderCommand::Scan).await.unwrap();
     let started = std::time::Instant::now();
     while std::fs::read(a.path.join("docs/a.txt")).unwrap() != b"beta" || !a.path.join("moved/empty").exists() {
         assert!(started.elapsed() < DEADLINE, "{:#?} {:#?}", a.folder.status(), b.folder.status());
@@ -128,7 +129,6 @@ async fn a_tree_crosses_the_relay_and_edits_come_back() {
     }
     same(&a, &b, 5).await;
     std::fs::remove_file(a.path.join("big")).unwrap();
-    a.folder.command(folder::FolderCommand::Scan).await.unwrap();
     let started = std::time::Instant::now();
     while b.path.join("big").exists() {
         assert!(started.elapsed() < DEADLINE, "{:#?} {:#?}", a.folder.status(), b.folder.status());

@@ -214,6 +214,22 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
+    /// Takes the watcher's word that these directories are new here, or came from elsewhere: all that is in them is looked at.
+    pub fn walk(&mut self, paths: &[RelPath]) -> Result<()> {
+        self.handle_hints(paths)?;
+        for path in paths {
+            let mut directory = NodeId::ROOT;
+            for name in path.names() {
+                match self.trees.item_at(directory, name)? {
+                    Some(key) if self.is_directory(key)? => directory = key.node,
+                    _ => break,
+                }
+            }
+            self.observed.want(directory, None, true);
+        }
+        Ok(())
+    }
+
     fn is_directory(&self, key: ItemKey) -> Result<bool> {
         Ok(self.trees.item(key)?.is_some_and(|i| i.content == ItemContent::Dir))
     }

@@ -3,6 +3,7 @@
 use super::driver::Driver;
 use super::opening::Opened;
 use super::{CommandError, ErrorKind, FolderCommand, IgnoreRule, IgnoreVerdict, Reply, TrashItem};
+use crate::fs::ignore::Verdict;
 use crate::fs::{self, PathError};
 use ferry_engine::TreeError;
 use ferry_protocol::RelPath;
@@ -53,7 +54,7 @@ fn query(driver: &mut Driver, command: FolderCommand) -> Result<(), TreeError> {
             let verdicts = paths.into_iter().map(|(path, is_dir)| verdict(state, path, is_dir)).collect();
             drop(reply.send(Ok(verdicts)));
         }
-        FolderCommand::IgnoreList { reply } => drop(reply.send(Ok(state.ignore.rules().into_iter().map(rule).collect()))),
+        FolderCommand::IgnoreList { reply } => drop(reply.send(Ok(super::rules::list(state)))),
         FolderCommand::Transfers { reply } => drop(reply.send(Ok(driver.fetcher.transfers()))),
         FolderCommand::Why { path, reply } => drop(reply.send(super::answers::why(state, &path, &driver.relay))),
         FolderCommand::Conflicts { reply } => drop(reply.send(super::answers::conflicts(state))),
@@ -129,12 +130,14 @@ fn trash_list(state: &Opened) -> Result<Vec<TrashItem>, CommandError> {
 }
 
 fn verdict(state: &Opened, path: RelPath, is_dir: bool) -> IgnoreVerdict {
-    let verdict = state.ignore.check(&path, is_dir);
-    IgnoreVerdict { ignored: verdict.is_ignored(), rule: verdict.rule().map(rule), path }
-}
-
-fn rule(rule: super::shim::Rule) -> IgnoreRule {
-    IgnoreRule { source: rule.source, line: rule.line, pattern: rule.pattern, negated: rule.negated }
+    match state.rules.shared().check(&path, is_dir) {
+        Verdict::Included => IgnoreVerdict { path, ignored: false, rule: None },
+        Verdict::Ignored { rule, source, line } => {
+            let source = source.map_or_else(|| "built in".to_owned(), |path| path.to_string());
+            let rule = IgnoreRule { source, line: line as u64, negated: false, pattern: rule };
+            IgnoreVerdict { path, ignored: true, rule: Some(rule) }
+        }
+    }
 }
 
 /// What went wrong on the disk, for whoever asked.

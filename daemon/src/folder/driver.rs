@@ -11,15 +11,15 @@ use super::opening::{self, Opened};
 use super::relay_side::RelaySide;
 use super::report::Report;
 use super::send::Sent;
-use super::shim::Hint;
 use super::work::{Job, Workers};
 use super::{FolderCommand, FolderConfig, FolderDeps, FolderStatus};
-use crate::fs::{Root, RootError};
+use crate::fs::RootError;
+use crate::fs::watch::{Hint, RescanReason};
 use crate::index::Durability;
 use crate::relay::{DeltaReply, RelayError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ferry_engine::{DiskOutcome, Engine, HashResult, HashTask, Look, LookResult, Obstacle, TreeError};
-use ferry_protocol::{ContentHash, NamespaceId};
+use ferry_protocol::ContentHash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -229,21 +229,21 @@ impl Driver {
     fn handle_disk(&mut self, wake: Wake) -> Result<(), TreeError> {
         let Some(state) = &mut self.state else { return Ok(()) };
         match wake {
-            Wake::Hint(Hint::Paths(paths)) => {
-                if paths.iter().any(|p| p.names().last().is_some_and(|n| n.as_bytes() == super::shim::FILE_NAME)) {
-                    state.reload_filter(&self.deps);
-                }
-                state.engine.handle_hints(&paths)?;
-            }
+            Wake::Hint(Hint::Paths(paths)) => state.engine.handle_hints(&paths)?,
+            Wake::Hint(Hint::Trees(paths)) => state.engine.walk(&paths)?,
             Wake::Hint(Hint::Rescan(reason)) => {
-                tracing::info!(folder = %self.config.name, ?reason, "rescanning the whole folder");
+                tracing::info!(folder = %self.config.name, ?reason, "looking at the whole folder again");
                 self.rescan_due = Instant::now();
+                if reason == RescanReason::RootMoved {
+                    self.next_root_check = Instant::now();
+                }
             }
             Wake::Looked(look, result) => {
                 self.looks = self.looks.saturating_sub(1);
                 if result == LookResult::Unreadable(Obstacle::RootGone) {
                     self.next_root_check = Instant::now();
                 }
+                state.notice_rules(&look, &result);
                 state.engine.handle_look(&look, result)?;
             }
             Wake::Hashed(results) => {
@@ -344,14 +344,6 @@ impl Driver {
             Some(state) => state.engine.trees_mut().commit(durability),
             None => Ok(()),
         }
-    }
-
-    pub fn root(&self) -> Option<Arc<Root>> {
-        self.state.as_ref().map(|s| s.root.clone())
-    }
-
-    pub fn namespace(&self) -> NamespaceId {
-        self.config.id
     }
 
     /// Looks at everything again, now.

@@ -17,8 +17,8 @@ mod index_trees;
 mod opening;
 mod relay_side;
 mod report;
+mod rules;
 mod send;
-mod shim;
 mod status;
 mod work;
 

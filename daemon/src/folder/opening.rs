@@ -2,13 +2,14 @@
 
 use super::driver::{FolderEngine, Wake};
 use super::index_trees::IndexTrees;
-use super::shim::{Ignore, Watcher};
+use super::rules::Rules;
 use super::{FolderConfig, FolderDeps};
+use crate::fs::watch::Watcher;
 use crate::fs::{self, FolderMarker, InstanceId, Root, RootError, RootIdentity};
 use crate::index;
 use crossbeam_channel::Sender;
-use ferry_engine::{Engine, Filter, Policy};
-use ferry_protocol::{RelPath, ReplicaId};
+use ferry_engine::{Engine, Look, LookResult, Policy};
+use ferry_protocol::ReplicaId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,11 @@ const KEEP_PARTS: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) struct Opened {
     pub root: Arc<Root>,
     pub engine: FolderEngine,
-    pub ignore: Arc<Ignore>,
+    pub rules: Rules,
     /// Ends with the folder.
     pub watcher: Option<Watcher>,
-    /// Why there is no watcher, or only a partial one.
-    pub watch_problem: Option<String>,
+    /// Why there is no watcher.
+    watch_problem: Option<String>,
 }
 
 /// Why a folder cannot be opened now. It is tried again.
@@ -61,15 +62,6 @@ impl OpenError {
     }
 }
 
-/// The engine's view of the ignore rules.
-struct Rules(Arc<Ignore>);
-
-impl Filter for Rules {
-    fn is_ignored(&self, path: &RelPath, is_dir: bool) -> bool {
-        self.0.check(path, is_dir).is_ignored()
-    }
-}
-
 /// Opens everything. `config` gets the identity of a root that is attached for the first time.
 pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<Wake>) -> Result<Opened, OpenError> {
     let (root, first) = open_root(config, deps)?;
@@ -85,6 +77,9 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
         // Nobody else can know of a namespace that was made here just now.
         ferry_engine::Trees::meta_mut(&mut trees).heard = true;
     }
+    if let Err(error) = fs::case::probe(&root) {
+        tracing::info!(folder = %config.name, ?error, "whether this disk folds names could not be told");
+    }
     let settings = deps.settings.borrow().clone();
     let policy = Policy {
         folds_names: root.folds_names(),
@@ -94,18 +89,27 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     };
     let author = deps.author.borrow().clone();
     let mut engine = Engine::open(trees, author, policy).map_err(|e| OpenError::Index(e.to_string()))?;
-    let ignore = Arc::new(Ignore::load(&root, settings.ignore_defaults));
-    engine.set_filter(Box::new(Rules(ignore.clone())));
-    let (watcher, watch_problem) = watch(&root, settings.watch, wakes);
-    Ok(Opened { root, engine, ignore, watcher, watch_problem })
+    let rules = Rules::load(&root);
+    engine.set_filter(Box::new(rules.shared()));
+    let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);
+    Ok(Opened { root, engine, rules, watcher, watch_problem })
 }
 
 impl Opened {
-    /// Reads the ignore rules again; everything is compared anew.
-    pub fn reload_filter(&mut self, deps: &FolderDeps) {
-        self.ignore = Arc::new(Ignore::load(&self.root, deps.settings.borrow().ignore_defaults));
-        self.engine.set_filter(Box::new(Rules(self.ignore.clone())));
-        self.engine.rescan();
+    /// Takes note of ignore files in what was looked at; if the rules changed, everything is compared anew.
+    pub fn notice_rules(&mut self, look: &Look, result: &LookResult) {
+        if self.rules.notice(&self.root, look, result) {
+            self.engine.set_filter(Box::new(self.rules.shared()));
+            self.engine.rescan();
+            if let Some(watcher) = &self.watcher {
+                watcher.rewatch();
+            }
+        }
+    }
+
+    /// Why changes may be noticed late.
+    pub fn watch_problem(&self) -> Option<String> {
+        self.watch_problem.clone().or_else(|| self.watcher.as_ref().and_then(|w| w.health().exhausted))
     }
 }
 
@@ -122,16 +126,14 @@ fn open_root(config: &mut FolderConfig, deps: &FolderDeps) -> Result<(Root, bool
     Ok((root, true))
 }
 
-fn watch(root: &Arc<Root>, wanted: bool, wakes: &Sender<Wake>) -> (Option<Watcher>, Option<String>) {
+fn watch(root: &Arc<Root>, wanted: bool, rules: &Rules, wakes: &Sender<Wake>) -> (Option<Watcher>, Option<String>) {
     if !wanted {
         return (None, Some("file events are turned off; the folder is scanned from time to time".into()));
     }
-    let wakes = wakes.clone();
-    match Watcher::start(root, move |hint| drop(wakes.send(Wake::Hint(hint)))) {
-        Ok(watcher) => {
-            let problem = watcher.health().exhausted;
-            (Some(watcher), problem)
-        }
+    let (wakes, rules) = (wakes.clone(), rules.shared());
+    let wanted = move |path: &ferry_protocol::RelPath| !rules.check(path, true).is_ignored();
+    match Watcher::start(root.clone(), wanted, move |hint| drop(wakes.send(Wake::Hint(hint)))) {
+        Ok(watcher) => (Some(watcher), None),
         Err(error) => (None, Some(error.to_string())),
     }
 }

@@ -176,12 +176,12 @@ impl Report {
             self.events.emit(EventKind::IssueResolved { path: path.clone(), code });
         }
         self.since = since;
-        if let Some(problem) = &opened.watch_problem {
+        if let Some(problem) = opened.watch_problem() {
             new.issues_total += 1;
             new.issues.push(issue(
                 RelPath::root(),
                 "watch_limited",
-                problem,
+                &problem,
                 "raise fs.inotify.max_user_watches; until then changes are found by scanning",
                 now,
             ));

@@ -26,7 +26,7 @@ pub const IGNORE_FILE_MAX_BYTES: usize = 1 << 20;
 ///
 /// Deliberately absent, since they may be somebody's work: `4913` (vim's probe lives for a millisecond), `*~` and `#*#` (backups and
 /// autosaves), `*.part`, `*.tmp`.
-const BUILT_IN: [&str; 9] = [
+pub(crate) const BUILT_IN: [&str; 9] = [
     // LibreOffice and Microsoft Office: who has this document open.
     ".~lock.*#",
     "~$*",
@@ -216,7 +216,7 @@ fn compile(text: &[u8]) -> (Gitignore, Vec<BadRule>) {
     }
 }
 
-fn read_ignore_file(root: &Root, dir: &RelPath) -> Result<Option<Vec<u8>>, PathError> {
+pub(crate) fn read_ignore_file(root: &Root, dir: &RelPath) -> Result<Option<Vec<u8>>, PathError> {
     let name = Name::new(IGNORE_FILE).map_err(|_| PathError::Blocked(Obstacle::Unrepresentable))?;
     let open = root.enter().map_err(|e| PathError::Blocked(e.obstacle()))?;
     let (file, stat) = match open_file(&open, &dir.join(&name)) {

@@ -70,8 +70,10 @@ pub enum Command {
         after_long_help = "Examples:\n  ferry up                             a relay on this machine, and ~/Ferry\n  ferry up ~/Documents --name laptop\n  ferry up --relay https://files.example.org --email ana@example.org"
     )]
     Up(UpArgs),
-    /// Join the devices that show this code
-    #[command(after_long_help = "Example:\n  ferry join ferry-0G1H2-... ~/Ferry")]
+    /// Join the devices that show this code; without a code, show one for another device
+    #[command(
+        after_long_help = "Examples:\n  ferry join ferry-0G1H2-... ~/Ferry     come in with a code\n  ferry join                             show a code for another device"
+    )]
     Join(JoinArgs),
     /// Link this device to an account on a relay
     #[command(
@@ -169,8 +171,8 @@ pub struct UpArgs {
 /// `ferry join`
 #[derive(Debug, Clone, Args)]
 pub struct JoinArgs {
-    /// The code that the other device shows
-    pub code: String,
+    /// The code that the other device shows; without one, shows a code for another device
+    pub code: Option<String>,
     /// The folder to sync [default: ~/Ferry]
     pub folder: Option<PathBuf>,
     /// A name for this device

@@ -3,14 +3,14 @@
 mod activity;
 pub mod args;
 pub mod client;
-mod daemon;
+pub mod daemon;
 mod doctor;
 mod folder;
 mod items;
 mod service;
 mod settings;
-mod status;
-mod watch;
+pub mod status;
+pub mod watch;
 
 use crate::paths::{Given, Paths};
 use crate::problem::{Outcome, Problem, exit};
@@ -89,7 +89,7 @@ fn dispatch(cli: Cli) -> u8 {
 }
 
 fn runs_daemon(command: &Command) -> bool {
-    matches!(command, Command::Daemon(_) | Command::Up(_) | Command::Join(_))
+    matches!(command, Command::Daemon(_) | Command::Up(_)) || matches!(command, Command::Join(args) if args.code.is_some())
 }
 
 fn runtime(command: &Command) -> Outcome<tokio::runtime::Runtime> {

@@ -205,7 +205,7 @@ impl Config {
         self.database_path()?;
         self.blobs_path()?;
         let url = &self.public_url;
-        if !url.is_empty() && !(url.starts_with("https://") || url.starts_with("http://")) {
+        if !(url.is_empty() || url.starts_with("https://") || url.starts_with("http://")) {
             return Err(ConfigError(format!("public_url is '{url}': it must begin with https:// or http://")));
         }
         if self.tls.cert.is_empty() != self.tls.key.is_empty() {

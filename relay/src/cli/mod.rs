@@ -180,6 +180,8 @@ type Outcome = Result<(), Failure>;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // Database, chunks and keys are for the relay's own user, whatever the directory around them allows.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cli = Cli::parse();
     let json = cli.global.json;
     let failure = match run(cli) {

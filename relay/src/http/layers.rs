@@ -54,7 +54,7 @@ fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
 pub(super) fn wrap(router: Router<AppState>, app: &AppState) -> Router<AppState> {
     router
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::map_response(security_headers))
+        .layer(middleware::map_response_with_state(app.clone(), security_headers))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
 }
 
@@ -67,8 +67,11 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     )
 }
 
-async fn security_headers(mut response: Response) -> Response {
+async fn security_headers(State(app): State<AppState>, mut response: Response) -> Response {
     let headers = response.headers_mut();
+    if app.base_url.starts_with("https://") {
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(HeaderValue::from_static("max-age=31536000"));
+    }
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -130,7 +130,7 @@ pub(super) enum AuditCommand {
     },
 }
 
-async fn open(global: &Global) -> Result<App, Failure> {
+pub(super) async fn open(global: &Global) -> Result<App, Failure> {
     let config = global.load_beside()?;
     if let Ok(meta) = std::fs::metadata(&config.data) {
         use std::os::unix::fs::MetadataExt;

@@ -6,6 +6,7 @@
 mod accounts;
 mod operate;
 mod serve;
+mod storage;
 
 use crate::StartError;
 use crate::config::{Config, ConfigError};
@@ -101,6 +102,9 @@ enum Command {
     /// Invitations
     #[command(subcommand)]
     Invite(accounts::InviteCommand),
+    /// What is stored: totals, verification, sweep
+    #[command(subcommand)]
+    Storage(storage::StorageCommand),
     /// The audit log
     #[command(subcommand)]
     Audit(accounts::AuditCommand),
@@ -215,6 +219,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Device(command) => accounts::device(&global, command).await,
             Command::Session(command) => accounts::session(&global, command).await,
             Command::Invite(command) => accounts::invite(&global, command).await,
+            Command::Storage(command) => storage::storage(&global, command).await,
             Command::Audit(command) => accounts::audit(&global, command).await,
             Command::SetupUrl => accounts::setup_url(&global).await,
             Command::Config(command) => operate::config(&global, command),
@@ -254,6 +259,8 @@ mod tests {
             "ferry-relay device list a@b",
             "ferry-relay session revoke 00",
             "ferry-relay config print --defaults",
+            "ferry-relay storage verify --read-data --data /d",
+            "ferry-relay storage gc --dry-run",
             "ferry-relay check-config",
             "ferry-relay healthcheck --url http://127.0.0.1:1",
             "ferry-relay audit list --user a@b --limit 5 --json",

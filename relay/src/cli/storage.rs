@@ -1,0 +1,87 @@
+//! Commands for what is stored: totals, verification, the sweep. They work beside a running relay.
+
+use super::{Failure, Global, Outcome, accounts, show};
+use clap::Subcommand;
+use serde_json::json;
+
+#[derive(Subcommand)]
+pub(super) enum StorageCommand {
+    /// How much is stored
+    Stats,
+    /// Whether everything that is referred to is there and whole
+    Verify {
+        /// Read and hash every chunk, not only compare lengths
+        #[arg(long)]
+        read_data: bool,
+    },
+    /// Remove what nothing refers to and what is older than the grace period
+    Gc {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome {
+    let app = accounts::open(global).await?;
+    let result = match command {
+        StorageCommand::Stats => {
+            let t = app.content.storage_totals().await?;
+            let human = format!(
+                "{} namespaces, {} nodes, {} versions of {} bytes\n{} chunks of {} bytes in {} packs of {} bytes\n\
+                 {} chunks wait for their removal, {} are damaged",
+                t.namespaces,
+                t.nodes,
+                t.versions,
+                t.version_bytes,
+                t.chunks,
+                t.chunk_bytes,
+                t.packs,
+                t.pack_bytes,
+                t.orphaned_chunks,
+                t.damaged_chunks
+            );
+            let machine = json!({
+                "namespaces": t.namespaces, "nodes": t.nodes, "versions": t.versions, "version_bytes": t.version_bytes, "chunks": t.chunks,
+                "chunk_bytes": t.chunk_bytes, "packs": t.packs, "pack_bytes": t.pack_bytes, "orphaned_chunks": t.orphaned_chunks,
+                "damaged_chunks": t.damaged_chunks,
+            });
+            show(global, human, &machine);
+            Ok(())
+        }
+        StorageCommand::Verify { read_data } => {
+            let report = app.content.verify(read_data).await?;
+            let machine = serde_json::to_value(&report).unwrap_or_default();
+            let state = if report.is_sound() { "everything is there and whole" } else { "DAMAGE FOUND" };
+            let human = format!(
+                "{state}\n  {} chunks looked at, {} bytes read\n  {} damaged chunks, {} wrong packs, {} wrong node states, {} stray blobs\n  rows: {:?}",
+                report.chunks, report.bytes_read, report.damaged, report.packs_wrong, report.states_wrong, report.stray_blobs, report.rows
+            );
+            show(global, human, &machine);
+            if report.is_sound() {
+                Ok(())
+            } else {
+                let first = report.damaged_chunks.first().map_or(String::new(), |c| format!(", first {c}"));
+                Err(Failure::new(6, "damaged", format!("the store is damaged: {} chunks{first}", report.damaged))
+                    .hint("restore the newest backup of the chunk directory, or let a device that has the files send them again"))
+            }
+        }
+        StorageCommand::Gc { dry_run } => {
+            let report = app.content.sweep(dry_run).await?;
+            let verb = if dry_run { "would be removed" } else { "removed" };
+            let human = format!(
+                "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} chunks newly marked, {} leases ended",
+                report.chunks_deleted,
+                report.bytes_deleted,
+                report.packs_deleted,
+                report.stray_blobs_deleted,
+                report.chunks_marked,
+                report.leases_dropped
+            );
+            show(global, human, &serde_json::to_value(report).unwrap_or_default());
+            Ok(())
+        }
+    };
+    app.db.close().await;
+    result
+}

@@ -3,25 +3,33 @@
 use super::StoreError;
 use super::blob::{BlobRow, BlobStore};
 use super::content::PackId;
+use crate::clock::Clock;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-/// Blobs in memory. Their time of writing is 0: older than any grace period.
-#[derive(Debug, Default)]
-pub struct MemoryBlobs(Mutex<BTreeMap<PackId, Bytes>>);
+/// Blobs in memory.
+pub struct MemoryBlobs {
+    blobs: Mutex<BTreeMap<PackId, (i64, Bytes)>>,
+    clock: Arc<dyn Clock>,
+}
 
 impl MemoryBlobs {
-    fn map(&self) -> std::sync::MutexGuard<'_, BTreeMap<PackId, Bytes>> {
+    /// No blobs yet; the clock gives the time of writing.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { blobs: Mutex::default(), clock }
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, BTreeMap<PackId, (i64, Bytes)>> {
         // A panic while the lock is held leaves a whole map: every change is one call.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.blobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Changes a blob's bytes behind the relay's back: what a bad disk does. Returns whether it was there.
     pub fn damage(&self, id: PackId, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut map = self.map();
-        let Some(blob) = map.get_mut(&id) else { return false };
+        let Some((_, blob)) = map.get_mut(&id) else { return false };
         let mut bytes = blob.to_vec();
         change(&mut bytes);
         *blob = bytes.into();
@@ -36,13 +44,14 @@ impl BlobStore for MemoryBlobs {
         for part in parts {
             bytes.extend_from_slice(&part);
         }
-        self.map().insert(id, bytes.into());
+        let now_ms = self.clock.now_ms();
+        self.map().insert(id, (now_ms, bytes.into()));
         Ok(())
     }
 
     async fn read(&self, id: PackId, offset: u64, len: usize) -> Result<Option<Bytes>, StoreError> {
         let map = self.map();
-        let Some(blob) = map.get(&id) else { return Ok(None) };
+        let Some((_, blob)) = map.get(&id) else { return Ok(None) };
         let Ok(from) = usize::try_from(offset) else { return Ok(None) };
         let Some(to) = from.checked_add(len).filter(|to| *to <= blob.len()) else { return Ok(None) };
         Ok(Some(blob.slice(from..to)))
@@ -55,7 +64,7 @@ impl BlobStore for MemoryBlobs {
 
     async fn list(&self) -> Result<Vec<BlobRow>, StoreError> {
         let map = self.map();
-        Ok(map.iter().map(|(id, b)| BlobRow { id: *id, length_bytes: b.len() as u64, written_at_ms: 0 }).collect())
+        Ok(map.iter().map(|(id, (at, b))| BlobRow { id: *id, length_bytes: b.len() as u64, written_at_ms: *at }).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

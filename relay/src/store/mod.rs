@@ -6,6 +6,8 @@ pub mod blob_dir;
 pub mod blob_memory;
 pub mod bus;
 pub mod content;
+#[cfg(test)]
+mod contract;
 pub mod keyfile;
 pub mod sqlite;
 

@@ -28,6 +28,8 @@ pub(super) struct Edit {
     before: BTreeMap<NodeId, NodeState>,
     /// Nodes as they will be.
     after: BTreeMap<NodeId, NodeState>,
+    /// Changed nodes in the order of their changes, so that a reader of the feed hears of a directory before what is in it.
+    order: Vec<NodeId>,
     /// The id that the version of this value is to have.
     named: Option<(Dot, [u8; 16])>,
 }
@@ -49,16 +51,17 @@ impl Content {
             now_ms: self.clock.now_ms(),
             after: before.clone(),
             before,
+            order: Vec::new(),
             named: None,
         })
     }
 
     /// Writes what changed and tells the listeners.
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
-        let Edit { mut tx, namespace, counter, now_ms, before, after, named, .. } = edit;
+        let Edit { mut tx, namespace, counter, now_ms, before, mut after, order, named, .. } = edit;
         let (mut writes, mut versions) = (Vec::new(), Vec::new());
         let mut head_seq = namespace.head_seq;
-        for (id, state) in after.into_iter().filter(|(id, state)| before.get(id) != Some(state)) {
+        for (id, state) in order.into_iter().filter_map(|id| Some((id, after.remove(&id)?))) {
             let is_new = |v: &&Value| before.get(&id).is_none_or(|b| b.body().value(v.dot).is_none());
             for value in state.body().values().iter().filter(is_new) {
                 if let Some(mut version) = version_write(namespace.id, id, value, now_ms) {
@@ -110,6 +113,7 @@ impl Edit {
         let value = self.value(dot, content);
         state.body_mut().put(&[], value);
         self.after.insert(id, state);
+        self.order.push(id);
         dot
     }
 
@@ -120,6 +124,7 @@ impl Edit {
         let value = self.value(dot, content);
         state.body_mut().put(replaces, value);
         self.after.insert(id, state);
+        self.order.push(id);
         Ok(dot)
     }
 
@@ -128,6 +133,7 @@ impl Edit {
         let stamp = self.stamp();
         let state = self.after.get_mut(&id).ok_or_else(ServiceError::not_found)?;
         state.move_to(Place { stamp, parent, name });
+        self.order.push(id);
         Ok(())
     }
 

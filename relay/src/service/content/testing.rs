@@ -33,8 +33,8 @@ impl World {
     pub(crate) async fn with(config: ContentConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
-        let blobs = Arc::new(MemoryBlobs::default());
         let clock = ManualClock::at(START_MS);
+        let blobs = Arc::new(MemoryBlobs::new(Arc::new(clock.clone())));
         let bus = Arc::new(LocalBus::default());
         let content = Content::open(Arc::new(db.clone()), blobs.clone(), bus, Arc::new(clock.clone()), config, [7; 32]).await.unwrap();
         Self { _dir: dir, db, blobs, clock, content: Arc::new(content), next: AtomicU64::new(1) }

@@ -2,3 +2,5 @@
 
 mod chunks;
 mod commits;
+mod plain;
+mod storage;

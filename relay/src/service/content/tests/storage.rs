@@ -1,0 +1,256 @@
+//! The sweep and verification: nothing that is needed goes, what is not needed does, and what is wrong is found.
+
+use crate::service::content::testing::{World, Writer, collect, frames};
+use crate::service::content::{ContentConfig, Entry, SweepReport};
+use ferry_protocol::wire::{CommitReply, NodeUpdate};
+use ferry_protocol::{ChunkId, NodeId};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const GRACE_MS: i64 = 1000;
+
+async fn world() -> World {
+    World::with(ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await
+}
+
+#[tokio::test]
+async fn a_leased_chunk_goes_only_after_both_grace_periods() {
+    let world = world().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    world.add_file(&home, &mut writer, "kept", b"kept").await;
+    world.content.put_chunks(&home, frames(&[b"loose"])).await.unwrap();
+    world.clock.advance_ms(GRACE_MS);
+    assert_eq!(world.content.sweep(false).await.unwrap(), SweepReport::default());
+    world.clock.advance_ms(1);
+    let rehearsal = world.content.sweep(true).await.unwrap();
+    assert_eq!((rehearsal.leases_dropped, rehearsal.chunks_marked, rehearsal.chunks_deleted), (1, 1, 0));
+    let first = world.content.sweep(false).await.unwrap();
+    assert_eq!((first.leases_dropped, first.chunks_marked, first.chunks_deleted), (1, 1, 0));
+    assert_eq!(world.content.usage(&alice).await.unwrap().used_bytes, 4);
+    world.clock.advance_ms(GRACE_MS + 1);
+    let second = world.content.sweep(false).await.unwrap();
+    assert_eq!((second.chunks_deleted, second.bytes_deleted, second.packs_deleted), (1, 5, 1));
+    assert!(world.content.verify(true).await.unwrap().is_sound());
+    assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_marked_chunk_that_comes_again_stays() {
+    let world = world().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
+    world.clock.advance_ms(GRACE_MS + 1);
+    assert_eq!(world.content.sweep(false).await.unwrap().chunks_marked, 1);
+    world.clock.advance_ms(GRACE_MS + 1);
+    world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
+    assert_eq!(world.content.sweep(false).await.unwrap().chunks_deleted, 0);
+    world.add_file(&home, &mut world.writer(&alice), "f", b"again").await;
+    world.clock.advance_ms(10 * GRACE_MS);
+    assert_eq!(world.content.sweep(false).await.unwrap().chunks_deleted, 0);
+    assert!(world.content.verify(true).await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn a_crash_between_blob_and_row_leaves_an_orphan_only() {
+    let world = world().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let verified = crate::service::content::stage::verify_frames(frames(&[b"lost"])).await.unwrap();
+    world.content.stage(&verified, true).await.unwrap();
+    let report = world.content.verify(true).await.unwrap();
+    assert!(report.is_sound());
+    assert_eq!((report.stray_blobs, report.chunks), (1, 0));
+    // Young, it may be an upload between its blob and its row.
+    assert_eq!(world.content.sweep(false).await.unwrap().stray_blobs_deleted, 0);
+    world.clock.advance_ms(GRACE_MS + 1);
+    assert_eq!(world.content.sweep(true).await.unwrap().stray_blobs_deleted, 1);
+    assert_eq!(world.content.sweep(false).await.unwrap().stray_blobs_deleted, 1);
+    assert_eq!(world.content.usage(home.caller()).await.unwrap().used_bytes, 0);
+}
+
+#[tokio::test]
+async fn the_sweep_between_look_and_transaction_makes_the_upload_write_again() {
+    let world = world().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
+    let verified = crate::service::content::stage::verify_frames(frames(&[b"again"])).await.unwrap();
+    let staged = world.content.stage(&verified, true).await.unwrap();
+    for _ in 0..2 {
+        world.clock.advance_ms(GRACE_MS + 1);
+        world.content.sweep(false).await.unwrap();
+    }
+    let mut tx = world.content.meta.begin().await.unwrap();
+    assert!(!world.content.admit(&mut *tx, &home, &staged).await.unwrap());
+    drop(tx);
+    world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
+    assert!(world.content.verify(true).await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn verification_finds_each_kind_of_damage() {
+    let world = world().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    world.add_file(&home, &mut writer, "flipped", b"flipped").await;
+    let flipped = world.content.blobs.list().await.unwrap()[0].id;
+    world.add_file(&home, &mut writer, "gone", b"gone").await;
+    let gone = world.content.blobs.list().await.unwrap().iter().find(|b| b.id != flipped).unwrap().id;
+    assert!(world.content.verify(true).await.unwrap().is_sound());
+    world.blobs.damage(flipped, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    assert!(world.content.verify(false).await.unwrap().is_sound(), "without reading, a flipped bit is not seen");
+    world.content.blobs.delete(gone).await.unwrap();
+    let quick = world.content.verify(false).await.unwrap();
+    assert_eq!((quick.damaged, quick.packs_wrong, quick.bytes_read), (1, 1, 0));
+    assert_eq!(quick.damaged_chunks, [ChunkId::of(b"gone").to_string()]);
+    let full = world.content.verify(true).await.unwrap();
+    assert_eq!((full.damaged, full.packs_wrong, full.chunks), (2, 1, 2));
+    assert!(!full.is_sound());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(Vec<u8>),
+    Commit(Vec<u8>),
+    Edit(usize, Vec<u8>),
+    Delete(usize),
+    Wait(i64),
+    Sweep,
+    OtherPut(Vec<u8>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let some = || proptest::collection::vec(0u8..6, 1..3);
+    let step = prop_oneof![
+        3 => some().prop_map(Step::Put),
+        3 => some().prop_map(Step::Commit),
+        1 => (0usize..4, some()).prop_map(|(i, c)| Step::Edit(i, c)),
+        1 => (0usize..4).prop_map(Step::Delete),
+        2 => (1i64..1500).prop_map(Step::Wait),
+        3 => Just(Step::Sweep),
+        1 => some().prop_map(Step::OtherPut),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+fn content(i: u8) -> Vec<u8> {
+    vec![b'a' + i; usize::from(i) + 3]
+}
+
+struct Run {
+    world: World,
+    home: Entry,
+    other: Entry,
+    writer: Writer,
+    files: Vec<NodeUpdate>,
+    /// Chunks sent, with the time until which they must stay without a commit.
+    leased: BTreeMap<u8, i64>,
+    committed: Vec<u8>,
+}
+
+impl Run {
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Put(which) => self.put(which).await,
+            Step::OtherPut(which) => {
+                let bytes: Vec<Vec<u8>> = which.iter().map(|i| content(*i)).collect();
+                let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+                self.world.content.put_chunks(&self.other, frames(&slices)).await.unwrap();
+            }
+            Step::Commit(which) => {
+                let node = NodeId::from_bytes(self.world.id());
+                let bytes: Vec<Vec<u8>> = which.iter().map(|i| content(*i)).collect();
+                let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+                let update = self.writer.file(node, &format!("f{}", self.files.len()), &slices);
+                self.commit(update, which).await;
+            }
+            Step::Edit(i, which) if !self.files.is_empty() => {
+                let bytes: Vec<Vec<u8>> = which.iter().map(|i| content(*i)).collect();
+                let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+                let file = self.files[i % self.files.len()].clone();
+                let update = self.writer.edit(&file, &slices);
+                self.commit(update, which).await;
+            }
+            Step::Delete(i) if !self.files.is_empty() => {
+                let file = self.files[i % self.files.len()].id;
+                // Gone already is fine.
+                let _ = self.world.content.delete_file(&self.home, file, None).await;
+            }
+            Step::Edit(..) | Step::Delete(_) => {}
+            Step::Wait(ms) => self.world.clock.advance_ms(*ms),
+            Step::Sweep => drop(self.world.content.sweep(false).await.unwrap()),
+        }
+    }
+
+    async fn put(&mut self, which: &[u8]) {
+        use crate::clock::Clock;
+        let bytes: Vec<Vec<u8>> = which.iter().map(|i| content(*i)).collect();
+        let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        self.world.content.put_chunks(&self.home, frames(&slices)).await.unwrap();
+        let until = self.world.clock.now_ms() + GRACE_MS;
+        self.leased.extend(which.iter().map(|i| (*i, until)));
+    }
+
+    /// Commits without inline chunks; what is missing is sent once, as a device does.
+    async fn commit(&mut self, update: NodeUpdate, which: &[u8]) {
+        let request = self.world.request(vec![update.clone()], &[], u64::MAX);
+        let mut reply = self.world.content.commit(&self.home, request.clone()).await.unwrap();
+        if let CommitReply::MissingChunks(missing) = &reply {
+            for id in missing {
+                assert!(
+                    !which.iter().any(|i| ChunkId::of(&content(*i)) == *id && self.committed.contains(i)),
+                    "a committed chunk is missing"
+                );
+            }
+            self.put(which).await;
+            reply = self.world.content.commit(&self.home, request).await.unwrap();
+        }
+        assert!(matches!(reply, CommitReply::Accepted { .. }), "{reply:?}");
+        self.files.push(update);
+        self.committed.extend_from_slice(which);
+    }
+
+    async fn check(&self) {
+        use crate::clock::Clock;
+        let report = self.world.content.verify(true).await.unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        let ids: Vec<ChunkId> = self.committed.iter().map(|i| ChunkId::of(&content(*i))).collect();
+        let got = collect(self.world.content.get_chunks(&self.home, ids).await.unwrap()).await;
+        assert!(got.iter().all(Option::is_some), "a committed chunk is gone");
+        let now = self.world.clock.now_ms();
+        let live: Vec<ChunkId> = self.leased.iter().filter(|(_, until)| **until >= now).map(|(i, _)| ChunkId::of(&content(*i))).collect();
+        assert!(self.world.content.missing_chunks(&self.home, &live).await.unwrap().is_empty(), "a leased chunk is gone");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// R8 over interleavings of uploads, commits, edits, deletions, waiting and sweeping, with two users who share bytes.
+    #[test]
+    fn the_sweep_never_takes_what_is_needed(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = world().await;
+            let (alice, bob) = (world.user(None).await, world.user(None).await);
+            let (home, other) = (world.home(&alice).await, world.home(&bob).await);
+            let writer = world.writer(&alice);
+            let mut run = Run { world, home, other, writer, files: Vec::new(), leased: BTreeMap::new(), committed: Vec::new() };
+            for step in &steps {
+                run.step(step).await;
+            }
+            run.check().await;
+            run.world.clock.advance_ms(3 * GRACE_MS);
+            run.world.content.sweep(false).await.unwrap();
+            run.world.clock.advance_ms(3 * GRACE_MS);
+            run.world.content.sweep(false).await.unwrap();
+            run.check().await;
+            let needed: std::collections::BTreeSet<u8> = run.committed.iter().copied().collect();
+            assert_eq!(run.world.content.storage_totals().await.unwrap().chunks, needed.len() as u64, "what nothing needs is gone");
+        });
+    }
+}

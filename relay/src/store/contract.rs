@@ -1,0 +1,308 @@
+//! What every blob store, bus and content store must do (R6): one suite per trait, run against each implementation.
+
+use super::blob::BlobStore;
+use super::blob_dir::DirBlobs;
+use super::blob_memory::MemoryBlobs;
+use super::bus::{Bus, LocalBus, Wake};
+use super::content::*;
+use super::sqlite::Sqlite;
+use crate::clock::ManualClock;
+use crate::service::UserRole;
+use crate::store::accounts::{AccountStore, User};
+use bytes::Bytes;
+use ferry_protocol::wire::Role;
+use ferry_protocol::*;
+use std::sync::Arc;
+
+fn part(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+async fn blobs_keep_what_they_were_given(store: &dyn BlobStore) {
+    let (one, two) = (PackId([1; 16]), PackId([2; 16]));
+    assert!(store.list().await.unwrap().is_empty());
+    assert_eq!(store.read(one, 0, 1).await.unwrap(), None);
+    store.put(one, vec![part("hello "), part("world")]).await.unwrap();
+    store.put(two, vec![]).await.unwrap();
+    assert_eq!(store.read(one, 0, 11).await.unwrap().unwrap(), part("hello world"));
+    assert_eq!(store.read(one, 6, 5).await.unwrap().unwrap(), part("world"));
+    assert_eq!(store.read(one, 11, 0).await.unwrap().unwrap(), part(""));
+    // Beyond the end there is nothing, not a part of something; absurd numbers allocate nothing.
+    for (offset, len) in [(6, 6), (12, 0), (u64::MAX, 1), (0, usize::MAX >> 1)] {
+        assert_eq!(store.read(one, offset, len).await.unwrap(), None, "{offset} {len}");
+    }
+    let mut rows = store.list().await.unwrap();
+    rows.sort_by_key(|r| r.id);
+    assert_eq!(rows.iter().map(|r| (r.id, r.length_bytes)).collect::<Vec<_>>(), [(one, 11), (two, 0)]);
+    assert!(rows[0].written_at_ms > 0);
+    store.delete(one).await.unwrap();
+    store.delete(one).await.unwrap();
+    assert_eq!(store.read(one, 0, 1).await.unwrap(), None);
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn blobs_in_memory() {
+    blobs_keep_what_they_were_given(&MemoryBlobs::new(Arc::new(ManualClock::at(1)))).await;
+}
+
+#[tokio::test]
+async fn blobs_in_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    blobs_keep_what_they_were_given(&DirBlobs::open(dir.path()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_written_is_not_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = PackId([3; 16]);
+    drop(DirBlobs::open(dir.path()).unwrap());
+    std::fs::write(dir.path().join("tmp").join(id.to_string()), b"half").unwrap();
+    let store = DirBlobs::open(dir.path()).unwrap();
+    assert!(store.list().await.unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    store.put(id, vec![part("whole")]).await.unwrap();
+    let store = DirBlobs::open(dir.path()).unwrap();
+    assert_eq!(store.read(id, 0, 5).await.unwrap().unwrap(), part("whole"));
+}
+
+async fn a_bus_carries_wakes(bus: &dyn Bus) {
+    let wake = |seq| Wake { namespace: NamespaceId::from_bytes([1; 16]), seq };
+    bus.publish(wake(1));
+    let (mut a, mut b) = (bus.subscribe(), bus.subscribe());
+    bus.publish(wake(2));
+    assert_eq!(a.recv().await.unwrap(), wake(2));
+    assert_eq!(b.recv().await.unwrap(), wake(2));
+}
+
+#[tokio::test]
+async fn the_bus_of_one_process() {
+    a_bus_carries_wakes(&LocalBus::default()).await;
+}
+
+struct Names {
+    owner: UserId,
+    guest: UserId,
+    namespace: NamespaceRow,
+}
+
+async fn names(store: &dyn ContentStore, accounts: &dyn AccountStore) -> Names {
+    let mut users = [UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16])];
+    for id in &mut users {
+        let email = format!("{id}@example.org");
+        let user = User {
+            user_id: *id,
+            email: email.clone(),
+            email_key: email,
+            name: "n".into(),
+            password_hash: "!".into(),
+            role: UserRole::User,
+            storage_used_bytes: 0,
+            storage_limit_bytes: Some(100),
+            disabled: false,
+            created_at_ms: 1,
+        };
+        assert!(accounts.insert_user(&user).await.unwrap());
+    }
+    let id = NamespaceId::from_bytes([9; 16]);
+    let namespace = NamespaceRow { id, owner: users[0], name: "N".into(), is_home: true, head_seq: 0, max_counter: 0, role: Role::Owner };
+    let mut tx = store.begin().await.unwrap();
+    tx.create_namespace(&namespace, 5).await.unwrap();
+    tx.commit().await.unwrap();
+    Names { owner: users[0], guest: users[1], namespace }
+}
+
+fn state(counter: u64, content: node::Content) -> NodeState {
+    let replica = ReplicaId::from_bytes([7; 16]);
+    let stamp = Stamp { counter, replica };
+    let mut state = NodeState::new(Place { stamp, parent: NodeId::ROOT, name: Name::new(b"n\xff").unwrap() });
+    let dot = state.body().next_dot(replica);
+    let author = Author { device: DeviceId::default(), name: "d".into() };
+    state.body_mut().put(&[], Value { dot, stamp, content, author, wall_ms: 3 });
+    state
+}
+
+fn write(id: u8, seq: u64) -> NodeWrite {
+    let state = state(seq, node::Content::Dir);
+    NodeWrite { id: NodeId::from_bytes([id; 16]), seq, state, size_bytes: 0, file_type: "directory", hash: None, is_deleted: false }
+}
+
+async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
+    let fresh = Identity { epoch: Epoch::from_bytes([1; 16]), replica: ReplicaId::from_bytes([2; 16]) };
+    assert_eq!(store.identity(fresh, 1).await.unwrap(), fresh);
+    let other = Identity { epoch: Epoch::from_bytes([3; 16]), ..fresh };
+    assert_eq!(store.identity(other, 2).await.unwrap(), fresh);
+    store.replace_identity(other, 3).await.unwrap();
+    assert_eq!(store.identity(fresh, 4).await.unwrap(), other);
+
+    let id = names.namespace.id;
+    assert_eq!(store.namespaces_of(names.owner).await.unwrap(), [names.namespace.clone()]);
+    assert_eq!(store.namespace_for(id, names.guest).await.unwrap(), None);
+    // A transaction that is dropped has done nothing (CS2).
+    let mut tx = store.begin().await.unwrap();
+    tx.set_member(id, names.guest, Role::Viewer, 5).await.unwrap();
+    drop(tx);
+    assert_eq!(store.namespace_for(id, names.guest).await.unwrap(), None);
+    let mut tx = store.begin().await.unwrap();
+    tx.set_member(id, names.guest, Role::Viewer, 5).await.unwrap();
+    tx.set_member(id, names.guest, Role::Editor, 5).await.unwrap();
+    tx.put_nodes(&names.namespace, &[write(1, 1), write(2, 2), write(3, 3)], 3, 77, 10).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.namespace_for(id, names.guest).await.unwrap().unwrap().role, Role::Editor);
+    assert_eq!(store.members(id).await.unwrap(), [(names.owner, Role::Owner), (names.guest, Role::Editor)]);
+
+    let mut tx = store.begin().await.unwrap();
+    tx.put_nodes(&names.namespace, &[write(1, 4)], 4, 50, 20).await.unwrap();
+    tx.commit().await.unwrap();
+    let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
+    assert_eq!((row.head_seq, row.max_counter), (4, 77), "the highest counter never falls");
+    let seqs = |slice: FeedSlice| slice.nodes.iter().map(|n| n.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(store.feed(id, 0, 100, usize::MAX).await.unwrap()), [2, 3, 4]);
+    assert_eq!(seqs(store.feed(id, 2, 1, usize::MAX).await.unwrap()), [3]);
+    assert_eq!(seqs(store.feed(id, 0, 100, 1).await.unwrap()), [2], "at least one, whatever the limit in bytes");
+    assert_eq!(seqs(store.feed(id, 4, 100, 1).await.unwrap()), [0; 0]);
+    let node = &store.nodes(id, &[NodeId::from_bytes([1; 16]), NodeId::from_bytes([99; 16])]).await.unwrap()[0];
+    assert_eq!((node.seq, node.created_at_ms, node.updated_at_ms), (4, 10, 20));
+    assert_eq!(node.state, write(1, 4).state);
+    assert_eq!(store.first_seq_since(id, 11).await.unwrap(), Some(4));
+    assert_eq!(store.first_seq_since(id, 10).await.unwrap(), Some(2));
+    assert_eq!(store.first_seq_since(id, 21).await.unwrap(), None);
+    assert_eq!(store.locate_node(names.guest, node.id).await.unwrap().len(), 1);
+    assert_eq!(store.check_states(id).await.unwrap(), 0);
+}
+
+async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
+    let (a, b) = (ChunkRef { id: ChunkId::of(b"a"), len: 1 }, ChunkRef { id: ChunkId::of(b"bb"), len: 2 });
+    let id = names.namespace.id;
+    let pack = PackRow { id: PackId([4; 16]), length_bytes: 100, created_at_ms: 30 };
+    let at = |chunk: ChunkRef, offset| ChunkLocation { id: chunk.id, len: chunk.len, pack: pack.id, offset };
+    let mut tx = store.begin().await.unwrap();
+    tx.add_pack(pack, &[at(a, 37), at(b, 75)]).await.unwrap();
+    assert_eq!(tx.lease_chunks(id, &[(a.id, 1), (b.id, 2), (a.id, 1)], 1000).await.unwrap(), 3);
+    assert_eq!(tx.lease_chunks(id, &[(a.id, 1)], 500).await.unwrap(), 0);
+    tx.add_usage(names.owner, 3).await.unwrap();
+    tx.commit().await.unwrap();
+    let held = store.held(id, &[a.id, b.id, ChunkId::of(b"no")]).await.unwrap();
+    assert_eq!(held.len(), 2);
+    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false });
+    assert!(store.locate_chunks(id, &[a.id], true).await.unwrap().is_empty());
+    assert_eq!(store.locate_chunks(id, &[a.id], false).await.unwrap()[&a.id], at(a, 37));
+    assert!(store.held(NamespaceId::default(), &[a.id]).await.unwrap().is_empty());
+
+    let replica = ReplicaId::from_bytes([7; 16]);
+    let version = |number: u64, chunks: Vec<ChunkRef>| VersionWrite {
+        row: VersionRow {
+            version_id: [number as u8; 16],
+            node: NodeId::from_bytes([1; 16]),
+            number: 0,
+            dot: Dot { replica, counter: number },
+            hash: ContentHash::of(b"w"),
+            size_bytes: 3,
+            mtime_ns: -1,
+            author_device: DeviceId::default(),
+            author_name: "d".into(),
+            wall_ms: 1,
+            created_at_ms: 40,
+        },
+        chunks,
+    };
+    let mut tx = store.begin().await.unwrap();
+    tx.add_versions(id, &[version(1, vec![a, b, a]), version(2, vec![a])]).await.unwrap();
+    tx.add_versions(id, &[version(2, vec![a]), version(1, vec![a, b, a])]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.held(id, &[a.id]).await.unwrap()[&a.id].refs, 3, "twice is once");
+    let rows = store.versions(id, NodeId::from_bytes([1; 16])).await.unwrap();
+    assert_eq!(rows.iter().map(|v| v.number).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(store.version_chunks([1; 16]).await.unwrap(), [a, b, a]);
+    assert_eq!(store.version(id, [2; 16]).await.unwrap().unwrap(), rows[0]);
+    assert_eq!(store.version(NamespaceId::default(), [2; 16]).await.unwrap(), None);
+    assert_eq!(store.check_rows().await.unwrap(), RowFaults::default());
+}
+
+async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
+    let id = names.namespace.id;
+    let (held, loose) = (ChunkId::of(b"a"), ChunkRef { id: ChunkId::of(b"loose"), len: 5 });
+    let location = store.locate_chunks(id, &[held], true).await.unwrap()[&held];
+    let mut tx = store.begin().await.unwrap();
+    tx.mark_damaged(&[(location, "wrong bytes")], 50).await.unwrap();
+    tx.mark_damaged(&[(ChunkLocation { pack: PackId([99; 16]), ..location }, "moved since")], 50).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(store.stored(&[held]).await.unwrap().is_empty() && store.held(id, &[held]).await.unwrap()[&held].is_damaged);
+    let healed = PackRow { id: PackId([5; 16]), length_bytes: 80, created_at_ms: 60 };
+    let mut tx = store.begin().await.unwrap();
+    let places = [ChunkLocation { pack: healed.id, ..location }, ChunkLocation { id: loose.id, len: 5, pack: healed.id, offset: 75 }];
+    tx.add_pack(healed, &places).await.unwrap();
+    tx.lease_chunks(id, &[(loose.id, 5)], 100).await.unwrap();
+    tx.add_usage(names.owner, 5).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.locate_chunks(id, &[held], true).await.unwrap()[&held].pack, healed.id);
+
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.drop_leases(100, 10).await.unwrap(), 0, "a lease counts until after its end");
+    assert_eq!(tx.drop_leases(101, 10).await.unwrap(), 1);
+    assert_eq!(tx.mark_orphans(101).await.unwrap(), 1);
+    assert_eq!(tx.mark_orphans(102).await.unwrap(), 0);
+    assert_eq!(tx.delete_orphans(101, 10).await.unwrap(), (0, 0), "not before the grace period");
+    assert_eq!(tx.delete_empty_packs(1000, 10).await.unwrap(), [], "both packs have a chunk");
+    tx.commit().await.unwrap();
+    assert_eq!(store.quota(names.owner).await.unwrap(), Quota { used_bytes: 3, limit_bytes: Some(100) });
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.delete_orphans(102, 10).await.unwrap(), (1, 5));
+    assert_eq!(tx.delete_orphans(102, 10).await.unwrap(), (0, 0));
+    tx.commit().await.unwrap();
+    assert!(store.stored(&[loose.id]).await.unwrap().is_empty());
+    assert_eq!(store.check_rows().await.unwrap(), RowFaults::default());
+    assert_eq!(store.packs().await.unwrap().len(), 2);
+}
+
+async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
+    let (id, commit) = (names.namespace.id, CommitId::from_bytes([1; 16]));
+    let record = CommitRecord { digest: [1; 32], head_seq: 4, gapless: true };
+    let mut tx = store.begin().await.unwrap();
+    tx.add_commit_record(id, names.owner, commit, record, 10).await.unwrap();
+    assert_eq!(tx.commit_record(id, names.owner, commit).await.unwrap(), Some(record));
+    assert_eq!(tx.commit_record(id, names.guest, commit).await.unwrap(), None, "another user's key is another key");
+    let upload = UploadRow {
+        version_id: [8; 16],
+        namespace: id,
+        user: names.owner,
+        node: NodeId::from_bytes([8; 16]),
+        path: b"dir/\xff".to_vec(),
+        hash: ContentHash::of(b"u"),
+        size_bytes: 9,
+        mtime_ns: None,
+        chunk_size_bytes: 4,
+        num_chunks: 3,
+        completed_at_ms: None,
+        created_at_ms: 1,
+        expires_at_ms: 100,
+    };
+    tx.put_upload(&upload).await.unwrap();
+    let chunk = |text: &[u8]| ChunkRef { id: ChunkId::of(text), len: text.len() as u32 };
+    tx.put_upload_chunk([8; 16], 1, chunk(b"x")).await.unwrap();
+    tx.put_upload_chunk([8; 16], 1, chunk(b"yy")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.upload([8; 16]).await.unwrap().unwrap(), upload);
+    assert_eq!(store.upload_chunks([8; 16]).await.unwrap(), [(1, chunk(b"yy"))].into());
+    let mut tx = store.begin().await.unwrap();
+    tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
+    tx.drop_expired(100, 10).await.unwrap();
+    assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
+    assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_some());
+    tx.drop_expired(101, 11).await.unwrap();
+    assert_eq!(tx.upload([8; 16]).await.unwrap(), None);
+    assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_none());
+    tx.commit().await.unwrap();
+    assert_eq!(store.totals().await.unwrap().versions, 2);
+}
+
+#[tokio::test]
+async fn content_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
+    let names = names(&db, &db).await;
+    namespaces_and_feeds(&db, &names).await;
+    chunks_and_versions(&db, &names).await;
+    damage_and_sweep(&db, &names).await;
+    commits_and_uploads(&db, &names).await;
+}

@@ -8,7 +8,7 @@ use crate::engine::{ChangeKind, Engine, Event};
 use crate::observe::{LIMBO, Spot};
 use crate::plan::Aside;
 use crate::policy::Planted;
-use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, Result, Trees};
+use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, Result, Trees};
 use crate::view::{Desired, Reading};
 use ferry_protocol::conflict::{conflict_name, label};
 use ferry_protocol::{Content, Dot, FileContent, Name, NodeId, NodeState, Place, Stamp, Stamped, Value};
@@ -71,6 +71,9 @@ impl<T: Trees> Engine<T> {
     pub(crate) fn absorb_new(&mut self, spot: &Spot, stat: Stat, content: ItemContent) -> Result<()> {
         let (mode, mtime_ns) = (synced_mode(&content, &stat), stat.mtime_ns);
         let item = Item { parent: spot.0, name: spot.1.clone(), stat, content, dots: Vec::new(), mode, mtime_ns };
+        if spot.0 == PARKED {
+            return self.recover(item);
+        }
         if let Some(desired) = self.desired_at(spot.0, &spot.1)? {
             if desired.parent == spot.0 && self.trees.item(desired.key)?.is_none() && matches(&item.content, &desired.content) {
                 self.dirty.insert(desired.key.node);
@@ -83,14 +86,43 @@ impl<T: Trees> Engine<T> {
         if !self.policy.may_write {
             return self.refuse_change(spot, stat);
         }
-        self.create(item)?;
+        self.create(item, spot.clone())?;
         self.local_event(ChangeKind::Created, spot)
     }
 
-    /// Mints a node for an item and writes both.
-    fn create(&mut self, item: Item) -> Result<NodeId> {
+    /// Something that was parked when the index was lost or fell back: it stands for its node again, or is shown as something recovered.
+    fn recover(&mut self, item: Item) -> Result<()> {
+        let node = std::str::from_utf8(item.name.as_bytes()).ok().and_then(|n| n.parse::<NodeId>().ok());
+        let record = match node {
+            Some(node) => self.trees.node(node)?.map(|record| (node, record)),
+            None => None,
+        };
+        let mut shown_name = item.name.clone();
+        if let Some((node, record)) = record {
+            shown_name = crate::view::position(&record).1;
+            if let Reading::Shows(desired) = self.read_node(node, &record)?
+                && let Some(desired) = desired.into_iter().find(|d| d.key.copy.is_none() && matches(&item.content, &d.content))
+                && self.trees.item(desired.key)?.is_none()
+            {
+                self.dirty.insert(node);
+                return self.settle_item(desired.key, &Item { dots: desired.dots, ..item });
+            }
+        }
+        if !self.policy.may_write {
+            return self.refuse_change(&(item.parent, item.name.clone()), item.stat);
+        }
+        let mut name = b"recovered-".to_vec();
+        name.extend_from_slice(shown_name.as_bytes());
+        name.truncate(ferry_protocol::limits::NAME_MAX_BYTES);
+        let name = Name::new(name).unwrap_or(shown_name);
+        self.create(item, (NodeId::ROOT, name))?;
+        Ok(())
+    }
+
+    /// Mints a node for an item and writes both. The node's place is where the item is to stand.
+    fn create(&mut self, item: Item, place: Spot) -> Result<NodeId> {
         let id = self.mint();
-        let mut state = NodeState::new(Place { stamp: self.next_stamp(), parent: item.parent, name: item.name.clone() });
+        let mut state = NodeState::new(Place { stamp: self.next_stamp(), parent: place.0, name: place.1 });
         if item.mode != default_mode(&item.content) {
             state.attributes_mut().mode = Some(Stamped { stamp: self.next_stamp(), value: item.mode });
         }
@@ -124,7 +156,7 @@ impl<T: Trees> Engine<T> {
             state.body_mut().settle(&replaces);
             self.trees.put_item(key, None)?;
             self.write(key.node, state)?;
-            self.create(new)?;
+            self.create(new, spot.clone())?;
             return self.local_event(ChangeKind::Edited, &spot);
         }
         self.settle_twins(key, &item, &mut replaces)?;
@@ -179,7 +211,8 @@ impl<T: Trees> Engine<T> {
             Reading::Shows(desired) => desired.iter().any(|d| d.key == key && (d.parent, &d.name) == (spot.0, &spot.1)),
             _ => false,
         };
-        if known || !self.policy.may_write {
+        self.dirty.insert(item.parent);
+        if known || spot.0 == PARKED || !self.policy.may_write {
             self.settle_item(key, &new)?;
             self.publishing.reconsider(key.node);
             self.dirty.insert(key.node);
@@ -195,7 +228,7 @@ impl<T: Trees> Engine<T> {
                 state.body_mut().put(&item.dots, gone);
             }
             self.write(key.node, state)?;
-            self.create(new)?;
+            self.create(new, spot.clone())?;
             return self.local_event(ChangeKind::Moved, spot);
         }
         if item.content == ItemContent::Dir {
@@ -316,11 +349,12 @@ impl<T: Trees> Engine<T> {
     fn absorb_delete(&mut self, key: ItemKey, home: Option<Spot>) -> Result<()> {
         let Some(item) = self.trees.item(key)? else { return Ok(()) };
         let spot = (item.parent, item.name.clone());
-        if spot.0 != LIMBO {
+        self.dirty.insert(item.parent);
+        if ![LIMBO, PARKED].contains(&spot.0) {
             self.local_event(ChangeKind::Deleted, &spot)?;
         }
-        if !self.policy.may_write {
-            // What a viewer deletes comes back.
+        if !self.policy.may_write || spot.0 == PARKED {
+            // What a viewer deletes comes back. So does what was parked: no user deleted it.
             self.trees.put_item(key, None)?;
             self.dirty.insert(key.node);
             return Ok(());

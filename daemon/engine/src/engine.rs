@@ -229,7 +229,8 @@ impl<T: Trees> Engine<T> {
     pub fn deadline_ms(&self) -> Option<u64> {
         let missing = self.observed.missing_deadline(self.policy.missing_grace_ms).filter(|_| !self.brake.is_holding());
         let blocked = self.blocked.values().map(|b| b.until_ms).min();
-        missing.into_iter().chain(blocked).min()
+        let withheld = self.publishing.deadline_ms().filter(|_| self.policy.may_write);
+        missing.into_iter().chain(blocked).chain(withheld).min()
     }
 
     pub(crate) fn planted(&self, bug: Planted) -> bool {
@@ -329,6 +330,9 @@ impl<T: Trees> Engine<T> {
     pub(crate) fn directory_path(&self, directory: NodeId) -> Result<Option<RelPath>> {
         if directory == NodeId::ROOT {
             return Ok(Some(RelPath::root()));
+        }
+        if directory == crate::trees::PARKED {
+            return Ok(Some(parked(Vec::new())));
         }
         match self.trees.item(ItemKey::primary(directory))? {
             Some(item) => self.item_path(&item),

@@ -147,6 +147,7 @@ impl<T: Trees> Engine<T> {
             let relay_has_all = state.includes(&joined);
             if self.trees.is_unsent(id)? == relay_has_all {
                 self.trees.set_unsent(id, !relay_has_all)?;
+                self.publishing.reconsider(id);
             }
         }
         if changed && self.policy.may_write {

@@ -186,6 +186,7 @@ impl<T: Trees> Engine<T> {
     /// Looks at everything again.
     pub fn rescan(&mut self) {
         self.observed.want(NodeId::ROOT, None, true);
+        self.observed.want(PARKED, None, true);
     }
 
     /// Takes the watcher's hints: something happened at these paths.
@@ -241,9 +242,6 @@ impl<T: Trees> Engine<T> {
         while out.len() < max {
             let Some(directory) = self.observed.order.pop_front() else { break };
             let Some(wanted) = self.observed.wanted.remove(&directory) else { continue };
-            if directory == PARKED {
-                continue;
-            }
             if let Some(path) = self.directory_path(directory)? {
                 self.observed.in_flight += 1;
                 out.push(Look { directory, path, names: wanted.names, deep: wanted.deep });
@@ -269,7 +267,7 @@ impl<T: Trees> Engine<T> {
             }
             LookResult::Listed(stat, entries) => {
                 let item = self.trees.item(ItemKey::primary(look.directory))?;
-                let same = look.directory == NodeId::ROOT || item.is_some_and(|i| i.stat.same_inode(&stat));
+                let same = [NodeId::ROOT, PARKED].contains(&look.directory) || item.is_some_and(|i| i.stat.same_inode(&stat));
                 if same {
                     self.issues.remove(&look.path);
                     self.handle_entries(look, entries)?;
@@ -297,7 +295,9 @@ impl<T: Trees> Engine<T> {
             present.insert(entry.name);
             match entry.stat {
                 Err(obstacle) => self.set_issue(path, obstacle),
-                Ok(stat) if self.filter.is_ignored(&path, stat.kind == Kind::Dir) => self.handle_ignored(&spot)?,
+                Ok(stat) if look.directory != PARKED && self.filter.is_ignored(&path, stat.kind == Kind::Dir) => {
+                    self.handle_ignored(&spot)?
+                }
                 Ok(stat) => self.handle_entry(spot, path, stat, look.deep)?,
             }
         }
@@ -509,7 +509,7 @@ impl<T: Trees> Engine<T> {
         for key in self.trees.items_of_inode(stat.dev, stat.ino)? {
             let Some(item) = self.trees.item(key)? else { continue };
             let home: Spot = (item.parent, item.name.clone());
-            if home == *spot || !item.stat.same_inode(stat) || item.parent == PARKED {
+            if home == *spot || !item.stat.same_inode(stat) {
                 continue;
             }
             let left = item.parent == LIMBO

@@ -101,6 +101,8 @@ impl<T: Trees> Engine<T> {
             }
             (Effect::Moved(key, parent, name), Some(stat)) => {
                 if let Some(item) = self.trees.item(key)? {
+                    // A directory that was kept for this may go now.
+                    self.dirty.insert(item.parent);
                     self.settle_item(key, &Item { parent, name, stat, ..item })?;
                     self.wake_orphans(key.node);
                     if parent != PARKED {
@@ -112,9 +114,7 @@ impl<T: Trees> Engine<T> {
                 if let Some(item) = self.trees.item(key)? {
                     self.trees.put_item(key, None)?;
                     // A directory that was kept for this may go now.
-                    if item.parent != NodeId::ROOT {
-                        self.dirty.insert(item.parent);
-                    }
+                    self.dirty.insert(item.parent);
                 }
                 self.emit(Event::RemoteChange { kind: ChangeKind::Deleted, path: action.path().clone() });
             }

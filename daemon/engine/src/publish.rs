@@ -29,18 +29,31 @@ pub struct Commit {
     pub bytes: u64,
 }
 
+/// A node that waits for content.
+#[derive(Debug)]
+struct Withheld {
+    seq: u64,
+    until_ms: u64,
+    tries: u32,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Publishing {
     /// Nodes of the commit under way, with the version that was sent.
     in_flight: Option<Vec<(NodeId, u64)>>,
     /// Nodes that wait for content that neither the relay nor this device has, with the version that waits.
-    withheld: BTreeMap<NodeId, u64>,
+    withheld: BTreeMap<NodeId, Withheld>,
 }
 
 impl Publishing {
     /// Its content may stand elsewhere now.
     pub fn reconsider(&mut self, node: NodeId) {
         self.withheld.remove(&node);
+    }
+
+    /// When the next of the withheld is tried again.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        self.withheld.values().map(|w| w.until_ms).min()
     }
 }
 
@@ -98,7 +111,7 @@ impl<T: Trees> Engine<T> {
     /// Adds a node, unless content written here is no longer on disk as it was: then a newer edit is about to replace it.
     fn add_to_commit(&self, id: NodeId, commit: &mut Commit) -> Result<Option<u64>> {
         let Some(record) = self.trees.node(id)? else { return Ok(None) };
-        if self.publishing.withheld.get(&id) == Some(&record.seq) {
+        if self.publishing.withheld.get(&id).is_some_and(|w| w.seq == record.seq && w.until_ms > self.now_ms) {
             return Ok(None);
         }
         let items = self.trees.items_of(id)?;
@@ -144,6 +157,7 @@ impl<T: Trees> Engine<T> {
             CommitReply::MissingChunks(_) => return Ok(()),
             CommitReply::Accepted { head_seq, gapless } => {
                 for (id, seq) in self.publishing.in_flight.take().unwrap_or_default() {
+                    self.publishing.withheld.remove(&id);
                     if self.trees.node(id)?.is_some_and(|r| r.seq == seq) {
                         self.trees.set_unsent(id, false)?;
                     }
@@ -161,15 +175,17 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    /// The relay lacks these chunks and they cannot be read here: the nodes of the commit under way that name them wait until they change, or
-    /// until [`Engine::retry_withheld`]; the others are sent again without them. Answers where they stand: look there.
+    /// The relay lacks these chunks and they cannot be read here: the nodes of the commit under way that name them wait until they change,
+    /// for a growing pause, or until [`Engine::retry_withheld`]; the others are sent again without them. Answers where they stand: look there.
     pub fn withhold(&mut self, chunks: &BTreeSet<ferry_protocol::ChunkId>) -> Result<Vec<RelPath>> {
         let mut paths = Vec::new();
         for (id, seq) in self.publishing.in_flight.take().unwrap_or_default() {
             let Some(record) = self.trees.node(id)? else { continue };
             let files = record.state.body().values().iter().filter_map(|v| v.content.file());
             if files.flat_map(|f| f.manifest.chunks()).any(|c| chunks.contains(&c.id)) {
-                self.publishing.withheld.insert(id, seq);
+                let tries = self.publishing.withheld.get(&id).map_or(0, |w| w.tries + 1);
+                let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
+                self.publishing.withheld.insert(id, Withheld { seq, until_ms, tries });
                 for (_, item) in self.trees.items_of(id)? {
                     paths.extend(self.item_path(&item)?);
                 }

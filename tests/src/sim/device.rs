@@ -322,7 +322,7 @@ impl Device {
             }
             None => Err(Obstacle::Unavailable),
         };
-        self.note(format!("fetch {:?} -> {result:?}", fetch.path));
+        self.note(format!("fetch {:?} {:?} -> {result:?}", fetch.path, fetch.manifest.hash()));
         self.engine.handle_fetch(fetch.manifest.hash(), result).expect("trees in memory");
         true
     }

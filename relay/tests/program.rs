@@ -47,20 +47,14 @@ impl Relay {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        // The banner ends with an empty line of its own; the program keeps its output open.
-        while !banner.ends_with("\n\n") || !banner.contains("public") {
+        // With an administrator the banner ends with the public address, without one with the set-up link.
+        let last = if data.join("has-admin").exists() { "FERRY_RELAY__PUBLIC_URL" } else { "without a browser" };
+        while !banner.contains(last) {
             assert!(out.read_line(&mut banner).unwrap() > 0, "it ended early: {banner}");
         }
         let line = banner.lines().find_map(|l| l.trim().strip_prefix("listening ")).unwrap();
         let addr = line.split("://").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-        let mut rest = String::new();
-        if banner.contains("not set") && !data.join("has-admin").exists() {
-            // The set-up link follows in the same write.
-            while !rest.contains("without a browser") {
-                assert!(out.read_line(&mut rest).unwrap() > 0);
-            }
-        }
-        Self { child, addr, banner: banner + &rest }
+        Self { child, addr, banner }
     }
 
     fn term(&self) {

@@ -190,7 +190,9 @@ pub(super) async fn openapi(args: OpenapiArgs) -> Outcome {
     let failed = |e: &dyn std::fmt::Display| Failure::new(1, "openapi", format!("cannot write the document: {e}"));
     let text = openapi_text().await?;
     match args.output {
-        None => println!("{text}"),
+        None => {
+            let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), (text + "\n").as_bytes());
+        }
         Some(path) => std::fs::write(&path, text + "\n").map_err(|e| failed(&e))?,
     }
     Ok(())

@@ -147,14 +147,15 @@ async fn announce(app: &AppState, config: &Config, addr: SocketAddr, admin: Opti
     }
     let mut text = banner(config, addr, admin);
     if let Some(code) = app.accounts.create_setup_code().await? {
-        let _ = write!(
+        let _ = writeln!(
             text,
             "\n  No administrator yet. Open this link within 30 minutes to create one:\n    {}/setup#k={}\n  \
              (new link: ferry-relay setup-url   ·   without a browser: ferry-relay user add --admin EMAIL)\n",
             app.base_url, code.secret
         );
     }
-    println!("{text}");
+    // Whoever started us may have stopped reading; that is no reason to stop serving.
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
     Ok(())
 }
 

@@ -23,6 +23,8 @@ mod wire;
 mod ws;
 
 #[cfg(test)]
+mod content_tests;
+#[cfg(test)]
 mod tests;
 
 pub use body::{Json, Path, Query, RawBody};

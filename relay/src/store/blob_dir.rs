@@ -10,7 +10,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// No write of one blob takes longer than this.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// Blobs below one directory of this machine.
 #[derive(Debug, Clone)]
@@ -23,9 +26,7 @@ impl DirBlobs {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let tmp = root.join("tmp");
         fs::create_dir_all(&tmp).map_err(io_error)?;
-        for entry in fs::read_dir(&tmp).map_err(io_error)? {
-            fs::remove_file(entry.map_err(io_error)?.path()).map_err(io_error)?;
-        }
+        remove_leftovers(&tmp).map_err(io_error)?;
         for first in 0..=255u8 {
             let dir = root.join(hex::encode([first]));
             match fs::create_dir(&dir) {
@@ -89,6 +90,27 @@ impl DirBlobs {
     }
 }
 
+/// Removes what a crash left half written. Young files may belong to another process that is writing them now: a command of the operator beside
+/// a relay that serves.
+fn remove_leftovers(tmp: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(tmp)? {
+        let entry = entry?;
+        let age = entry.metadata().and_then(|m| m.modified()).map(|at| at.elapsed().unwrap_or_default());
+        match age {
+            Ok(age) if age > LEFTOVER_AGE => remove_if_there(&entry.path())?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 fn parse_id(text: &str) -> Option<PackId> {
     let mut bytes = [0; 16];
     hex::decode_to_slice(text, &mut bytes).ok().map(|()| PackId(bytes))
@@ -129,11 +151,7 @@ impl BlobStore for DirBlobs {
     }
 
     async fn delete(&self, id: PackId) -> Result<(), StoreError> {
-        self.blocking(move |s| match fs::remove_file(s.path(id)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        })
-        .await
+        self.blocking(move |s| remove_if_there(&s.path(id))).await
     }
 
     async fn list(&self) -> Result<Vec<BlobRow>, StoreError> {
@@ -144,7 +162,7 @@ impl BlobStore for DirBlobs {
         self.blocking(|s| {
             let probe = s.root.join("tmp").join("probe");
             fs::write(&probe, b"ok")?;
-            fs::remove_file(&probe)
+            remove_if_there(&probe)
         })
         .await
     }

@@ -151,13 +151,7 @@ impl<T: Trees> Engine<T> {
         let new = Item { stat, content, mode, mtime_ns, ..item.clone() };
         let mut replaces = item.dots.clone();
         if key.copy.is_some() {
-            // An edited copy is a file of its own (its node settles that side of the conflict).
-            let mut state = record.state;
-            state.body_mut().settle(&replaces);
-            self.trees.put_item(key, None)?;
-            self.write(key.node, state)?;
-            self.create(new, spot.clone())?;
-            return self.local_event(ChangeKind::Edited, &spot);
+            return self.own_copy(key, new);
         }
         self.settle_twins(key, &item, &mut replaces)?;
         let mut state = record.state;
@@ -175,12 +169,27 @@ impl<T: Trees> Engine<T> {
         self.local_event(ChangeKind::Edited, &spot)
     }
 
+    /// A changed copy is a file of its own; its node settles that side of the conflict.
+    fn own_copy(&mut self, key: ItemKey, new: Item) -> Result<()> {
+        let Some(record) = self.trees.node(key.node)? else { return Ok(()) };
+        let spot = (new.parent, new.name.clone());
+        let mut state = record.state;
+        state.body_mut().settle(&new.dots);
+        self.trees.put_item(key, None)?;
+        self.write(key.node, state)?;
+        self.create(new, spot.clone())?;
+        self.local_event(ChangeKind::Edited, &spot)
+    }
+
     /// Same content, perhaps another mode or time: registers of their own, never a new version (B22, B24, CR10).
     pub(crate) fn absorb_attributes(&mut self, key: ItemKey, item: &Item, stat: Stat) -> Result<()> {
         let mode = synced_mode(&item.content, &stat);
         let mode_changed = stat.mode & MODE_BITS != item.stat.mode & MODE_BITS && mode != item.mode;
         let touched = matches!(item.content, ItemContent::File(_)) && stat.mtime_ns != item.stat.mtime_ns && stat.mtime_ns != item.mtime_ns;
         let mut new = Item { stat, ..item.clone() };
+        if mode_changed && self.policy.may_write && key.copy.is_some() {
+            return self.own_copy(key, Item { mode, mtime_ns: stat.mtime_ns, ..new });
+        }
         if (mode_changed || touched) && self.policy.may_write && key.copy.is_none() {
             if let Some(record) = self.trees.node(key.node)? {
                 let mut state = record.state;

@@ -2,10 +2,13 @@
 
 use crate::disk::Obstacle;
 use crate::policy::Policy;
+use ferry_protocol::RelPath;
 
 /// A node that something stands in the way of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Blocked {
+    /// Where: under which path the issue is told.
+    pub path: RelPath,
     /// What.
     pub obstacle: Obstacle,
     /// When it is tried again, in the engine's milliseconds.

@@ -103,6 +103,11 @@ pub(crate) struct Observations {
     missing_rounds: u32,
     /// Nodes to plan again once something missing has turned up or is deleted.
     pub after_missing: BTreeSet<NodeId>,
+    /// Issues that looks met, with the full look in which they did.
+    issues: BTreeMap<RelPath, u64>,
+    /// How many full looks were begun, and the last one that is known to be over.
+    sweep: u64,
+    swept: u64,
     /// Nodes to plan again once the disk has been looked at.
     pub after_looks: BTreeSet<NodeId>,
 }
@@ -185,6 +190,7 @@ impl Observations {
 impl<T: Trees> Engine<T> {
     /// Looks at everything again.
     pub fn rescan(&mut self) {
+        self.observed.sweep += 1;
         self.observed.want(NodeId::ROOT, None, true);
         self.observed.want(PARKED, None, true);
     }
@@ -248,10 +254,28 @@ impl<T: Trees> Engine<T> {
             }
         }
         if out.is_empty() && self.observed.looks_idle() {
+            self.forget_old_issues();
             self.match_found()?;
             self.dirty.append(&mut self.observed.after_looks);
         }
         Ok(out)
+    }
+
+    fn set_look_issue(&mut self, path: RelPath, obstacle: Obstacle) {
+        self.observed.issues.insert(path.clone(), self.observed.sweep);
+        self.set_issue(path, obstacle);
+    }
+
+    /// What was the matter somewhere before everything was looked at again, and was not met again, is no longer so.
+    fn forget_old_issues(&mut self) {
+        let (now, swept) = (self.observed.sweep, self.observed.swept);
+        if now == swept || !self.observed.found.is_empty() {
+            return;
+        }
+        self.observed.swept = now;
+        for (path, _) in self.observed.issues.extract_if(.., |_, seen| *seen < now) {
+            self.issues.remove(&path);
+        }
     }
 
     /// Takes what a look saw.
@@ -260,7 +284,7 @@ impl<T: Trees> Engine<T> {
         match result {
             LookResult::Gone => self.look_at_itself(look.directory)?,
             LookResult::Unreadable(obstacle) => {
-                self.set_issue(look.path.clone(), obstacle);
+                self.set_look_issue(look.path.clone(), obstacle);
                 if self.planted(Planted::UnreadableIsMissing) {
                     self.handle_entries(look, Vec::new())?;
                 }
@@ -294,7 +318,7 @@ impl<T: Trees> Engine<T> {
             let path = look.path.join(&entry.name);
             present.insert(entry.name);
             match entry.stat {
-                Err(obstacle) => self.set_issue(path, obstacle),
+                Err(obstacle) => self.set_look_issue(path, obstacle),
                 Ok(stat) if look.directory != PARKED && self.filter.is_ignored(&path, stat.kind == Kind::Dir) => {
                     self.handle_ignored(&spot)?
                 }
@@ -327,7 +351,7 @@ impl<T: Trees> Engine<T> {
     fn handle_entry(&mut self, spot: Spot, path: RelPath, stat: Stat, deep: bool) -> Result<()> {
         let key = self.trees.item_at(spot.0, &spot.1)?;
         if stat.kind == Kind::Other {
-            self.set_issue(path, Obstacle::Unsupported);
+            self.set_look_issue(path, Obstacle::Unsupported);
             if let Some(key) = key {
                 self.mark_missing(key);
             }
@@ -572,7 +596,7 @@ impl<T: Trees> Engine<T> {
             }
             HashResult::Unreadable(obstacle) => {
                 self.observed.forget_found(&spot);
-                self.set_issue(task.path.clone(), obstacle);
+                self.set_look_issue(task.path.clone(), obstacle);
                 Ok(())
             }
         }

@@ -67,7 +67,7 @@ impl<T: Trees> Engine<T> {
             let node = effect.key().node;
             match outcome {
                 DiskOutcome::Done(stat) => {
-                    self.blocked.remove(&node);
+                    self.unblock(node);
                     self.plans.stale.remove(&node);
                     self.issues.remove(action.path());
                     self.apply_effect(&action, effect, stat)?;

@@ -240,11 +240,9 @@ impl<T: Trees> Engine<T> {
             }
         }
         if draft.actions.len() == actions && !draft.later.contains(&id) {
-            self.blocked.remove(&id).inspect(|b| {
-                if b.until_ms > self.now_ms {
-                    self.blocked.insert(id, *b);
-                }
-            });
+            if self.blocked.get(&id).is_some_and(|b| b.until_ms <= self.now_ms) {
+                self.unblock(id);
+            }
         }
         Ok(())
     }
@@ -587,11 +585,19 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
+    /// Nothing stands in the way of this node any more.
+    pub(crate) fn unblock(&mut self, id: NodeId) {
+        if let Some(blocked) = self.blocked.remove(&id) {
+            self.issues.remove(&blocked.path);
+        }
+    }
+
     /// Something stands in the way: said, and tried again after a pause.
     pub(crate) fn block(&mut self, id: NodeId, path: RelPath, obstacle: Obstacle) -> Result<()> {
         let tries = self.blocked.get(&id).filter(|b| b.obstacle == obstacle).map_or(0, |b| b.tries + 1);
         let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
-        self.blocked.insert(id, crate::backoff::Blocked { obstacle, until_ms, tries });
+        self.unblock(id);
+        self.blocked.insert(id, crate::backoff::Blocked { path: path.clone(), obstacle, until_ms, tries });
         if obstacle != Obstacle::Busy {
             self.set_issue(path, obstacle);
         }

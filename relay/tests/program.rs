@@ -230,6 +230,16 @@ fn users_are_managed_from_the_command_line() {
 }
 
 #[test]
+fn the_store_is_looked_after_from_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    assert!(stdout(&run(data, &["storage", "stats", "--json"])).contains("\"chunks\":0"));
+    assert!(stdout(&run(data, &["storage", "verify", "--read-data"])).contains("there and whole"));
+    assert!(stdout(&run(data, &["storage", "gc", "--dry-run", "--json"])).contains("\"chunks_deleted\":0"));
+    assert!(stdout(&run(data, &["storage", "gc"])).contains("0 chunks"));
+}
+
+#[test]
 fn files_are_for_the_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -336,7 +336,7 @@ pub enum IgnoreCommand {
         /// Name, id or path
         folder: String,
         /// Patterns, as in .gitignore
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true)]
         patterns: Vec<String>,
     },
     /// Remove rules from a folder's .ferryignore
@@ -344,7 +344,7 @@ pub enum IgnoreCommand {
         /// Name, id or path
         folder: String,
         /// Patterns, as written there
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true)]
         patterns: Vec<String>,
     },
     /// Say for each path whether it is ignored, and by which rule

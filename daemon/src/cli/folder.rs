@@ -126,7 +126,7 @@ fn show(context: &Context, folder: &Value) {
     ui.line(&format!("{}   {}", text(folder, "name"), shown_root(folder)));
     let reason = folder["state_reason"].as_str().map(|r| format!(" ({r})")).unwrap_or_default();
     ui.line(&format!("  state     {}{reason}", text(folder, "state").replace('_', " ")));
-    ui.line(&format!("  holds     {} files, {}", quantity::count(number("files")), quantity::bytes(number("bytes"))));
+    ui.line(&format!("  holds     {}, {}", super::status::plural(number("files"), "file", "files"), quantity::bytes(number("bytes"))));
     let pending = &folder["pending"];
     ui.line(&format!("  pending   {} up, {} down, {} deletes", pending["upload"], pending["download"], pending["delete"]));
     ui.line(&format!("  relay     {}", text(&folder["relay"], "state")));

@@ -42,6 +42,11 @@ pub async fn run(context: &Context, args: StatusArgs) -> Outcome<u8> {
     Ok(if args.check { check_code(&status) } else { exit::OK })
 }
 
+/// A count with its word.
+pub fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", quantity::count(count), if count == 1 { one } else { many })
+}
+
 /// The exit code of `--check`.
 fn check_code(status: &Value) -> u8 {
     match text(status, "state") {
@@ -144,7 +149,8 @@ fn headline(ui: &Ui, status: &Value) -> String {
         _ if status["account"].is_null() => "not logged in".into(),
         _ => "relay off".into(),
     };
-    format!("{} {}   {who}          {relay} · {peers} LAN peers", ui.paint(dot, "●"), ui.paint(Style::Bold, word))
+    let peers = plural(peers as u64, "LAN peer", "LAN peers");
+    format!("{} {}   {who}          {relay} · {peers}", ui.paint(dot, "●"), ui.paint(Style::Bold, word))
 }
 
 fn table(ui: &Ui, status: &Value) -> Table {
@@ -162,7 +168,7 @@ fn table(ui: &Ui, status: &Value) -> Table {
                 state_words(folder),
                 tilde(text(folder, "path")),
                 quantity::bytes(number(folder, "bytes")),
-                format!("{} files", quantity::count(number(folder, "files"))),
+                plural(number(folder, "files"), "file", "files"),
             )
         };
         table.row(vec![text(folder, "name").into(), path, state, size, files]);
@@ -200,7 +206,7 @@ fn syncing_words(folder: &Value, reason: Option<&str>) -> String {
         ("↑", number(pending, "upload"), number(bytes, "upload"), number(rates, "up_bytes_per_s")),
     ] {
         if items > 0 {
-            let mut word = format!("{arrow} {} files, {}", quantity::count(items), quantity::bytes(size));
+            let mut word = format!("{arrow} {}, {}", plural(items, "file", "files"), quantity::bytes(size));
             if rate > 0 {
                 word.push_str(&format!(" at {}/s, {} left", quantity::bytes(rate), quantity::span(Duration::from_secs(size / rate))));
             }
@@ -208,7 +214,7 @@ fn syncing_words(folder: &Value, reason: Option<&str>) -> String {
         }
     }
     if number(pending, "delete") > 0 {
-        words.push(format!("{} deletes", quantity::count(number(pending, "delete"))));
+        words.push(plural(number(pending, "delete"), "delete", "deletes"));
     }
     if words.is_empty() {
         return reason.unwrap_or("syncing").to_owned();
@@ -226,7 +232,6 @@ fn attention(ui: &Ui, status: &Value) -> String {
     if conflicts + errors == 0 {
         return out;
     }
-    let plural = |n: u64, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     let words: Vec<String> = [(conflicts, "conflict", "conflicts"), (errors, "item needs attention", "items need attention")]
         .into_iter()
         .filter(|(n, ..)| *n > 0)

@@ -116,6 +116,16 @@ impl RelayClient {
         self.session.join(secret, device).await
     }
 
+    /// The account's e-mail address.
+    pub async fn email(&self) -> Result<String, RelayError> {
+        #[derive(Deserialize)]
+        struct Me {
+            email: String,
+        }
+        let reply = self.call(Request::get("/auth/me", JSON)).await?;
+        from_json::<Me>(&reply).map(|me| me.email)
+    }
+
     /// Forgets the credentials, and ends the session on the relay. An error means that the relay was not told; this side is logged out.
     pub async fn logout(&self) -> Result<(), RelayError> {
         self.session.logout().await

@@ -48,7 +48,9 @@ async fn enter(paths: &Paths, request: Enter) -> Outcome<(Account, Value)> {
                 .map_err(|e: crate::relay::join_code::JoinCodeError| Problem::usage(e.to_string()).code("join_code_invalid"))?;
             let client = first_that_answers(paths, &code).await?;
             let credentials = client.join(&code.secret, &device).await.map_err(not_accepted)?;
-            (client, credentials, String::new())
+            // Only for people: without it the device is linked all the same.
+            let email = client.email().await.unwrap_or_default();
+            (client, credentials, email)
         }
         (None, Some(relay), Some(email), Some(password)) => {
             let client = client(paths, relay.parse()?)?;
@@ -80,6 +82,7 @@ fn not_accepted(error: RelayError) -> Problem {
             problem.code = "login_failed".into();
             problem.hint("check the address and the password, or the code, and try again")
         }
+        RelayError::Blocked(_) => Problem::from(error).hint("a new code is shown by running `ferry join` without a code on the other device"),
         _ => error.into(),
     }
 }

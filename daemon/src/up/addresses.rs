@@ -1,9 +1,9 @@
 //! Under which addresses other devices may reach this one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Most addresses that go into a join code besides loopback.
-const FOREIGN_MAX: usize = 5;
+const FOREIGN_MAX: usize = 4;
 
 /// The addresses (`host:port`) by which others reach a relay that this device reaches at `host`. For a relay on this machine these are the
 /// machine's own addresses, loopback last; for all others it is the host itself.
@@ -13,25 +13,15 @@ pub fn addresses_of(host: &str, port: u16) -> Vec<String> {
     if !loopback {
         return vec![format!("{host}:{port}")];
     }
-    let mut addresses: Vec<String> = own().into_iter().take(FOREIGN_MAX).map(|ip| at(ip, port)).collect();
+    // The relay of `ferry up` listens on IPv4.
+    let own = v4(&std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default());
+    let mut addresses: Vec<String> = own.into_iter().take(FOREIGN_MAX).map(|ip| SocketAddr::from((ip, port)).to_string()).collect();
     addresses.push(format!("{host}:{port}"));
     addresses
 }
 
-fn at(ip: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(ip, port).to_string()
-}
-
-/// This machine's own addresses, IPv4 first, without loopback and link-local ones.
-pub fn own() -> Vec<IpAddr> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let mut all = v4(&read("/proc/net/fib_trie"));
-    all.extend(v6(&read("/proc/net/if_inet6")));
-    all
-}
-
 /// The addresses of `/proc/net/fib_trie`: those with a host route of the kind LOCAL.
-fn v4(trie: &str) -> Vec<IpAddr> {
+fn v4(trie: &str) -> Vec<Ipv4Addr> {
     let mut found = Vec::new();
     let mut last: Option<Ipv4Addr> = None;
     for line in trie.lines() {
@@ -42,19 +32,12 @@ fn v4(trie: &str) -> Vec<IpAddr> {
             && let Some(ip) = last
             && !ip.is_loopback()
             && !ip.is_link_local()
-            && !found.contains(&IpAddr::V4(ip))
+            && !found.contains(&ip)
         {
-            found.push(IpAddr::V4(ip));
+            found.push(ip);
         }
     }
     found
-}
-
-/// The addresses of `/proc/net/if_inet6`: 32 hexadecimal digits at the beginning of each line.
-fn v6(table: &str) -> Vec<IpAddr> {
-    let parse = |line: &str| u128::from_str_radix(line.split_whitespace().next()?, 16).ok().map(Ipv6Addr::from_bits);
-    let usable = |ip: &Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local();
-    table.lines().filter_map(parse).filter(usable).map(IpAddr::V6).collect()
 }
 
 #[cfg(test)]
@@ -62,13 +45,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_addresses_are_read_from_the_kernels_tables() {
+    fn own_addresses_are_read_from_the_kernels_table() {
         let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n        |-- 10.0.0.7\n           /32 host LOCAL\n        \
                     |-- 10.0.0.255\n           /32 link BROADCAST\n        |-- 127.0.0.1\n           /32 host LOCAL\nLocal:\n  |-- 10.0.0.7\n     /32 host LOCAL\n";
-        assert_eq!(v4(trie), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
-        let table = "00000000000000000000000000000001 01 80 10 80       lo\nfe80000000000000000000000000abcd 02 40 20 80     eth0\n\
-                     20010db8000000000000000000000007 02 40 00 80     eth0\n";
-        assert_eq!(v6(table), ["2001:db8::7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(v4(trie), ["10.0.0.7".parse::<Ipv4Addr>().unwrap()]);
     }
 
     #[test]

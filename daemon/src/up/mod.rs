@@ -54,9 +54,11 @@ impl Foreground {
                     done = work => done,
                     ended = &mut ended => return ended.map_err(|e| Problem::failed("daemon_failed", e.to_string()))?.map(|()| exit::OK),
                 };
+                let asked_to_stop = daemon.stop.is_cancelled();
                 daemon.stop.cancel();
                 let ended = ended.await.map_err(|e| Problem::failed("daemon_failed", e.to_string()))?;
-                done.and(ended).map(|()| exit::OK)
+                // A stop by signal closes the socket under the display: that is the end that was asked for.
+                if asked_to_stop { ended } else { done.and(ended) }.map(|()| exit::OK)
             }
         }
     }

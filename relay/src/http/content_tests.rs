@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::service::UserRole;
 use crate::service::accounts::NewUser;
+use crate::store::content::ContentStore;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use ferry_protocol::wire::*;
@@ -349,12 +350,9 @@ async fn a_viewer_reads_and_changes_nothing() {
     let (alice, vi) = (world.user(1).await, world.user(2).await);
     let id = world.upload(&alice, "a", b"text").await;
     let ns = alice.home;
-    sqlx::query("INSERT INTO members (namespace_id, user_id, role, created_at) VALUES (?1, ?2, 'viewer', 0)")
-        .bind(ns.as_bytes().to_vec())
-        .bind(vi.id.as_bytes().to_vec())
-        .execute(world.app.db.writer())
-        .await
-        .unwrap();
+    let mut tx = ContentStore::begin(&world.app.db).await.unwrap();
+    tx.set_member(ns, vi.id, ferry_protocol::wire::Role::Viewer, 0).await.unwrap();
+    tx.commit().await.unwrap();
     assert_eq!(world.get(&vi, &format!("/download/{id}")).await.body, b"text");
     let wire = [("content-type", CONTENT_TYPE)];
     let text = [("content-type", "application/json")];

@@ -157,6 +157,10 @@ async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.members(id).await.unwrap(), [(names.owner, Role::Owner), (names.guest, Role::Editor)]);
 
     let mut tx = store.begin().await.unwrap();
+    assert!(tx.remove_member(id, names.guest).await.unwrap());
+    assert!(!tx.remove_member(id, names.guest).await.unwrap());
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
     tx.put_nodes(&names.namespace, &[write(1, 4)], 4, 50, 20).await.unwrap();
     tx.commit().await.unwrap();
     let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();

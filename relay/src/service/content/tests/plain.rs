@@ -277,6 +277,8 @@ async fn a_signed_address_is_short_lived_and_dies_with_the_membership() {
     let shared = world.share(&home, &bob, Role::Viewer).await;
     let (token, _) = world.content.sign_link(&shared, file.node, None, None).unwrap();
     assert!(world.content.open_link(&token).await.is_ok());
-    sqlx::query("DELETE FROM members WHERE user_id = ?1").bind(bob.user_id.as_bytes().to_vec()).execute(world.db.writer()).await.unwrap();
+    let mut tx = world.content.meta.begin().await.unwrap();
+    assert!(tx.remove_member(home.namespace(), bob.user_id).await.unwrap());
+    tx.commit().await.unwrap();
     assert_eq!(world.content.open_link(&token).await.unwrap_err().kind(), Kind::NotFound);
 }

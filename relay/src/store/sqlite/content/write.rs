@@ -154,6 +154,16 @@ impl ContentTx for SqliteTx {
         Ok(())
     }
 
+    async fn remove_member(&mut self, namespace: NamespaceId, user: UserId) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM members WHERE namespace_id = ?1 AND user_id = ?2")
+            .bind(namespace.as_bytes().to_vec())
+            .bind(user.as_bytes().to_vec())
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        Ok(done.rows_affected() > 0)
+    }
+
     async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError> {
         nodes::devices_of_members(self.conn(), namespace, devices).await
     }

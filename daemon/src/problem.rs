@@ -216,7 +216,13 @@ impl From<std::io::Error> for Problem {
             std::io::ErrorKind::InvalidData => "state_damaged",
             _ => "io_error",
         };
-        Self::failed(code, e.to_string())
+        let problem = Self::failed(code, e.to_string());
+        match code {
+            "state_damaged" => {
+                problem.hint("bring it back from a backup, or move it away and set this up again; no file of yours is in it")
+            }
+            _ => problem,
+        }
     }
 }
 

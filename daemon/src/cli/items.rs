@@ -29,7 +29,7 @@ pub async fn ask_why(context: &Context, path: &Path) -> Outcome<Value> {
 pub async fn why(context: &Context, path: &Path) -> Outcome<u8> {
     let report = ask_why(context, path).await?;
     tell(&context.ui, &report, || print_why(&context.ui, &report));
-    Ok(exit::OK)
+    Ok(if report["state"] == "unknown" { exit::NOT_FOUND } else { exit::OK })
 }
 
 /// A report in a few lines.

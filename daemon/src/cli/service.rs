@@ -166,6 +166,14 @@ mod tests {
     }
 
     #[test]
+    fn the_system_unit_is_closed() {
+        let unit = include_str!("../../../systemd/ferry@.service");
+        for line in ["User=%i", "CapabilityBoundingSet=", "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "Type=notify"] {
+            assert!(unit.lines().any(|l| l == line), "{line}");
+        }
+    }
+
+    #[test]
     fn the_unit_runs_this_program() {
         let unit = unit_for(Path::new("/home/ana/.local/bin/ferry")).unwrap();
         assert!(unit.contains("ExecStart=/home/ana/.local/bin/ferry daemon\n"));

@@ -1,6 +1,6 @@
 //! Single items over the control socket: why, issues, conflicts, transfers, trash. And the reading of bodies and queries.
 
-use crate::folder::{CommandError, FolderCommand, FolderStopped, Keep, Reply};
+use crate::folder::{CommandError, FolderCommand, FolderState, FolderStopped, Keep, RelayState, Reply, WhyReport};
 use crate::problem::{Outcome, Problem};
 use crate::supervisor::{Daemon, Running};
 use axum::Json;
@@ -98,7 +98,8 @@ pub async fn why(State(daemon): State<Arc<Daemon>>, uri: Uri) -> Answer {
     let path = query_bytes(&uri, "path")?.ok_or_else(|| Problem::usage("path is missing").code("invalid_request"))?;
     let path = PathBuf::from(OsString::from_vec(path));
     let (running, below) = daemon.folder_of_path(&path)?;
-    let report = ask(&running, |reply| FolderCommand::Why { path: below, reply }).await?;
+    let mut report = ask(&running, |reply| FolderCommand::Why { path: below, reply }).await?;
+    explain(&daemon, &running, &mut report, path.is_dir()).await?;
     let mut out = Vec::new();
     marked(&running, &[report], &mut out);
     let mut report = out.remove(0);
@@ -106,6 +107,38 @@ pub async fn why(State(daemon): State<Arc<Daemon>>, uri: Uri) -> Answer {
     report["absolute"] = crate::config::shown(&path).into();
     report["relay"] = json!({"state": daemon.relay.borrow().state});
     Ok(Json(report))
+}
+
+/// Completes a report that has no sentence yet by what holds for the whole folder: its ignore rules and its state.
+async fn explain(daemon: &Daemon, running: &Running, report: &mut WhyReport, is_dir: bool) -> Outcome<()> {
+    if !report.sentence.is_empty() {
+        return Ok(());
+    }
+    let path = report.path.clone();
+    let verdict = ask(running, |reply| FolderCommand::IgnoreCheck { paths: vec![(path, is_dir)], reply }).await?.pop();
+    let folder = daemon.folder_status(running);
+    let (state, sentence) = match verdict.filter(|v| v.ignored).map(|v| v.rule) {
+        Some(rule) => {
+            report.rule = rule;
+            ("ignored", "ignored: a rule leaves it out, so it stays on this device only".to_owned())
+        }
+        None if report.local.is_none() && report.remote.is_none() && report.synced.is_none() => {
+            ("unknown", "nothing of this name stands here".to_owned())
+        }
+        None => match (folder.state, folder.relay.state) {
+            (FolderState::UpToDate, RelayState::Connected) => ("synced", "up to date here and on the relay".into()),
+            (FolderState::UpToDate, _) => ("synced", "taken up here; the relay is not connected".into()),
+            (FolderState::Paused, _) => ("paused", "the folder is paused".into()),
+            (FolderState::Held, _) => ("held", "the folder waits until its deletes are approved or rejected".into()),
+            (FolderState::Scanning, _) => ("scanning", "the folder is being scanned".into()),
+            (FolderState::Syncing | FolderState::Error, _) => {
+                (report.state, folder.state_reason.unwrap_or_else(|| "the folder is syncing; it may be among what waits".into()))
+            }
+        },
+    };
+    report.state = state;
+    report.sentence = sentence;
+    Ok(())
 }
 
 /// `GET /v1/transfers`

@@ -156,6 +156,8 @@ pub async fn ignores_check(State(daemon): State<Arc<Daemon>>, Path(folder): Path
         if only.is_some_and(|id| id != running.record.config.id) {
             return Err(Problem::not_found("path_not_in_folder", format!("{} is not in this folder", crate::config::shown(&path))));
         }
+        // A rule that was written just now counts.
+        ask(&running, |reply| FolderCommand::Flush { reply }).await?;
         let is_dir = path.is_dir();
         let mut answer = ask(&running, |reply| FolderCommand::IgnoreCheck { paths: vec![(below, is_dir)], reply }).await?;
         let verdict = answer.pop().ok_or_else(|| Problem::failed("ignore_check", "the folder gave no answer"))?;

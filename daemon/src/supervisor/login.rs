@@ -82,7 +82,9 @@ fn not_accepted(error: RelayError) -> Problem {
             problem.code = "login_failed".into();
             problem.hint("check the address and the password, or the code, and try again")
         }
-        RelayError::Blocked(_) => Problem::from(error).hint("a new code is shown by running `ferry join` without a code on the other device"),
+        RelayError::Blocked(_) => {
+            Problem::from(error).hint("a new code is shown by running `ferry join` without a code on the other device")
+        }
         _ => error.into(),
     }
 }
@@ -162,10 +164,8 @@ impl Daemon {
         let client = self.client.borrow().clone();
         let told = match client {
             Some(client) => client.logout().await,
-            None => {
-                CredentialsFile::new(&self.paths.state_dir).remove()?;
-                Ok(())
-            }
+            // The relay is turned off here; its session should end all the same.
+            None => self.make_client()?.logout().await,
         };
         self.account.send_replace(None);
         Ok(logged_out(&account, told))

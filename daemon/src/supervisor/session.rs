@@ -244,7 +244,7 @@ impl Daemon {
         self.counters.relay_out_bytes.store(base.1 + sent, Relaxed);
     }
 
-    fn make_client(&self) -> Outcome<RelayClient> {
+    pub(super) fn make_client(&self) -> Outcome<RelayClient> {
         let Some((_, credentials)) = Account::load(&self.paths)? else { return Err(Problem::login_required()) };
         let url: RelayUrl = credentials.relay.parse()?;
         let options = RelayOptions { up: self.limits.up.clone(), down: self.limits.down.clone(), ..RelayOptions::default() };

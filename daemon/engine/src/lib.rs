@@ -28,6 +28,7 @@ mod outcome;
 mod plan;
 pub mod policy;
 mod publish;
+mod query;
 pub mod trees;
 mod view;
 
@@ -38,4 +39,5 @@ pub use observe::{HashResult, HashTask, Look, LookResult};
 pub use plan::{Batch, Fetch, LocalSource, Plan};
 pub use policy::{Filter, NoFilter, Planted, Policy};
 pub use publish::{ChunkAt, Commit};
+pub use query::{Conflict, WhyFacts};
 pub use trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, TreeError, Trees};

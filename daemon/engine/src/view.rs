@@ -24,6 +24,13 @@ pub(crate) struct View {
     fallen: BTreeSet<NodeId>,
 }
 
+impl View {
+    /// Names that more than one thing claims, with their directories.
+    pub fn contested_names(&self) -> Vec<(NodeId, Name)> {
+        self.contested.iter().flat_map(|(dir, names)| names.iter().map(|name| (*dir, name.clone()))).collect()
+    }
+}
+
 /// What should stand on disk for one item.
 #[derive(Debug, Clone)]
 pub(crate) struct Desired {
@@ -35,7 +42,6 @@ pub(crate) struct Desired {
     pub mode: u16,
     pub mtime_ns: i64,
     pub twins: Vec<(NodeId, Option<Dot>, Vec<Dot>)>,
-    pub is_conflict: bool,
 }
 
 /// What a node should look like on disk.
@@ -358,15 +364,5 @@ fn desired(parent: NodeId, entry: Entry, state: &NodeState) -> Desired {
         (Content::Dir, mode) => mode.map_or(0o755, |m| m.value) & 0o777 | 0o700,
         (_, mode) => mode.map_or(0o644, |m| m.value) & 0o777 | 0o600,
     };
-    Desired {
-        key,
-        parent,
-        name: entry.name,
-        content: entry.content,
-        dots: entry.dots,
-        mode,
-        mtime_ns,
-        twins: entry.twins,
-        is_conflict: entry.is_conflict,
-    }
+    Desired { key, parent, name: entry.name, content: entry.content, dots: entry.dots, mode, mtime_ns, twins: entry.twins }
 }

@@ -9,7 +9,7 @@ use crate::fs::{self, FolderMarker, InstanceId, Root, RootError, RootIdentity};
 use crate::index;
 use crossbeam_channel::Sender;
 use ferry_engine::{Engine, Look, LookResult, Policy};
-use ferry_protocol::ReplicaId;
+use ferry_protocol::{DeviceId, ReplicaId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(super) struct Opened {
     pub root: Arc<Root>,
     pub engine: FolderEngine,
     pub rules: Rules,
+    /// This device.
+    pub device: DeviceId,
     /// Ends with the folder.
     pub watcher: Option<Watcher>,
     /// Why there is no watcher.
@@ -92,7 +94,8 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     let rules = Rules::load(&root);
     engine.set_filter(Box::new(rules.shared()));
     let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);
-    Ok(Opened { root, engine, rules, watcher, watch_problem })
+    let device = deps.author.borrow().device;
+    Ok(Opened { root, engine, rules, device, watcher, watch_problem })
 }
 
 impl Opened {

@@ -120,6 +120,7 @@ impl Report {
         new.pending = Pending { upload: pending.upload, download: pending.download, delete: pending.delete };
         new.pending_bytes = PendingBytes::default();
         self.fill_issues(new, opened);
+        new.conflicts = opened.engine.contested() as u64;
         new.held = opened.engine.held_deletes().map(|(count, total)| HeldDeletes { count, total, made_here: true });
         (new.state, new.state_reason) = self.state_of(new, opened, relay, pending.scan, paused);
         if new.state == FolderState::UpToDate && self.current.state != FolderState::UpToDate {

@@ -261,6 +261,7 @@ mod tests {
             "ferry-relay config print --defaults",
             "ferry-relay storage verify --read-data --data /d",
             "ferry-relay storage gc --dry-run",
+            "ferry-relay storage new-epoch",
             "ferry-relay check-config",
             "ferry-relay healthcheck --url http://127.0.0.1:1",
             "ferry-relay audit list --user a@b --limit 5 --json",

@@ -1,6 +1,7 @@
 //! Commands for what is stored: totals, verification, the sweep. They work beside a running relay.
 
 use super::{Failure, Global, Outcome, accounts, show};
+use crate::lock::DataLock;
 use clap::Subcommand;
 use serde_json::json;
 
@@ -20,9 +21,15 @@ pub(super) enum StorageCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Begin a new life of the feeds: run this once after the database was restored from a backup, before serving
+    NewEpoch,
 }
 
 pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome {
+    if matches!(command, StorageCommand::NewEpoch) && DataLock::is_held(&global.load()?.data) {
+        let failure = Failure::new(8, "busy", "a relay is serving this data directory and would go on with the old epoch");
+        return Err(failure.hint("Stop the relay, run this, and start it again."));
+    }
     let app = accounts::open(global).await?;
     let result = match command {
         StorageCommand::Stats => {
@@ -47,6 +54,12 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
                 "damaged_chunks": t.damaged_chunks,
             });
             show(global, human, &machine);
+            Ok(())
+        }
+        StorageCommand::NewEpoch => {
+            let epoch = app.content.renew_identity().await?;
+            let human = format!("the feeds have the new epoch {epoch}; devices send again what this database lacks, and delete nothing");
+            show(global, human, &json!({ "epoch": epoch }));
             Ok(())
         }
         StorageCommand::Verify { read_data } => {

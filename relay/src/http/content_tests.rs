@@ -15,6 +15,9 @@ use tower::ServiceExt;
 
 const PASSWORD: &str = "correct horse";
 
+/// Names and values of a request's headers.
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 struct World {
     app: AppState,
     router: Router,
@@ -185,7 +188,7 @@ async fn malformed_bodies_are_refused_with_a_reason() {
     let huge = [&ChunkFrame::header(ChunkId::default(), u32::MAX as usize)[..], b"x"].concat();
     let mut trailing = encode(&ChunkIds { ids: vec![] });
     trailing.push(0);
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, u16); 11] = [
+    let cases: [(&str, Headers<'_>, Vec<u8>, u16); 11] = [
         (&commit_path, &[], vec![], 415),
         (&commit_path, &wire, vec![], 400),
         (&commit_path, &wire, vec![9, 1, 2], 415),
@@ -357,7 +360,7 @@ async fn a_viewer_reads_and_changes_nothing() {
     let wire = [("content-type", CONTENT_TYPE)];
     let text = [("content-type", "application/json")];
     let init = json!({"file_name": "x", "file_size": 1, "file_hash": ContentHash::of(b"x"), "space_id": ns}).to_string().into_bytes();
-    let cases: [(Method, String, &[(&str, &str)], Vec<u8>); 7] = [
+    let cases: [(Method, String, Headers<'_>, Vec<u8>); 7] = [
         (Method::POST, format!("/sync/v1/{ns}/commit"), &wire, encode(&commit(1, Epoch::default(), vec![]))),
         (Method::POST, format!("/upload/v1/{ns}/chunks"), &[("content-type", CHUNKS_CONTENT_TYPE)], frames(b"x")),
         (Method::POST, format!("/upload/v1/{ns}/missing"), &wire, encode(&ChunkIds { ids: vec![] })),

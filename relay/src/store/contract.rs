@@ -141,7 +141,7 @@ async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.identity(fresh, 4).await.unwrap(), other);
 
     let id = names.namespace.id;
-    assert_eq!(store.namespaces_of(names.owner).await.unwrap(), [names.namespace.clone()]);
+    assert_eq!(store.namespaces_of(names.owner).await.unwrap(), std::slice::from_ref(&names.namespace));
     assert_eq!(store.namespace_for(id, names.guest).await.unwrap(), None);
     // A transaction that is dropped has done nothing (CS2).
     let mut tx = store.begin().await.unwrap();

@@ -26,12 +26,12 @@ pub(super) enum StorageCommand {
 }
 
 pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome {
-    if matches!(command, StorageCommand::NewEpoch) && DataLock::is_held(&global.load()?.data) {
-        let failure = Failure::new(8, "busy", "a relay is serving this data directory and would go on with the old epoch");
-        return Err(failure.hint("Stop the relay, run this, and start it again."));
+    if matches!(command, StorageCommand::NewEpoch) {
+        return new_epoch(global).await;
     }
     let app = accounts::open(global).await?;
     let result = match command {
+        StorageCommand::NewEpoch => Ok(()),
         StorageCommand::Stats => {
             let t = app.content.storage_totals().await?;
             let human = format!(
@@ -54,12 +54,6 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
                 "damaged_chunks": t.damaged_chunks,
             });
             show(global, human, &machine);
-            Ok(())
-        }
-        StorageCommand::NewEpoch => {
-            let epoch = app.content.renew_identity().await?;
-            let human = format!("the feeds have the new epoch {epoch}; devices send again what this database lacks, and delete nothing");
-            show(global, human, &json!({ "epoch": epoch }));
             Ok(())
         }
         StorageCommand::Verify { read_data } => {
@@ -97,4 +91,17 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
     };
     app.db.close().await;
     result
+}
+
+async fn new_epoch(global: &Global) -> Outcome {
+    if DataLock::is_held(&global.load()?.data) {
+        let failure = Failure::new(8, "busy", "a relay is serving this data directory and would go on with the old epoch");
+        return Err(failure.hint("Stop the relay, run this, and start it again."));
+    }
+    let app = accounts::open(global).await?;
+    let epoch = app.content.renew_identity().await?;
+    let human = format!("the feeds have the new epoch {epoch}; devices send again what this database lacks, and delete nothing");
+    show(global, human, &json!({ "epoch": epoch }));
+    app.db.close().await;
+    Ok(())
 }

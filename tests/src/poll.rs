@@ -9,7 +9,7 @@ pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<T, 
         match ask() {
             Ok(answer) => return answer,
             Err(reason) if Instant::now() >= deadline => panic!("not after {limit:?}: {what}\n{reason}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(30)),
+            Err(_) => std::thread::sleep(Duration::from_millis(60)),
         }
     }
 }

@@ -23,7 +23,9 @@ const MARKER: &str = "folder.json";
 pub(crate) const TMP: &str = "tmp";
 /// Name of the directory for what was displaced, in `.ferry`.
 pub(crate) const TRASH: &str = "trash";
-const DIRS: [&str; 2] = [TMP, TRASH];
+/// Name of the directory for what waits for its place to become free (a swap, a rotation), in `.ferry`.
+pub(crate) const PARKED: &str = "parked";
+const DIRS: [&str; 3] = [TMP, TRASH, PARKED];
 /// A marker is a few dozen bytes; more is not one.
 const MARKER_MAX_BYTES: u64 = 4096;
 /// What is left free on a disk unless set otherwise, in bytes: at most this, and at most a twentieth of the disk.

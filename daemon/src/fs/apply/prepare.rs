@@ -2,6 +2,7 @@
 
 use super::{Batch, DiskAction, Prepared, displaces};
 use crate::fs::handle::{PathError, file_mode, mtime_only, obstacle, open_parent, statx_at, statx_fd};
+use crate::fs::root::PARKED;
 use crate::fs::stage::{ready_name, remove_own};
 use ferry_engine::disk::{Kind, Obstacle, Stat};
 use ferry_protocol::{ContentHash, RelPath};
@@ -142,9 +143,14 @@ impl Batch<'_> {
     }
 }
 
-/// Ferry's own directory is nobody's to change, whoever asks (L12).
+/// Ferry's own directory is nobody's to change, whoever asks (L12). Only what waits in `.ferry/parked` for its place to become free comes
+/// and goes: no path from outside leads there, since no node stands in a `.ferry` at the root.
 fn refuse_bookkeeping(action: &DiskAction) -> Result<(), Obstacle> {
-    let is_own = |path: &RelPath| path.names().first().is_none_or(ferry_protocol::Name::is_bookkeeping);
+    let is_own = |path: &RelPath| match path.names() {
+        [book, parked, _, ..] if book.is_bookkeeping() => parked.as_bytes() != PARKED.as_bytes(),
+        [first, ..] => first.is_bookkeeping(),
+        [] => true,
+    };
     let own = match action {
         DiskAction::Move { from, to, .. } => is_own(from) || is_own(to),
         other => is_own(other.path()),

@@ -306,6 +306,22 @@ fn ferrys_own_directory_is_nobodys_to_change() {
 }
 
 #[test]
+fn what_waits_for_its_place_is_parked_and_comes_back() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("d")).unwrap();
+    std::fs::write(folder.path("d/x"), "x").unwrap();
+    let there = DiskAction::Move { from: rel("d"), expect: folder.stat("d").unwrap(), to: rel(".ferry/parked/0a") };
+    assert!(matches!(folder.apply(there), DiskOutcome::Done(_)));
+    let expect = folder.stat(".ferry/parked/0a").unwrap();
+    let back = DiskAction::Move { from: rel(".ferry/parked/0a"), expect, to: rel("e") };
+    assert!(matches!(folder.apply(back), DiskOutcome::Done(_)));
+    assert_eq!(std::fs::read(folder.path("e/x")).unwrap(), b"x");
+    let expect = folder.stat(".ferry/parked").unwrap();
+    let all = DiskAction::Move { from: rel(".ferry/parked"), expect, to: rel("f") };
+    assert_eq!(folder.apply(all), DiskOutcome::Blocked(Obstacle::Unrepresentable));
+}
+
+#[test]
 fn a_replaced_root_blocks_everything() {
     let folder = Folder::new();
     let put = folder.put("a", None, b"x");

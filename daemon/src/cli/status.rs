@@ -115,7 +115,7 @@ pub fn render(ui: &Ui, status: &Value) -> String {
     let received = number(transfer, "lan_in_bytes") + number(transfer, "relay_in_bytes");
     let sent = number(transfer, "lan_out_bytes") + number(transfer, "relay_out_bytes");
     if received + sent > 0 {
-        let lan = if received > 0 { number(transfer, "lan_in_bytes") * 100 / received } else { 0 };
+        let lan = (number(transfer, "lan_in_bytes") * 100).checked_div(received).unwrap_or(0);
         let share = if lan > 0 { format!(" ({lan} % from LAN)") } else { String::new() };
         out.push_str(&format!("\n  Transfers since start  ↓ {}{share}   ↑ {}\n", quantity::bytes(received), quantity::bytes(sent)));
     }

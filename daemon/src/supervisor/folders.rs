@@ -312,10 +312,10 @@ impl Daemon {
     /// Resumes the folders whose pause has ended.
     pub(super) async fn end_pauses(&self, now_ms: i64) {
         for running in self.folders() {
-            if running.record.config.paused && running.record.config.pause_until_ms.is_some_and(|until| until <= now_ms) {
-                if let Err(e) = self.resume_folder(&running).await {
-                    tracing::warn!("cannot resume '{}': {e}", running.record.config.name);
-                }
+            let config = &running.record.config;
+            let over = config.paused && config.pause_until_ms.is_some_and(|until| until <= now_ms);
+            if over && let Err(e) = self.resume_folder(&running).await {
+                tracing::warn!("cannot resume '{}': {e}", config.name);
             }
         }
     }

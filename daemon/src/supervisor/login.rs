@@ -154,6 +154,7 @@ impl Daemon {
         // The name may be new.
         self.reload()?;
         self.account.send_replace(Some(Arc::new(account)));
+        self.foretell_session();
         Ok(answer)
     }
 
@@ -168,6 +169,7 @@ impl Daemon {
             None => self.make_client()?.logout().await,
         };
         self.account.send_replace(None);
+        self.foretell_session();
         Ok(logged_out(&account, told))
     }
 

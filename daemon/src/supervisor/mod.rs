@@ -135,6 +135,7 @@ pub async fn start(options: Options) -> Outcome<Started> {
     let listener = control::bind(&daemon.paths)?;
     daemon.start_recorded_folders()?;
     daemon.apply_limits();
+    daemon.foretell_session();
     let control = tokio::spawn(control::serve(daemon.clone(), listener));
     tokio::spawn(session::run(daemon.clone()));
     daemon.activity.events().emit(EventKind::DaemonStarted { version: env!("CARGO_PKG_VERSION") });
@@ -224,6 +225,7 @@ impl Daemon {
             changed
         });
         self.apply_limits();
+        self.foretell_session();
         Ok(settings)
     }
 

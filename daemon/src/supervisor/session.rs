@@ -142,8 +142,9 @@ impl Session<'_> {
         let wait = match self.client.namespaces().await {
             Ok(namespaces) => {
                 self.register(&namespaces).await;
-                self.say(RelayState::Connected, None, false);
+                // First the client, so that no folder is called up to date before it could ask (I15).
                 self.give_client();
+                self.say(RelayState::Connected, None, false);
                 for running in self.daemon.folders() {
                     wake(&running, None);
                 }
@@ -220,6 +221,26 @@ impl Daemon {
         if changed {
             tracing::info!(state = ?status.state, message = status.message, "relay");
             self.activity.events().emit(EventKind::RelayState { state: status.state, message: status.message });
+        }
+    }
+
+    /// The login or the settings have just changed: says at once what the session will find, so that nobody who asks in between is told
+    /// that all is up to date (I15).
+    pub(super) fn foretell_session(&self) {
+        let account = self.account.borrow().clone();
+        let enabled = self.settings.borrow().relay_enabled;
+        let now = self.relay.borrow().state;
+        match account {
+            Some(account) if enabled => {
+                if now == RelayState::None {
+                    let url = Some(account.relay_url().to_owned());
+                    self.set_relay(RelayStatus { state: RelayState::Connecting, url, message: None, login_needed: false });
+                }
+            }
+            account => {
+                let url = account.map(|a| a.relay_url().to_owned());
+                self.set_relay(RelayStatus { url, ..RelayStatus::none() });
+            }
         }
     }
 

@@ -99,6 +99,27 @@ fn a_renamed_and_edited_file_keeps_its_node() {
     assert_eq!(world.relay.states().len(), 1);
 }
 
+/// B11: directories that change names among themselves share one for a moment while the change is taken in; none is shown as another.
+#[test]
+fn a_swap_and_a_rotation_of_directories() {
+    let mut world = Calm::new(2);
+    for k in 1..4 {
+        world.mkdir(0, &format!("d{k}"));
+        world.write(0, &format!("d{k}/in"), &format!("content {k}"));
+    }
+    world.converge();
+    for (from, to) in [("d1", "t"), ("d2", "d1"), ("d3", "d2"), ("t", "d3")] {
+        world.rename(0, from, to);
+    }
+    let rotated = |a, b, c| tree([("d1/", ""), ("d1/in", a), ("d2/", ""), ("d2/in", b), ("d3/", ""), ("d3/in", c)]);
+    assert_eq!(world.converge(), rotated("content 2", "content 3", "content 1"));
+    for (from, to) in [("d1", "t"), ("d2", "d1"), ("t", "d2")] {
+        world.rename(1, from, to);
+    }
+    assert_eq!(world.converge(), rotated("content 3", "content 2", "content 1"));
+    assert_eq!(world.relay.states().len(), 6, "every node is kept");
+}
+
 #[test]
 fn a_swap_and_a_rotation() {
     let mut world = Calm::new(2);

@@ -242,7 +242,10 @@ impl<T: Trees> Engine<T> {
         }
         if item.content == ItemContent::Dir {
             for twin in self.members(key.node).into_iter().filter(|id| *id != key.node) {
-                self.move_node(twin, spot)?;
+                // One with a directory of its own on this disk only shares the name for a moment: a swap or rotation is half taken in.
+                if self.trees.item(ItemKey::primary(twin))?.is_none() {
+                    self.move_node(twin, spot)?;
+                }
             }
         }
         self.settle_item(key, &new)?;
@@ -405,7 +408,7 @@ impl<T: Trees> Engine<T> {
         for (twin, _, dots) in desired.twins {
             if twin == key.node {
                 replaces.extend(dots);
-            } else {
+            } else if self.trees.item(ItemKey::primary(twin))?.is_none() {
                 self.bury(twin, &dots)?;
             }
         }

@@ -206,7 +206,10 @@ fn syncing_words(folder: &Value, reason: Option<&str>) -> String {
         ("↑", number(pending, "upload"), number(bytes, "upload"), number(rates, "up_bytes_per_s")),
     ] {
         if items > 0 {
-            let mut word = format!("{arrow} {}, {}", plural(items, "file", "files"), quantity::bytes(size));
+            let mut word = format!("{arrow} {}", plural(items, "file", "files"));
+            if size > 0 {
+                word.push_str(&format!(", {}", quantity::bytes(size)));
+            }
             if rate > 0 {
                 word.push_str(&format!(" at {}/s, {} left", quantity::bytes(rate), quantity::span(Duration::from_secs(size / rate))));
             }

@@ -7,7 +7,7 @@ use crate::ui::table::Table;
 use crate::ui::{Style, Ui, bar};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a terminal is redrawn.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -21,6 +21,7 @@ pub async fn status(context: &Context) -> Outcome<u8> {
     let ui = &context.ui;
     let mut drawn = 0;
     let mut peaks = Peaks::default();
+    let mut speed = Speed::default();
     let mut last = Value::Null;
     loop {
         let status = context.client.get("/status").await?;
@@ -30,7 +31,8 @@ pub async fn status(context: &Context) -> Outcome<u8> {
             }
         } else if ui.out_is_terminal {
             let transfers = context.client.get("/transfers").await.unwrap_or_default();
-            let page = format!("{}{}{}", status::render(ui, &status), peaks.bars(&status), transfer_lines(&transfers));
+            let page =
+                format!("{}{}{}{}", status::render(ui, &status), speed.line(&status), peaks.bars(&status), transfer_lines(&transfers));
             drawn = ui.redraw(drawn, &page);
         } else if status != last {
             ui.text(&status::render(ui, &status));
@@ -40,7 +42,33 @@ pub async fn status(context: &Context) -> Outcome<u8> {
     }
 }
 
-/// The most bytes that were pending since a folder last was at rest: what a bar's whole length stands for.
+/// Bytes per second on the wire between two looks, smoothed.
+#[derive(Debug, Default)]
+struct Speed {
+    last: Option<(Instant, [u64; 2])>,
+    rates: [f64; 2],
+}
+
+impl Speed {
+    fn line(&mut self, status: &Value) -> String {
+        let sum = |names: [&str; 2]| names.iter().map(|n| status["transfer"][n].as_u64().unwrap_or(0)).sum::<u64>();
+        let now = (Instant::now(), [sum(["lan_in_bytes", "relay_in_bytes"]), sum(["lan_out_bytes", "relay_out_bytes"])]);
+        if let Some((then, before)) = self.last.replace(now) {
+            let seconds = now.0.duration_since(then).as_secs_f64().max(0.001);
+            for (i, rate) in self.rates.iter_mut().enumerate() {
+                *rate = (*rate + now.1[i].saturating_sub(before[i]) as f64 / seconds) / 2.0;
+            }
+        }
+        let [down, up] = self.rates.map(|rate| rate as u64);
+        // Below this it is only the keeping in touch.
+        if down + up < 1000 {
+            return String::new();
+        }
+        format!("  Now                    ↓ {}/s   ↑ {}/s\n", quantity::bytes(down), quantity::bytes(up))
+    }
+}
+
+/// The most that was pending since a folder last was at rest: what a bar's whole length stands for. In bytes, or in items where no byte waits.
 #[derive(Debug, Default)]
 struct Peaks(BTreeMap<String, u64>);
 
@@ -50,6 +78,11 @@ impl Peaks {
         for folder in status["folders"].as_array().into_iter().flatten() {
             let name = folder["name"].as_str().unwrap_or_default();
             let pending = ["upload", "download"].iter().map(|d| folder["pending_bytes"][d].as_u64().unwrap_or(0)).sum::<u64>();
+            let items = ["upload", "download", "delete"].iter().map(|d| folder["pending"][d].as_u64().unwrap_or(0)).sum::<u64>();
+            let (pending, left) = match pending {
+                0 => (items, status::plural(items, "item", "items")),
+                bytes => (bytes, quantity::bytes(bytes)),
+            };
             if folder["state"] == "up_to_date" || pending == 0 {
                 self.0.remove(name);
                 continue;
@@ -57,7 +90,7 @@ impl Peaks {
             let peak = self.0.entry(name.to_owned()).or_default();
             *peak = pending.max(*peak);
             let part = 1.0 - pending as f64 / *peak as f64;
-            out.push_str(&format!("\n  {name}  {} {:>3.0} %   {} left", bar(part, BAR), part * 100.0, quantity::bytes(pending)));
+            out.push_str(&format!("\n  {name}  {} {:>3.0} %   {} left", bar(part, BAR), part * 100.0, left));
         }
         if !out.is_empty() {
             out.push('\n');

@@ -473,7 +473,8 @@ impl<T: Trees> Engine<T> {
                 self.absorb_move(key, item, spot, stat)?;
                 if stat.kind == Kind::Dir {
                     self.observed.forget_found(spot);
-                    if let Some(key) = self.trees.item_at(spot.0, &spot.1)? {
+                    if let Some((key, item)) = self.item_of(self.trees.item_at(spot.0, &spot.1)?)? {
+                        self.absorb_attributes(key, &item, stat)?;
                         self.observed.want(key.node, None, true);
                     }
                     return Ok(true);

@@ -177,6 +177,13 @@ fn concurrent_edits_are_both_kept_and_a_settled_copy_stays_settled() {
     assert_eq!(copies(&got).len(), 1);
     let copy = got.keys().find(|p| p.contains("conflicted copy")).unwrap().clone();
     assert!(copy.ends_with(".txt"));
+    let listed = world.devices[2].engine.conflicts().unwrap();
+    assert_eq!(
+        listed.iter().map(|c| (c.copy.to_string(), c.original.to_string())).collect::<Vec<_>>(),
+        [(copy.clone(), "report.txt".into())]
+    );
+    let why = world.devices[2].engine.why(&path(&copy)).unwrap();
+    assert!(why.item.is_some() && why.wanted.is_some() && !why.is_unsent && !why.is_missing && !why.is_planned, "{why:?}");
     world.remove(2, &copy);
     let got = world.converge();
     assert_eq!(got.len(), 1, "deleting the copy settles it: {got:?}");

@@ -19,6 +19,8 @@
 mod absorb;
 mod backoff;
 mod brake;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 pub mod disk;
 mod engine;
 mod hear;
@@ -31,6 +33,8 @@ mod publish;
 mod query;
 pub mod trees;
 mod view;
+#[cfg(test)]
+mod view_test;
 
 pub use disk::{DiskAction, DiskOutcome, Kind, Listed, Obstacle, Stat};
 pub use engine::{ChangeKind, Engine, Event, Issue, Pending};

@@ -178,3 +178,13 @@ impl Trees for MemoryTrees {
         &mut self.meta
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_in_memory_keep_the_contract() {
+        crate::contract::run(|| MemoryTrees::new(ReplicaId::from_bytes([1; 16])));
+    }
+}

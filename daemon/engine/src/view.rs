@@ -87,7 +87,7 @@ impl<T: Trees> Engine<T> {
         let record = NodeRecord { state, seq: meta.seq, place };
         self.dissolve(id)?;
         self.place_node(id, old.as_ref(), record)?;
-        if moved && (self.closes_cycle(id)? || !self.view.fallen.is_empty()) {
+        if moved && (self.closes_cycle(id)? || (old.is_some() && self.fallen_hang_on(id)?)) {
             self.break_cycles()?;
         }
         Ok(())
@@ -97,18 +97,19 @@ impl<T: Trees> Engine<T> {
     fn place_node(&mut self, id: NodeId, old: Option<&NodeRecord>, record: NodeRecord) -> Result<()> {
         let alive = self.is_alive(id, &record)?;
         let (parent, name) = position(&record);
-        if let Some(old) = old {
-            let (old_parent, old_name) = position(old);
-            if (old_parent, &old_name) != (parent, &name) || !alive {
-                self.trees.set_kid(old_parent, &old_name, id, false)?;
-                self.touch_name(old_parent, &old_name)?;
-                self.refresh_alive(old_parent)?;
-            }
-        }
+        // The record first: what is refreshed below must see where the node stands from now on, or it is entered at its old place again.
         self.trees.put_node(id, &record)?;
+        let left = old.map(position).filter(|(old_parent, old_name)| (*old_parent, old_name) != (parent, &name) || !alive);
+        if let Some((old_parent, old_name)) = &left {
+            self.trees.set_kid(*old_parent, old_name, id, false)?;
+            self.touch_name(*old_parent, old_name)?;
+        }
         if alive {
             self.trees.set_kid(parent, &name, id, true)?;
             self.refresh_alive(parent)?;
+        }
+        if let Some((old_parent, _)) = left {
+            self.refresh_alive(old_parent)?;
         }
         self.touch_name(parent, &name)?;
         self.dirty.insert(id);
@@ -125,6 +126,10 @@ impl<T: Trees> Engine<T> {
             let listed = self.trees.kids_named(parent, &name)?.contains(&id);
             self.dirty.insert(id);
             if alive == listed {
+                // A file that holds something since now, or no longer, claims its name in another way.
+                if read::shown(record.state.body()).first().is_none_or(|s| !s.value.content.is_dir()) {
+                    self.touch_name(parent, &name)?;
+                }
                 return Ok(());
             }
             self.dissolve(id)?;
@@ -161,22 +166,33 @@ impl<T: Trees> Engine<T> {
         Ok(true)
     }
 
-    /// Applies the law's rule for cycles to all nodes that can be part of one: everything but files and links.
-    fn break_cycles(&mut self) -> Result<()> {
-        let mut states = States::new();
-        let mut after = None;
-        loop {
-            let page = self.trees.nodes_after(after, 512)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (id, record) in page {
-                let values = record.state.body().values();
-                let leaf = !values.is_empty() && values.iter().all(|v| matches!(v.content, Content::File(_) | Content::Symlink(_)));
-                if !leaf {
-                    states.insert(id, record.state);
-                }
+    /// Whether the places of fallen nodes, or of what is above them, depend on this node.
+    fn fallen_hang_on(&self, id: NodeId) -> Result<bool> {
+        let mut open: Vec<NodeId> = self.view.fallen.iter().copied().collect();
+        let mut seen: BTreeSet<NodeId> = BTreeSet::new();
+        while let Some(at) = open.pop() {
+            if at == id {
+                return Ok(true);
+            }
+            if seen.insert(at)
+                && let Some(record) = self.trees.node(at)?
+            {
+                open.extend((0..=usize::from(record.place)).map(|index| read::parent_at(&record.state, index)));
             }
         }
+        Ok(false)
+    }
+
+    /// Applies the law's rule for cycles to all nodes that can be part of one: those in which something stands or stood.
+    fn break_cycles(&mut self) -> Result<()> {
+        let mut parents: BTreeSet<NodeId> = BTreeSet::new();
+        self.each_node(|_, record| parents.extend(record.state.places().iter().map(|p| p.parent)))?;
+        let mut states = States::new();
+        self.each_node(|id, record| {
+            if parents.contains(&id) {
+                states.insert(id, record.state);
+            }
+        })?;
         let now = read::break_cycles(&states);
         let changed: BTreeSet<NodeId> = now.keys().copied().chain(self.view.fallen.iter().copied()).collect();
         for id in changed {
@@ -191,6 +207,16 @@ impl<T: Trees> Engine<T> {
         }
         self.view.fallen = now.into_keys().collect();
         Ok(())
+    }
+
+    fn each_node(&self, mut take: impl FnMut(NodeId, NodeRecord)) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.trees.nodes_after(after, 512)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            page.into_iter().for_each(|(id, record)| take(id, record));
+        }
     }
 
     /// Remembers a node that stood at an older place when the trees were opened.

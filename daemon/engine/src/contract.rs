@@ -1,0 +1,166 @@
+//! One contract suite for every implementation of [`Trees`]. Each check panics with what is broken.
+
+use crate::disk::{Kind, Stat};
+use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, Trees};
+use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Dot, Manifest, Name, NodeId, NodeState, Place, ReplicaId, Stamp};
+
+/// Runs the whole suite. `make` gives fresh, empty trees each time.
+pub fn run<T: Trees>(mut make: impl FnMut() -> T) {
+    nodes_and_feed(make());
+    kids(make());
+    items_and_their_indexes(make());
+    two_items_meet_at_one_place(make());
+    unsent(make());
+    meta_counts(make());
+    pages_are_complete(make());
+}
+
+fn id(n: u8) -> NodeId {
+    NodeId::from_bytes([n; 16])
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+fn record(seq: u64, at: &str) -> NodeRecord {
+    let stamp = Stamp { counter: seq, replica: ReplicaId::from_bytes([1; 16]) };
+    NodeRecord { state: NodeState::new(Place { stamp, parent: NodeId::ROOT, name: name(at) }), seq, place: 0 }
+}
+
+fn file(parent: NodeId, at: &str, ino: u64, chunks: &[&[u8]]) -> Item {
+    let whole: Vec<u8> = chunks.concat();
+    let refs = chunks.iter().map(|c| ChunkRef { id: ChunkId::of(c), len: c.len() as u32 }).collect();
+    let manifest = Manifest::new(ContentHash::of(&whole), refs).expect("a manifest");
+    let stat = Stat {
+        dev: 1,
+        ino,
+        birth_ns: Some(ino as i64),
+        kind: Kind::File,
+        size: whole.len() as u64,
+        mtime_ns: -5,
+        ctime_ns: i64::MAX,
+        mode: 0o640,
+        links: 1,
+    };
+    let dots = vec![Dot { replica: ReplicaId::from_bytes([1; 16]), counter: 1 }];
+    Item { parent, name: name(at), stat, content: ItemContent::File(manifest), dots, mode: 0o640, mtime_ns: -5 }
+}
+
+fn nodes_and_feed<T: Trees>(mut trees: T) {
+    assert_eq!(trees.node(id(1)), Ok(None));
+    trees.put_node(id(1), &record(1, "a")).expect("put");
+    trees.put_node(id(2), &record(2, "b")).expect("put");
+    assert_eq!(trees.node(id(1)), Ok(Some(record(1, "a"))), "a read sees earlier writes");
+    assert_eq!(trees.feed_after(0, 10), Ok(vec![(1, id(1)), (2, id(2))]));
+    trees.put_node(id(1), &record(3, "a2")).expect("put");
+    assert_eq!(trees.feed_after(0, 10), Ok(vec![(2, id(2)), (3, id(1))]), "a node stands in the feed once, at its newest change");
+    assert_eq!(trees.feed_after(2, 10), Ok(vec![(3, id(1))]), "after is exclusive");
+    assert_eq!(trees.feed_after(0, 1), Ok(vec![(2, id(2))]));
+    let ids: Vec<NodeId> = trees.nodes_after(None, 10).expect("nodes").into_iter().map(|(n, _)| n).collect();
+    assert_eq!(ids, [id(1), id(2)]);
+    assert_eq!(trees.nodes_after(Some(id(1)), 10).expect("nodes").len(), 1);
+}
+
+fn kids<T: Trees>(mut trees: T) {
+    for (parent, at, node) in [(9, "b", 1), (9, "a", 2), (9, "a", 3), (9, "ab", 4), (8, "a", 5)] {
+        trees.set_kid(id(parent), &name(at), id(node), true).expect("set");
+    }
+    trees.set_kid(id(9), &name("a"), id(2), true).expect("twice is once");
+    assert_eq!(trees.kids_named(id(9), &name("a")), Ok(vec![id(2), id(3)]), "neither a longer name nor another directory");
+    let all = [("a", 2), ("a", 3), ("ab", 4), ("b", 1)].map(|(n, i)| (name(n), id(i)));
+    assert_eq!(trees.kids_after(id(9), None, 10), Ok(all.to_vec()));
+    assert_eq!(trees.kids_after(id(9), Some((&name("a"), id(2))), 2), Ok(all[1..3].to_vec()));
+    trees.set_kid(id(9), &name("a"), id(3), false).expect("remove");
+    trees.set_kid(id(9), &name("a"), id(3), false).expect("twice is once");
+    assert_eq!(trees.kids_named(id(9), &name("a")), Ok(vec![id(2)]));
+    assert_eq!(trees.kids_after(NodeId::ROOT, None, 10), Ok(Vec::new()));
+}
+
+fn items_and_their_indexes<T: Trees>(mut trees: T) {
+    let (key, copy) = (ItemKey::primary(id(1)), ItemKey { node: id(1), copy: Some(Dot { replica: ReplicaId::default(), counter: 7 }) });
+    let first = file(NodeId::ROOT, "f", 11, &[b"one", b"two"]);
+    let second = file(id(9), "f (copy)", 12, &[b"two", b"three"]);
+    trees.put_item(copy, Some(&second)).expect("put");
+    trees.put_item(key, Some(&first)).expect("put");
+    assert_eq!(trees.item(key), Ok(Some(first.clone())));
+    let both: Vec<ItemKey> = trees.items_of(id(1)).expect("items").into_iter().map(|(k, _)| k).collect();
+    assert_eq!(both, [key, copy], "the primary first");
+    assert_eq!(trees.item_at(NodeId::ROOT, &name("f")), Ok(Some(key)));
+    assert_eq!(trees.items_of_inode(1, 11), Ok(vec![key]));
+    assert_eq!(trees.items_of_inode(2, 11), Ok(Vec::new()));
+    assert_eq!(trees.holders(ChunkId::of(b"two"), 10), Ok(vec![key, copy]));
+    assert_eq!(trees.holders(ChunkId::of(b"two"), 1).map(|h| h.len()), Ok(1));
+    let moved = file(id(9), "g", 13, &[b"four"]);
+    trees.put_item(key, Some(&moved)).expect("put");
+    assert_eq!(trees.item_at(NodeId::ROOT, &name("f")), Ok(None), "the old place is given up");
+    assert_eq!(trees.items_of_inode(1, 11), Ok(Vec::new()));
+    assert_eq!(trees.holders(ChunkId::of(b"two"), 10), Ok(vec![copy]));
+    assert_eq!(trees.items_in(id(9), None, 10), Ok(vec![(name("f (copy)"), copy), (name("g"), key)]));
+    assert_eq!(trees.items_in(id(9), Some(&name("f (copy)")), 10), Ok(vec![(name("g"), key)]));
+    trees.put_item(key, None).expect("remove");
+    trees.put_item(key, None).expect("twice is once");
+    assert_eq!((trees.item(key), trees.item_at(id(9), &name("g"))), (Ok(None), Ok(None)));
+    assert_eq!(trees.holders(ChunkId::of(b"four"), 10), Ok(Vec::new()));
+}
+
+/// For a moment two items may claim one place; the newest one is found there, and removing the older one does not hide it.
+fn two_items_meet_at_one_place<T: Trees>(mut trees: T) {
+    let (old, new) = (ItemKey::primary(id(1)), ItemKey::primary(id(2)));
+    trees.put_item(old, Some(&file(NodeId::ROOT, "f", 11, &[b"x"]))).expect("put");
+    trees.put_item(new, Some(&file(NodeId::ROOT, "f", 11, &[b"x"]))).expect("put");
+    assert_eq!(trees.item_at(NodeId::ROOT, &name("f")), Ok(Some(new)));
+    assert_eq!(trees.items_of_inode(1, 11), Ok(vec![old, new]));
+    trees.put_item(old, None).expect("remove");
+    assert_eq!(trees.item_at(NodeId::ROOT, &name("f")), Ok(Some(new)));
+    assert_eq!(trees.items_of_inode(1, 11), Ok(vec![new]));
+    assert_eq!(trees.holders(ChunkId::of(b"x"), 10), Ok(vec![new]));
+}
+
+fn unsent<T: Trees>(mut trees: T) {
+    assert_eq!(trees.is_unsent(id(1)), Ok(false));
+    for n in [3, 1, 2] {
+        trees.set_unsent(id(n), true).expect("set");
+    }
+    trees.set_unsent(id(2), true).expect("twice is once");
+    assert_eq!(trees.unsent_after(None, 10), Ok(vec![id(1), id(2), id(3)]));
+    assert_eq!(trees.unsent_after(Some(id(1)), 1), Ok(vec![id(2)]));
+    trees.set_unsent(id(2), false).expect("set");
+    assert_eq!((trees.is_unsent(id(1)), trees.is_unsent(id(2))), (Ok(true), Ok(false)));
+}
+
+fn meta_counts<T: Trees>(mut trees: T) {
+    let key = ItemKey::primary(id(1));
+    trees.put_item(key, Some(&file(NodeId::ROOT, "f", 1, &[b"12345"]))).expect("put");
+    trees.put_item(ItemKey::primary(id(2)), Some(&file(NodeId::ROOT, "g", 2, &[b"123"]))).expect("put");
+    assert_eq!((trees.meta().items, trees.meta().bytes), (2, 8));
+    trees.put_item(key, Some(&file(NodeId::ROOT, "f", 1, &[b"1"]))).expect("put");
+    assert_eq!((trees.meta().items, trees.meta().bytes), (2, 4));
+    trees.put_item(key, None).expect("remove");
+    assert_eq!((trees.meta().items, trees.meta().bytes), (1, 3));
+    trees.meta_mut().clock = 42;
+    assert_eq!(trees.meta().clock, 42);
+}
+
+fn pages_are_complete<T: Trees>(mut trees: T) {
+    for n in 1..=200u8 {
+        trees.put_node(id(n), &record(u64::from(n), "n")).expect("put");
+        trees.put_item(ItemKey::primary(id(n)), Some(&file(NodeId::ROOT, &format!("n{n:03}"), u64::from(n), &[b"same"]))).expect("put");
+    }
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let page = trees.nodes_after(after, 7).expect("a page");
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        count += page.len();
+    }
+    assert_eq!(count, 200);
+    let (mut after, mut count): (Option<Name>, usize) = (None, 0);
+    loop {
+        let page = trees.items_in(NodeId::ROOT, after.as_ref(), 7).expect("a page");
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        count += page.len();
+    }
+    assert_eq!(count, 200);
+}

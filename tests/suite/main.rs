@@ -5,11 +5,13 @@
 //! | [`convergence`] | do named scenarios end as the catalogue says? | nothing (simulated disks and relay) |
 //! | [`e2e`] | do a real relay and real daemons do what the catalogue says? | the built programs; root for the rows that mount |
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
+//! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
 
 mod convergence;
+mod crash;
 mod e2e;
 mod power_cut;
 mod tidy;

@@ -405,10 +405,10 @@ impl<T: Trees> Engine<T> {
         if desired.key != key || !matches(&item.content, &desired.content) {
             return Ok(());
         }
-        for (twin, _, dots) in desired.twins {
+        for (twin, copy, dots) in desired.twins {
             if twin == key.node {
                 replaces.extend(dots);
-            } else if self.trees.item(ItemKey::primary(twin))?.is_none() {
+            } else if self.trees.item(ItemKey { node: twin, copy })?.is_none() {
                 self.bury(twin, &dots)?;
             }
         }
@@ -436,8 +436,8 @@ impl<T: Trees> Engine<T> {
 
     /// Removes twins that everybody sees as one thing: children move over, the twin is deleted. Ordinary operations, done by whoever sees it.
     pub(crate) fn tidy_twins(&mut self, desired: &Desired) -> Result<()> {
-        for (twin, _, dots) in &desired.twins {
-            if *twin == desired.key.node {
+        for (twin, copy, dots) in &desired.twins {
+            if *twin == desired.key.node || self.trees.item(ItemKey { node: *twin, copy: *copy })?.is_some() {
                 continue;
             }
             if desired.content.is_dir() {

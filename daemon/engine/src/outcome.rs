@@ -113,6 +113,8 @@ impl<T: Trees> Engine<T> {
             (Effect::Removed(key), _) => {
                 if let Some(item) = self.trees.item(key)? {
                     self.trees.put_item(key, None)?;
+                    let canonical = self.canonical(key.node);
+                    self.dirty.insert(canonical);
                     // A directory that was kept for this may go now.
                     self.dirty.insert(item.parent);
                 }

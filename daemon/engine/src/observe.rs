@@ -174,6 +174,15 @@ impl Observations {
         self.unmatched.remove(spot);
     }
 
+    /// What was seen in a directory is forgotten, and so is that it was to be looked at.
+    pub fn forget_directory(&mut self, directory: NodeId) {
+        let spots: Vec<Spot> = self.found.keys().filter(|spot| spot.0 == directory).cloned().collect();
+        for spot in spots {
+            self.forget_found(&spot);
+        }
+        self.wanted.remove(&directory);
+    }
+
     /// It is not missing any more: found, deleted or forgotten.
     pub fn not_missing(&mut self, key: ItemKey) {
         if self.missing.remove(&key).is_some() {
@@ -431,6 +440,10 @@ impl<T: Trees> Engine<T> {
         let idle = self.observed.looks_idle();
         for spot in std::mem::take(&mut self.observed.unmatched) {
             let Some(stat) = self.observed.found.get(&spot).copied() else { continue };
+            if self.directory_path(spot.0)?.is_none() {
+                self.observed.forget_found(&spot);
+                continue;
+            }
             if !self.match_one(&spot, stat, idle)? {
                 self.observed.unmatched.insert(spot);
             }
@@ -579,6 +592,11 @@ impl<T: Trees> Engine<T> {
         self.observed.hashing = self.observed.hashing.saturating_sub(1);
         let spot = (task.directory, task.name.clone());
         if self.observed.found.get(&spot) != Some(&task.stat) {
+            return Ok(());
+        }
+        if self.directory_path(task.directory)?.is_none() {
+            // The directory went or stands for another node now; it is looked at anew under that one.
+            self.observed.forget_found(&spot);
             return Ok(());
         }
         match result {

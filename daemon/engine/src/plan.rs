@@ -485,6 +485,9 @@ impl<T: Trees> Engine<T> {
         self.trees.put_item(desired.key, Some(&Item { dots: desired.dots.clone(), ..item.clone() }))?;
         self.dirty.insert(from.node);
         if item.content == ItemContent::Dir && from.node != desired.key.node {
+            // What was seen in it was seen under its old node.
+            self.observed.forget_directory(from.node);
+            self.observed.want(desired.key.node, None, true);
             loop {
                 let page = self.trees.items_in(from.node, None, 256)?;
                 if page.is_empty() {

@@ -436,7 +436,7 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Matches what was found with what is known: moves, edits, new things.
-    fn match_found(&mut self) -> Result<()> {
+    pub(crate) fn match_found(&mut self) -> Result<()> {
         let idle = self.observed.looks_idle();
         for spot in std::mem::take(&mut self.observed.unmatched) {
             let Some(stat) = self.observed.found.get(&spot).copied() else { continue };
@@ -444,7 +444,7 @@ impl<T: Trees> Engine<T> {
                 self.observed.forget_found(&spot);
                 continue;
             }
-            if !self.match_one(&spot, stat, idle)? {
+            if self.plans.batch_spots.contains(&spot) || !self.match_one(&spot, stat, idle)? {
                 self.observed.unmatched.insert(spot);
             }
         }

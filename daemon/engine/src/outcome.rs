@@ -60,6 +60,7 @@ impl<T: Trees> Engine<T> {
             self.plans.batch = Some((expected, actions));
             return Ok(());
         }
+        self.plans.batch_spots.clear();
         let mut outcomes = outcomes.into_iter();
         for (action, effect) in actions {
             // An action without an outcome was not tried.
@@ -77,7 +78,7 @@ impl<T: Trees> Engine<T> {
                 DiskOutcome::Blocked(obstacle) => self.block(node, action.path().clone(), obstacle)?,
             }
         }
-        Ok(())
+        self.match_found()
     }
 
     fn apply_effect(&mut self, action: &DiskAction, effect: Effect, stat: Option<crate::disk::Stat>) -> Result<()> {

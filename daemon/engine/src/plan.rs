@@ -72,6 +72,15 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// Where something stands once it is done.
+    fn target(&self) -> Option<Spot> {
+        match self {
+            Self::Put(_, item) => Some((item.parent, item.name.clone())),
+            Self::Moved(_, parent, name) => Some((*parent, name.clone())),
+            Self::Removed(_) | Self::Attributes(..) | Self::Aside(..) => None,
+        }
+    }
+
     pub fn key(&self) -> ItemKey {
         match self {
             Self::Put(key, _) | Self::Moved(key, _, _) | Self::Removed(key) | Self::Attributes(key, _, _) | Self::Aside(key, _) => *key,
@@ -87,6 +96,8 @@ pub(crate) struct Plans {
     pub staged: BTreeSet<ContentHash>,
     pub batch: Option<(u64, Vec<(DiskAction, Effect)>)>,
     pub next_batch: u64,
+    /// Where the batch under way puts something: what is seen there meanwhile may be its doing.
+    pub batch_spots: BTreeSet<Spot>,
     /// A viewer's own versions that stand where something else should.
     pub asides: BTreeMap<Spot, Aside>,
     pub aside_tries: BTreeMap<Spot, usize>,
@@ -167,6 +178,7 @@ impl<T: Trees> Engine<T> {
                 self.move_base_first(&draft.actions)?;
             }
             plan.batch = Some(Batch { id, actions: draft.actions.iter().map(|(a, _)| a.clone()).collect() });
+            self.plans.batch_spots = draft.actions.iter().filter_map(|(_, effect)| effect.target()).collect();
             self.plans.batch = Some((id, draft.actions));
         }
         Ok(plan)

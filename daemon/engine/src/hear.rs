@@ -45,6 +45,19 @@ impl<T: Trees> Engine<T> {
         if self.trees.meta().relay.is_some_and(|(known, _)| known == epoch) {
             return Ok(());
         }
+        self.begin_epoch(epoch)
+    }
+
+    /// The relay does not know our cursor: the feed begins again, be its epoch another one or the same (a relay that was restored without its
+    /// operator saying so).
+    pub fn handle_lost_cursor(&mut self, epoch: Epoch) -> Result<()> {
+        if self.trees.meta().relay == Some((epoch, 0)) {
+            return Ok(());
+        }
+        self.begin_epoch(epoch)
+    }
+
+    fn begin_epoch(&mut self, epoch: Epoch) -> Result<()> {
         let first = self.trees.meta().relay.is_none();
         self.trees.meta_mut().relay = Some((epoch, 0));
         if first && self.trees.meta().seq == 0 {

@@ -151,7 +151,7 @@ impl Driver {
             }
             Ok(DeltaReply::EpochChanged(epoch)) => {
                 tracing::warn!(folder = %self.config.name, "the relay is a new or restored one; it is sent what it lacks, nothing is deleted");
-                state.engine.handle_epoch(epoch)?;
+                state.engine.handle_lost_cursor(epoch)?;
                 self.relay.pull_wanted = true;
                 return Ok(());
             }

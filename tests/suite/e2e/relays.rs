@@ -74,6 +74,8 @@ fn p18_the_relay_is_restored_from_a_backup() {
     cluster.relay.stop();
     fs::remove_dir_all(cluster.relay.data()).expect("the relay's data");
     copy(&backup, cluster.relay.data());
+    let told = cluster.relay.storage(&["new-epoch"]);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     cluster.relay.resume();
     put(&cluster.devices[1].path("d"), "after", 300);
     cluster.settle();
@@ -89,6 +91,34 @@ fn p18_the_relay_is_restored_from_a_backup() {
         ];
         checks.into_iter().for_each(|c| c.unwrap_or_else(|what| panic!("{}: {what}", device.name())));
     }
+    cluster.finish();
+}
+
+/// P18, when its operator forgot to say so: a cursor that the relay does not know yet starts over too, without a storm of questions.
+#[test]
+fn p18_a_restored_relay_that_does_not_know_it() {
+    let mut cluster = Cluster::new(1);
+    let d = cluster.devices[0].path("d");
+    put(&d, "old", 1);
+    cluster.settle();
+    cluster.relay.stop();
+    let backup = cluster.folder().join("backup");
+    copy(cluster.relay.data(), &backup);
+    cluster.relay.resume();
+    (0..10).for_each(|k| put(&d, &format!("new {k}"), 10 + k));
+    cluster.settle();
+    cluster.relay.stop();
+    fs::remove_dir_all(cluster.relay.data()).expect("the relay's data");
+    copy(&backup, cluster.relay.data());
+    cluster.relay.resume();
+    put(&d, "after", 99);
+    cluster.settle();
+    let mut second = ferry_tests::device::Device::new(cluster.folder(), "B");
+    second.start();
+    second.login(&cluster.relay.url());
+    second.attach(ferry_tests::cluster::NAMESPACE);
+    until("a new device has it all from the relay", Duration::from_secs(60), || is("12 files", names(&second.path("d")).len() == 12));
+    second.stop();
     cluster.finish();
 }
 

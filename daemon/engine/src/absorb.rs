@@ -58,11 +58,11 @@ impl<T: Trees> Engine<T> {
         if let Some(path) = self.path_at(spot.0, &spot.1)? {
             self.issues.remove(&path);
         }
-        if let Some(key) = self.trees.item_at(spot.0, &spot.1)? {
-            if let Some(item) = self.trees.item(key)? {
-                let same_kind = item.stat.kind == stat.kind;
-                return if same_kind { self.absorb_edit(key, item, stat, content) } else { Ok(()) };
-            }
+        if let Some(key) = self.trees.item_at(spot.0, &spot.1)?
+            && let Some(item) = self.trees.item(key)?
+        {
+            let same_kind = item.stat.kind == stat.kind;
+            return if same_kind { self.absorb_edit(key, item, stat, content) } else { Ok(()) };
         }
         self.absorb_new(spot, stat, content)
     }
@@ -74,14 +74,16 @@ impl<T: Trees> Engine<T> {
         if spot.0 == PARKED {
             return self.recover(item);
         }
-        if let Some(desired) = self.desired_at(spot.0, &spot.1)? {
-            if desired.parent == spot.0 && self.trees.item(desired.key)?.is_none() && matches(&item.content, &desired.content) {
-                self.dirty.insert(desired.key.node);
-                let adopted = Item { dots: desired.dots, ..item };
-                self.settle_item(desired.key, &adopted)?;
-                self.wake_orphans(desired.key.node);
-                return Ok(());
-            }
+        if let Some(desired) = self.desired_at(spot.0, &spot.1)?
+            && desired.parent == spot.0
+            && self.trees.item(desired.key)?.is_none()
+            && matches(&item.content, &desired.content)
+        {
+            self.dirty.insert(desired.key.node);
+            let adopted = Item { dots: desired.dots, ..item };
+            self.settle_item(desired.key, &adopted)?;
+            self.wake_orphans(desired.key.node);
+            return Ok(());
         }
         if !self.policy.may_write {
             return self.refuse_change(spot, stat);
@@ -190,21 +192,23 @@ impl<T: Trees> Engine<T> {
         if mode_changed && self.policy.may_write && key.copy.is_some() {
             return self.own_copy(key, Item { mode, mtime_ns: stat.mtime_ns, ..new });
         }
-        if (mode_changed || touched) && self.policy.may_write && key.copy.is_none() {
-            if let Some(record) = self.trees.node(key.node)? {
-                let mut state = record.state;
-                if mode_changed {
-                    new.mode = mode;
-                    state.attributes_mut().mode = Some(Stamped { stamp: self.next_stamp(), value: mode });
-                }
-                if touched {
-                    new.mtime_ns = stat.mtime_ns;
-                    state.attributes_mut().mtime_ns = Some(Stamped { stamp: self.next_stamp(), value: stat.mtime_ns });
-                }
-                self.trees.put_item(key, Some(&new))?;
-                self.write(key.node, state)?;
-                return self.local_event(ChangeKind::Attributes, &(new.parent, new.name));
+        if (mode_changed || touched)
+            && self.policy.may_write
+            && key.copy.is_none()
+            && let Some(record) = self.trees.node(key.node)?
+        {
+            let mut state = record.state;
+            if mode_changed {
+                new.mode = mode;
+                state.attributes_mut().mode = Some(Stamped { stamp: self.next_stamp(), value: mode });
             }
+            if touched {
+                new.mtime_ns = stat.mtime_ns;
+                state.attributes_mut().mtime_ns = Some(Stamped { stamp: self.next_stamp(), value: stat.mtime_ns });
+            }
+            self.trees.put_item(key, Some(&new))?;
+            self.write(key.node, state)?;
+            return self.local_event(ChangeKind::Attributes, &(new.parent, new.name));
         }
         self.trees.put_item(key, Some(&new))
     }

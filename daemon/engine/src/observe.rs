@@ -166,10 +166,10 @@ impl Observations {
     }
 
     pub fn forget_found(&mut self, spot: &Spot) {
-        if let Some(stat) = self.found.remove(spot) {
-            if self.found_inodes.get(&(stat.dev, stat.ino)) == Some(spot) {
-                self.found_inodes.remove(&(stat.dev, stat.ino));
-            }
+        if let Some(stat) = self.found.remove(spot)
+            && self.found_inodes.get(&(stat.dev, stat.ino)) == Some(spot)
+        {
+            self.found_inodes.remove(&(stat.dev, stat.ino));
         }
         self.unmatched.remove(spot);
     }
@@ -366,25 +366,25 @@ impl<T: Trees> Engine<T> {
             }
             return Ok(());
         }
-        if let Some((key, item)) = self.item_of(key)? {
-            if item.stat.same_inode(&stat) {
-                self.observed.not_missing(key);
-                let unchanged = item.stat.same_version(&stat) && item.stat.mode == stat.mode;
-                if stat.kind == Kind::Dir {
-                    if deep {
-                        self.observed.want(key.node, None, true);
-                    }
-                    if !unchanged {
-                        self.absorb_attributes(key, &item, stat)?;
-                    }
+        if let Some((key, item)) = self.item_of(key)?
+            && item.stat.same_inode(&stat)
+        {
+            self.observed.not_missing(key);
+            let unchanged = item.stat.same_version(&stat) && item.stat.mode == stat.mode;
+            if stat.kind == Kind::Dir {
+                if deep {
+                    self.observed.want(key.node, None, true);
                 }
-                if unchanged || stat.kind == Kind::Dir {
-                    self.observed.forget_found(&spot);
-                    if !self.blocked.contains_key(&key.node) {
-                        self.issues.remove(&path);
-                    }
-                    return Ok(());
+                if !unchanged {
+                    self.absorb_attributes(key, &item, stat)?;
                 }
+            }
+            if unchanged || stat.kind == Kind::Dir {
+                self.observed.forget_found(&spot);
+                if !self.blocked.contains_key(&key.node) {
+                    self.issues.remove(&path);
+                }
+                return Ok(());
             }
         }
         self.observed.set_found(spot, stat);
@@ -483,7 +483,7 @@ impl<T: Trees> Engine<T> {
             Moved::AskFirst => return Ok(false),
             Moved::From(key, item) => {
                 self.observed.not_missing(key);
-                self.absorb_move(key, item, spot, stat)?;
+                self.absorb_move(key, *item, spot, stat)?;
                 if stat.kind == Kind::Dir {
                     self.observed.forget_found(spot);
                     if let Some((key, item)) = self.item_of(self.trees.item_at(spot.0, &spot.1)?)? {
@@ -556,7 +556,7 @@ impl<T: Trees> Engine<T> {
                 // A directory has one place.
                 || stat.kind == Kind::Dir;
             if left {
-                return Ok(Moved::From(key, item));
+                return Ok(Moved::From(key, Box::new(item)));
             }
             if self.observed.asked.insert(home.clone()) {
                 self.observed.want(home.0, Some(home.1), false);
@@ -687,7 +687,7 @@ impl<T: Trees> Engine<T> {
 pub(crate) const LIMBO: NodeId = NodeId::from_bytes([0xFE; 16]);
 
 enum Moved {
-    From(ItemKey, Item),
+    From(ItemKey, Box<Item>),
     AskFirst,
     No,
 }

@@ -39,10 +39,10 @@ impl<T: Trees> Engine<T> {
 
     /// Where a node stands or is to stand, as well as that is known.
     pub(crate) fn node_path(&self, id: NodeId) -> Result<RelPath> {
-        if let Some(item) = self.trees.item(ItemKey::primary(id))? {
-            if let Some(path) = self.item_path(&item)? {
-                return Ok(path);
-            }
+        if let Some(item) = self.trees.item(ItemKey::primary(id))?
+            && let Some(path) = self.item_path(&item)?
+        {
+            return Ok(path);
         }
         match self.trees.node(id)? {
             Some(record) => {

@@ -251,10 +251,9 @@ impl<T: Trees> Engine<T> {
                 self.examine_undesired(*key, item, draft)?;
             }
         }
-        if draft.actions.len() == actions && !draft.later.contains(&id) {
-            if self.blocked.get(&id).is_some_and(|b| b.until_ms <= self.now_ms) {
-                self.unblock(id);
-            }
+        if draft.actions.len() == actions && !draft.later.contains(&id) && self.blocked.get(&id).is_some_and(|b| b.until_ms <= self.now_ms)
+        {
+            self.unblock(id);
         }
         Ok(())
     }
@@ -425,19 +424,19 @@ impl<T: Trees> Engine<T> {
             for key in self.trees.holders(chunk, 4)? {
                 if let std::collections::btree_map::Entry::Vacant(vacant) = holders.entry(key) {
                     let mut held = None;
-                    if let Some(item) = self.trees.item(key)? {
-                        if let (ItemContent::File(own), Some(path)) = (&item.content, self.item_path(&item)?) {
-                            let offsets = own.with_offsets().map(|(at, c)| (c.id, at)).collect();
-                            held = Some((path, item.stat, offsets));
-                        }
+                    if let Some(item) = self.trees.item(key)?
+                        && let (ItemContent::File(own), Some(path)) = (&item.content, self.item_path(&item)?)
+                    {
+                        let offsets = own.with_offsets().map(|(at, c)| (c.id, at)).collect();
+                        held = Some((path, item.stat, offsets));
                     }
                     vacant.insert(held);
                 }
-                if let Some(Some((path, stat, offsets))) = holders.get(&key) {
-                    if let Some(offset) = offsets.get(&chunk) {
-                        out.push(LocalSource { chunk, path: path.clone(), stat: *stat, offset: *offset });
-                        break;
-                    }
+                if let Some(Some((path, stat, offsets))) = holders.get(&key)
+                    && let Some(offset) = offsets.get(&chunk)
+                {
+                    out.push(LocalSource { chunk, path: path.clone(), stat: *stat, offset: *offset });
+                    break;
                 }
             }
         }
@@ -575,13 +574,14 @@ impl<T: Trees> Engine<T> {
         }
         if item.content == ItemContent::Dir {
             // A twin that no longer stands for all hands its place over; it is not removed.
-            if item.parent != PARKED {
-                if let Some(desired) = self.desired_at(item.parent, &item.name)? {
-                    if desired.key != key && desired.content.is_dir() && desired.twins.iter().any(|(node, _, _)| *node == key.node) {
-                        self.dirty.insert(desired.key.node);
-                        return Ok(());
-                    }
-                }
+            if item.parent != PARKED
+                && let Some(desired) = self.desired_at(item.parent, &item.name)?
+                && desired.key != key
+                && desired.content.is_dir()
+                && desired.twins.iter().any(|(node, _, _)| *node == key.node)
+            {
+                self.dirty.insert(desired.key.node);
+                return Ok(());
             }
             if !self.trees.items_in(key.node, None, 1)?.is_empty() {
                 return Ok(());

@@ -197,12 +197,12 @@ impl<T: Trees> Engine<T> {
         let changed: BTreeSet<NodeId> = now.keys().copied().chain(self.view.fallen.iter().copied()).collect();
         for id in changed {
             let index = now.get(&id).copied().unwrap_or(0) as u8;
-            if let Some(old) = self.trees.node(id)? {
-                if old.place != index {
-                    self.dissolve(id)?;
-                    let record = NodeRecord { place: index, ..old.clone() };
-                    self.place_node(id, Some(&old), record)?;
-                }
+            if let Some(old) = self.trees.node(id)?
+                && old.place != index
+            {
+                self.dissolve(id)?;
+                let record = NodeRecord { place: index, ..old.clone() };
+                self.place_node(id, Some(&old), record)?;
             }
         }
         self.view.fallen = now.into_keys().collect();
@@ -360,10 +360,10 @@ impl<T: Trees> Engine<T> {
         let contested: Vec<Name> = self.view.contested.get(&canonical).into_iter().flatten().cloned().collect();
         for claimed in std::iter::once(name).chain(contested.iter()) {
             for entry in self.settled(canonical, claimed)? {
-                if entry.name == *name {
-                    if let Some(record) = self.trees.node(entry.node)? {
-                        return Ok(Some(desired(canonical, entry, &record.state)));
-                    }
+                if entry.name == *name
+                    && let Some(record) = self.trees.node(entry.node)?
+                {
+                    return Ok(Some(desired(canonical, entry, &record.state)));
                 }
             }
         }

@@ -55,7 +55,12 @@ impl Replica {
     fn hear(&mut self, states: &States) {
         for (id, state) in states {
             self.clock = self.clock.max(state.max_counter());
-            self.states.entry(*id).and_modify(|s| drop(s.join(state))).or_insert_with(|| state.clone());
+            self.states
+                .entry(*id)
+                .and_modify(|s| {
+                    s.join(state);
+                })
+                .or_insert_with(|| state.clone());
         }
     }
 
@@ -176,7 +181,7 @@ proptest! {
                     }
                     for (id, state) in states {
                         engine.hear_node(id, &state, false).unwrap();
-                        heard.entry(id).and_modify(|s| drop(s.join(&state))).or_insert(state);
+                        heard.entry(id).and_modify(|s| { s.join(&state); }).or_insert(state);
                         if order & 2 == 0 {
                             drain(&mut engine, &mut cache);
                         }

@@ -176,10 +176,10 @@ impl Driver {
             None => self.next_open,
             Some(_) => self.next_root_check.min(self.rescan_due.max(now)),
         };
-        if let Some(state) = &self.state {
-            if let Some(ms) = state.engine.deadline_ms() {
-                due = due.min(self.started + Duration::from_millis(ms) + Duration::from_millis(1));
-            }
+        if let Some(state) = &self.state
+            && let Some(ms) = state.engine.deadline_ms()
+        {
+            due = due.min(self.started + Duration::from_millis(ms) + Duration::from_millis(1));
         }
         due = self.racy.iter().map(|(at, _)| *at).chain(self.relay.due()).chain(self.report.due()).fold(due, Instant::min);
         due.saturating_duration_since(now)

@@ -114,7 +114,7 @@ impl Source {
             group.iter().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|id| !have.contains_key(id)).collect();
         let mut failed = Obstacle::Unavailable;
         if !needed.is_empty() {
-            let got = self.from_relay(&needed, |chunk| {
+            let got = self.ask_relay(&needed, |chunk| {
                 have.insert(chunk.id(), chunk.to_vec());
             });
             if let Err(obstacle) = got.await {
@@ -127,7 +127,7 @@ impl Source {
     }
 
     /// Asks the relay for chunks and hands each to `take` as it comes.
-    async fn from_relay(&self, ids: &[ChunkId], mut take: impl FnMut(VerifiedChunk<bytes::Bytes>)) -> Result<(), Obstacle> {
+    async fn ask_relay(&self, ids: &[ChunkId], mut take: impl FnMut(VerifiedChunk<bytes::Bytes>)) -> Result<(), Obstacle> {
         let Some(relay) = &self.relay else { return Err(Obstacle::Unavailable) };
         let _permit = self.requests.acquire().await;
         let mut stream = relay.get_chunks(self.namespace, ids).await.map_err(obstacle_of)?;
@@ -162,7 +162,7 @@ impl Source {
         let mut tasks = tokio::task::JoinSet::new();
         for request in requests {
             let (source, stage) = (self.clone(), stage.clone());
-            tasks.spawn(async move { source.into_stage(&stage, request).await });
+            tasks.spawn(async move { source.fill_stage(&stage, request).await });
         }
         let mut result = Ok(());
         while let Some(done) = tasks.join_next().await {
@@ -180,14 +180,14 @@ impl Source {
     }
 
     /// Fetches some chunks of a large file. Writing goes on beside receiving.
-    async fn into_stage(&self, stage: &Arc<Stage>, request: Vec<(u64, ChunkRef)>) -> Result<(), Obstacle> {
+    async fn fill_stage(&self, stage: &Arc<Stage>, request: Vec<(u64, ChunkRef)>) -> Result<(), Obstacle> {
         let mut places: BTreeMap<ChunkId, Vec<u64>> = BTreeMap::new();
         for (offset, chunk) in &request {
             places.entry(chunk.id).or_default().push(*offset);
         }
         let ids: Vec<ChunkId> = places.keys().copied().collect();
         let mut writes = tokio::task::JoinSet::new();
-        self.from_relay(&ids, |chunk| {
+        self.ask_relay(&ids, |chunk| {
             let (stage, offsets) = (stage.clone(), places.get(&chunk.id()).cloned().unwrap_or_default());
             writes.spawn_blocking(move || {
                 let chunk = chunk.to_vec();

@@ -187,12 +187,12 @@ impl IndexTrees {
         let bytes = item_key(key);
         let place = |item: &Item| name_key(item.parent, &item.name);
         let inode = |item: &Item| [inode_key(item.stat.dev, item.stat.ino), bytes.clone()].concat();
-        if old.map(place) != new.map(place) {
-            if let Some(old) = old {
-                // Somebody else may stand there by now.
-                if self.get(Table::Names, &place(old))?.as_deref() == Some(&bytes) {
-                    self.set(Table::Names, place(old), None);
-                }
+        if old.map(place) != new.map(place)
+            && let Some(old) = old
+        {
+            // Somebody else may stand there by now.
+            if self.get(Table::Names, &place(old))?.as_deref() == Some(&bytes) {
+                self.set(Table::Names, place(old), None);
             }
         }
         if let Some(new) = new {

@@ -177,10 +177,11 @@ impl Driver {
                 self.relay.failed(RelayError::PeerFault { detail: error.to_string() });
             }
         }
-        if let Some(state) = &self.state {
-            if state.engine.meta().heard && !heard_before {
-                self.rescan_now();
-            }
+        if let Some(state) = &self.state
+            && state.engine.meta().heard
+            && !heard_before
+        {
+            self.rescan_now();
         }
         Ok(())
     }

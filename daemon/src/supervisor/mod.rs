@@ -8,7 +8,7 @@ mod activity;
 mod folders;
 mod lock;
 mod login;
-mod notify;
+mod readiness;
 mod session;
 mod status;
 
@@ -146,7 +146,7 @@ impl Started {
     /// Runs until SIGTERM, SIGINT or [`Daemon::stop`]; then stops in order (S5).
     pub async fn run(self) -> Outcome<()> {
         let daemon = self.daemon.clone();
-        let mut notifier = notify::Notifier::new();
+        let mut notifier = readiness::Notifier::new();
         notifier.ready(&daemon.status_line());
         tracing::info!(socket = %daemon.paths.socket.display(), "ferry is ready");
         let (mut terminate, mut interrupt, mut hangup) =

@@ -302,7 +302,7 @@ impl Device {
         let any = !plan.fetches.is_empty() || plan.batch.is_some();
         if any {
             let fetches: Vec<_> = plan.fetches.iter().map(|f| &f.path).collect();
-            self.note(format!("plan: fetch {fetches:?}, do {:#?}", plan.batch.as_ref().map(|b| brief(b))));
+            self.note(format!("plan: fetch {fetches:?}, do {:#?}", plan.batch.as_ref().map(brief)));
         }
         self.fetches.extend(plan.fetches);
         if let Some(batch) = plan.batch {

@@ -168,8 +168,7 @@ pub fn run(options: &Options) -> Report {
 
 impl World {
     fn new(options: Options) -> Self {
-        let mut policy = Policy::default();
-        policy.planted = options.planted;
+        let policy = Policy { planted: options.planted, ..Policy::default() };
         let mut calm = Calm::with_policy(options.devices, policy);
         for device in &mut calm.devices {
             device.verbose = options.verbose;

@@ -6,6 +6,7 @@
 //! | [`e2e`] | do a real relay and real daemons do what the catalogue says? | the built programs; root for the rows that mount |
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
+//! | [`planner`] | is each planted bug caught? | nothing (the simulated world) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
@@ -13,5 +14,6 @@
 mod convergence;
 mod crash;
 mod e2e;
+mod planner;
 mod power_cut;
 mod tidy;

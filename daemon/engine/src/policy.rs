@@ -66,8 +66,6 @@ pub enum Planted {
     DeleteWins,
     /// A rename is sent as delete and create (breaks node identity).
     RenameAsCreate,
-    /// The later wall clock keeps the name (breaks P12).
-    WallClockWins,
     /// The disk is changed without looking at what is expected (breaks I6).
     NoIdentityCheck,
     /// The base moves before the disk (breaks E7).
@@ -84,6 +82,6 @@ pub enum Planted {
     NoBrake,
     /// An edit replaces what the device has heard, not what the disk showed (breaks CR2).
     EditReplacesHeard,
-    /// A twin's other edits are dropped when it is tidied (breaks I2).
+    /// A relay that was restored is not sent what it lacks (breaks I1).
     EpochIgnored,
 }

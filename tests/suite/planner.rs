@@ -1,0 +1,114 @@
+//! Planted bugs: each one of them must be caught by the simulated world within a bounded number of seeds, or by a scenario of its own. Without
+//! this the tests are decoration.
+
+use ferry_engine::{Planted, Policy};
+use ferry_tests::sim::world::{Options, run};
+use ferry_tests::sim::{Calm, path};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How many seeds a bug may survive.
+const SEEDS: u64 = 400;
+
+fn fails(act: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(act)).is_err()
+}
+
+fn caught_by_seeds(bug: Planted) {
+    let caught = (0..SEEDS).find(|seed| {
+        let with = Options { planted: Some(bug), ..Options::of(*seed) };
+        // A seed that fails without the bug proves nothing.
+        fails(|| drop(run(&with))) && !fails(|| drop(run(&Options::of(*seed))))
+    });
+    assert!(caught.is_some(), "the world did not notice {bug:?} in {SEEDS} seeds");
+}
+
+fn caught_by_scenario(bug: Planted, scenario: fn(Calm)) {
+    let world = |planted| {
+        let mut policy = Policy::default();
+        policy.planted = planted;
+        Calm::with_policy(2, policy)
+    };
+    scenario(world(None));
+    assert!(fails(|| scenario(world(Some(bug)))), "the scenario did not notice {bug:?}");
+}
+
+macro_rules! caught {
+    ($($test:ident: $bug:ident,)*) => {$(
+        #[test]
+        fn $test() {
+            caught_by_seeds(Planted::$bug);
+        }
+    )*};
+}
+
+caught! {
+    a_delete_that_wins: DeleteWins,
+    a_rename_as_create: RenameAsCreate,
+    a_missing_identity_check: NoIdentityCheck,
+    a_base_that_moves_first: BaseFirst,
+    a_cursor_that_skips: CursorSkips,
+    an_edit_over_what_was_heard: EditReplacesHeard,
+    an_epoch_that_is_ignored: EpochIgnored,
+}
+
+#[test]
+fn no_brake() {
+    caught_by_scenario(Planted::NoBrake, |mut world| {
+        world.write(0, "a", "content a");
+        world.write(0, "b", "content b");
+        let before = world.converge();
+        world.remove(0, "a");
+        world.remove(0, "b");
+        world.settle_all();
+        assert_eq!(world.tree(1), before, "everything at once is held");
+    });
+}
+
+#[test]
+fn no_second_look() {
+    caught_by_scenario(Planted::NoSecondLook, |mut world| {
+        world.write(0, "a", "content a");
+        world.write(0, "b", "content b");
+        world.converge();
+        let nodes = world.relay.states();
+        // An editor moves its file away and writes it anew: for a moment it is missing.
+        assert!(world.devices[0].disk.rename(&path("a"), &path(".ferry/away")));
+        world.devices[0].hints.push(path("a"));
+        let (device, relay) = (&mut world.devices[0], &mut world.relay);
+        for _ in 0..3 {
+            device.round(relay);
+        }
+        assert!(world.devices[0].disk.rename(&path(".ferry/away"), &path("a")));
+        world.devices[0].hints.push(path("a"));
+        world.converge();
+        assert_eq!(world.relay.states(), nodes, "it was never deleted");
+    });
+}
+
+#[test]
+fn unreadable_taken_for_missing() {
+    caught_by_scenario(Planted::UnreadableIsMissing, |mut world| {
+        world.mkdir(0, "d");
+        world.write(0, "d/a", "content a");
+        world.write(0, "b", "content b");
+        let before = world.converge();
+        world.devices[0].disk.set_unreadable(&path("d"), true);
+        world.devices[0].engine.rescan();
+        world.settle_all();
+        assert_eq!(world.tree(1), before, "unreadable is not absent");
+    });
+}
+
+#[test]
+fn an_accepted_cycle() {
+    caught_by_scenario(Planted::CycleAccepted, |mut world| {
+        for d in ["a", "b"] {
+            world.mkdir(0, d);
+            world.write(0, &format!("{d}/in"), &format!("in {d}"));
+        }
+        world.converge();
+        world.rename(0, "a", "b/a");
+        world.rename(1, "b", "a/b");
+        assert_eq!(world.converge().len(), 4, "nothing is lost in a cycle");
+    });
+}

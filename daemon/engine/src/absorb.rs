@@ -21,9 +21,9 @@ fn default_mode(content: &ItemContent) -> u16 {
     if *content == ItemContent::Dir { 0o755 } else { 0o644 }
 }
 
-/// The mode that is synced for a stat: what the owner needs is always there.
+/// The mode that is synced for a stat: what the owner needs to read is always there.
 fn synced_mode(content: &ItemContent, stat: &Stat) -> u16 {
-    let owner = if *content == ItemContent::Dir { 0o700 } else { 0o600 };
+    let owner = if *content == ItemContent::Dir { 0o700 } else { 0o400 };
     stat.mode & MODE_BITS | owner
 }
 

@@ -385,10 +385,10 @@ fn desired(parent: NodeId, entry: Entry, state: &NodeState) -> Desired {
         (Some(value), Some(_)) => value.content.file().map_or(0, |f| f.mtime_ns),
         (None, _) => 0,
     };
-    // The owner can always read and write what is synced; more than permission bits never arrive (B54).
+    // The owner can always read what is synced, and list and change a directory; more than permission bits never arrive (B54).
     let mode = match (&entry.content, state.attributes().mode) {
         (Content::Dir, mode) => mode.map_or(0o755, |m| m.value) & 0o777 | 0o700,
-        (_, mode) => mode.map_or(0o644, |m| m.value) & 0o777 | 0o600,
+        (_, mode) => mode.map_or(0o644, |m| m.value) & 0o777 | 0o400,
     };
     Desired { key, parent, name: entry.name, content: entry.content, dots: entry.dots, mode, mtime_ns, twins: entry.twins }
 }

@@ -237,9 +237,9 @@ pub(crate) fn mtime_only(ns: i64) -> rustix::fs::Timestamps {
     rustix::fs::Timestamps { last_access: omit, last_modification: timespec(ns) }
 }
 
-/// The permission bits that Ferry gives to a file: `0o777` at the most, and always readable and writable by its owner.
+/// The permission bits that Ferry gives to a file: `0o777` at the most, and always readable by its owner (it is replaced, never written to).
 pub(crate) fn file_mode(mode: u16) -> Mode {
-    Mode::from_raw_mode(u32::from(mode & 0o777 | 0o600))
+    Mode::from_raw_mode(u32::from(mode & 0o777 | 0o400))
 }
 
 /// The permission bits that Ferry gives to a directory: `0o777` at the most, and always usable by its owner.

@@ -353,6 +353,11 @@ pub(crate) fn sweep(open: &OpenRoot, keep_ns: i64) -> Result<(), PathError> {
         });
         let keep = if let (false, Some(stem)) = (old, name.strip_suffix(b".ready")) {
             let part = [stem, b".part"].concat();
+            // It may have got the mode of a file that is read-only; a part is written to.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            if let Ok(file) = rustix::fs::openat(&tmp, name, flags, Mode::empty()) {
+                let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
+            }
             rustix::fs::renameat_with(&tmp, name, &tmp, &part, RenameFlags::NOREPLACE).is_ok()
         } else {
             !old && name.ends_with(b".part")

@@ -181,6 +181,8 @@ const ROWS: &[Row] = &[
             put(d, "on", 1);
             put(d, "off", 2);
             chmod(d, "off", 0o755);
+            put(d, "read-only", 3);
+            chmod(d, "read-only", 0o444);
         },
         act: |d| {
             chmod(d, "on", 0o755);
@@ -188,7 +190,8 @@ const ROWS: &[Row] = &[
         },
         expect: |d| {
             let mode = |n: &str| fs::metadata(d.join(n)).map_or(0, |m| m.mode() & 0o777);
-            is(&format!("modes {:o} {:o}", mode("on"), mode("off")), mode("on") == 0o755 && mode("off") == 0o644)
+            is(&format!("modes {:o} {:o}", mode("on"), mode("off")), mode("on") == 0o755 && mode("off") == 0o644)?;
+            is(&format!("mode {:o}", mode("read-only")), mode("read-only") == 0o444)
         },
     },
     Row {

@@ -146,12 +146,6 @@ const ROWS: &[Row] = &[
         expect: |d| only(&d.join("d"), &["x"]).and(holds(d, "d/x", 5)),
     },
     Row {
-        id: "C17 a folder deleted, a file moved out",
-        before: tree,
-        acts: [|d| rm(d, "d"), |d| mv(d, "d/x", "x"), nothing],
-        expect: |d| only(d, &["x", "y"]).and(holds(d, "x", 1)),
-    },
-    Row {
         id: "C18 a folder deleted, a file moved in",
         before: tree,
         acts: [|d| rm(d, "d"), |d| mv(d, "y", "d/y"), nothing],

@@ -114,7 +114,6 @@ fn e08_a_git_repository() {
     }
     git(&repository, &["checkout", "-q", "-b", "old", "HEAD~2"]);
     git(&repository, &["checkout", "-q", "main"]);
-    git(&repository, &["gc", "-q"]);
     cluster.settle();
     let other = cluster.devices[1].path("repository");
     git(&other, &["fsck", "--strict"]);

@@ -65,7 +65,8 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
 
 /// Libraries with one door: only these files name them.
 const DOORS: &[(&str, &[&str])] = &[
-    ("notify::", &["daemon/src/fs/watch", "daemon/src/watch"]),
+    ("use notify::", &["daemon/src/fs/watch"]),
+    ("::notify::", &["daemon/src/fs/watch"]),
     ("sled::", &["daemon/src/index/sled.rs"]),
     ("redb::", &["daemon/src/index/redb.rs"]),
     ("reqwest::", &["daemon/src/relay/", "daemon/src/cli/", "tests/"]),

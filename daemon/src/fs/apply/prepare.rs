@@ -91,7 +91,8 @@ impl Batch<'_> {
     ) -> Result<Ready, Obstacle> {
         let staged = ready_name(content);
         let open = |name: &str| {
-            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            // Bits and times are set through it; it may be read-only already, from an earlier try.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             match rustix::fs::openat(&self.tmp, name, flags, Mode::empty()) {
                 // Removed by a cleaner, or replaced by a link: it is staged again.
                 Err(Errno::NOENT | Errno::LOOP) => Err(Obstacle::Corrupt),

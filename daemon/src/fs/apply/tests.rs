@@ -251,12 +251,12 @@ fn attributes_are_set_and_never_more_than_permission_bits() {
     let a = folder.write("a", "a");
     let set = |expect, mode, mtime_ns| DiskAction::SetAttributes { path: rel("a"), expect, mode, mtime_ns };
     let DiskOutcome::Done(Some(now)) = folder.apply(set(a, Some(0o7111), Some(-1))) else { panic!() };
-    assert_eq!((now.mode, now.mtime_ns, folder.stat("a")), (0o711, -1, Some(now)));
+    assert_eq!((now.mode, now.mtime_ns, folder.stat("a")), (0o511, -1, Some(now)));
     assert_eq!(folder.apply(set(a, Some(0o600), None)), DiskOutcome::Stale(Some(now)));
     folder.stage(b"s");
     let put = DiskAction::PutFile { path: rel("s"), expect: None, content: folder.stage(b"s"), mode: 0o6044, mtime_ns: i64::MAX };
     let DiskOutcome::Done(Some(s)) = folder.apply(put) else { panic!() };
-    assert_eq!(s.mode, 0o644);
+    assert_eq!(s.mode, 0o444);
 }
 
 #[test]

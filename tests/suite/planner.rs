@@ -17,15 +17,18 @@ fn caught_by_seeds(bug: Planted) {
     let caught = (0..SEEDS).find(|seed| {
         let with = Options { planted: Some(bug), ..Options::of(*seed) };
         // A seed that fails without the bug proves nothing.
-        fails(|| drop(run(&with))) && !fails(|| drop(run(&Options::of(*seed))))
+        fails(|| {
+            run(&with);
+        }) && !fails(|| {
+            run(&Options::of(*seed));
+        })
     });
     assert!(caught.is_some(), "the world did not notice {bug:?} in {SEEDS} seeds");
 }
 
 fn caught_by_scenario(bug: Planted, scenario: fn(Calm)) {
     let world = |planted| {
-        let mut policy = Policy::default();
-        policy.planted = planted;
+        let policy = Policy { planted, ..Policy::default() };
         Calm::with_policy(2, policy)
     };
     scenario(world(None));

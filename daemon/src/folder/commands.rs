@@ -23,6 +23,7 @@ pub(super) fn handle(driver: &mut Driver, command: FolderCommand) -> Result<(), 
         FolderCommand::Reject { reply } => decide(driver, reply, |state| state.engine.reject_deletes())?,
         FolderCommand::Flush { reply } => {
             driver.commit_trees(crate::index::Durability::Durable)?;
+            driver.publish_status_now()?;
             drop(reply.send(Ok(())));
         }
         FolderCommand::Stop => {}

@@ -147,9 +147,20 @@ impl Driver {
             self.give_out()?;
         }
         self.commit_trees(Durability::Relaxed)?;
-        let state = self.state.as_mut();
-        self.report.update(state, &self.relay, self.paused)?;
+        self.publish_status()?;
         Ok(true)
+    }
+
+    fn publish_status(&mut self) -> Result<(), TreeError> {
+        // A relay that is there but has not answered yet may have news: the folder is not up to date before it does.
+        self.relay.is_given = self.deps.relay.borrow().is_some();
+        self.report.update(self.state.as_mut(), &self.relay, self.paused)
+    }
+
+    /// Publishes what is true now, for somebody who is about to look.
+    pub fn publish_status_now(&mut self) -> Result<(), TreeError> {
+        self.report.hurry();
+        self.publish_status()
     }
 
     fn set_time(&mut self) {

@@ -35,6 +35,8 @@ pub(super) struct RelaySide {
     pub error: Option<RelayError>,
     /// Whether the last request worked.
     pub reachable: bool,
+    /// Whether there is a relay to ask.
+    pub is_given: bool,
 }
 
 impl RelaySide {
@@ -50,6 +52,7 @@ impl RelaySide {
             next_poll: now + POLL,
             error: None,
             reachable: false,
+            is_given: false,
         }
     }
 

@@ -45,6 +45,11 @@ impl Report {
         self.stale.then_some(self.next)
     }
 
+    /// The next update is published at once.
+    pub fn hurry(&mut self) {
+        self.next = Instant::now();
+    }
+
     pub fn opened(&mut self) {
         self.problem = None;
         self.scanned = false;
@@ -144,8 +149,8 @@ impl Report {
         if !self.scanned || scan > 0 {
             return (FolderState::Scanning, None);
         }
-        let reachable = relay.reachable;
-        let relay_open = reachable && (new.pending.upload > 0 || !relay.is_idle());
+        let asked = relay.reachable || (relay.is_given && relay.error.is_none());
+        let relay_open = asked && (new.pending.upload > 0 || !relay.is_idle());
         if !opened.engine.is_settled() || relay_open {
             return (FolderState::Syncing, None);
         }

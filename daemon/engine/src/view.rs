@@ -80,6 +80,8 @@ impl<T: Trees> Engine<T> {
     pub(crate) fn update_node(&mut self, id: NodeId, state: NodeState) -> Result<()> {
         let old = self.trees.node(id)?;
         let moved = old.as_ref().is_none_or(|o| o.state.places()[0] != state.places()[0]);
+        // An older move that is heard later changes where a node stands that fell back.
+        let reordered = old.as_ref().is_some_and(|o| o.state.places() != state.places());
         let place = if moved { 0 } else { old.as_ref().map_or(0, |o| o.place) };
         let meta = self.trees.meta_mut();
         meta.seq += 1;
@@ -87,7 +89,7 @@ impl<T: Trees> Engine<T> {
         let record = NodeRecord { state, seq: meta.seq, place };
         self.dissolve(id)?;
         self.place_node(id, old.as_ref(), record)?;
-        if moved && (self.closes_cycle(id)? || (old.is_some() && self.fallen_hang_on(id)?)) {
+        if (moved && self.closes_cycle(id)?) || (reordered && self.fallen_hang_on(id)?) {
             self.break_cycles()?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! One contract suite for every implementation of [`Trees`]. Each check panics with what is broken.
 
 use crate::disk::{Kind, Stat};
-use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, Trees};
+use crate::memory::MemoryTrees;
+use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, Trees};
 use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Dot, Manifest, Name, NodeId, NodeState, Place, ReplicaId, Stamp};
 
 /// Runs the whole suite. `make` gives fresh, empty trees each time.
@@ -13,6 +14,7 @@ pub fn run<T: Trees>(mut make: impl FnMut() -> T) {
     unsent(make());
     meta_counts(make());
     pages_are_complete(make());
+    many_links_to_one_inode(make());
 }
 
 fn id(n: u8) -> NodeId {
@@ -163,4 +165,108 @@ fn pages_are_complete<T: Trees>(mut trees: T) {
         count += page.len();
     }
     assert_eq!(count, 200);
+}
+
+fn many_links_to_one_inode<T: Trees>(mut trees: T) {
+    for n in 1..=150u8 {
+        trees.put_item(ItemKey::primary(id(n)), Some(&file(NodeId::ROOT, &format!("n{n:03}"), 7, &[b"same"]))).expect("put");
+    }
+    assert_eq!(trees.items_of_inode(1, 7).map(|keys| keys.len()), Ok(150), "all items of an inode");
+    assert_eq!(trees.holders(ChunkId::of(b"same"), usize::MAX).map(|keys| keys.len()), Ok(150));
+}
+
+/// A random history on these trees and on [`MemoryTrees`]: after every write all reads answer alike. `between` may commit, close and open the
+/// trees between two writes; it is given a random number.
+pub fn agrees_with_memory<T: Trees>(mut trees: T, seed: u64, writes: usize, mut between: impl FnMut(T, u64) -> T) {
+    let mut memory = MemoryTrees::new(trees.meta().replica);
+    let mut numbers = Numbers(seed);
+    for turn in 0..writes {
+        write(&mut numbers.clone(), &mut memory, turn);
+        write(&mut numbers, &mut trees, turn);
+        trees = between(trees, numbers.next());
+        let (limit, after) = (1 + numbers.below(9), numbers.clone());
+        let (reads, wanted) = (all_reads(&trees, limit, after.clone()), all_reads(&memory, limit, after));
+        assert_eq!(reads, wanted, "seed {seed}, after write {turn}");
+        assert_eq!(trees.meta(), memory.meta(), "seed {seed}, after write {turn}");
+    }
+}
+
+/// Numbers that a seed repeats.
+#[derive(Clone)]
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
+
+const CHUNKS: [&[u8]; 4] = [b"one", b"two", b"three", b""];
+
+fn some_id(numbers: &mut Numbers) -> NodeId {
+    [NodeId::ROOT, id(1), id(2), id(3), id(0xFE), PARKED][numbers.below(6)]
+}
+
+fn some_name(numbers: &mut Numbers) -> Name {
+    Name::new([&b"a"[..], b"ab", b"b", b"\xFF", b"\x01", &[b'x'; 255]][numbers.below(6)]).expect("a name")
+}
+
+fn some_key(numbers: &mut Numbers) -> ItemKey {
+    let dot = Dot { replica: ReplicaId::from_bytes([numbers.below(2) as u8; 16]), counter: [1, 255, 256][numbers.below(3)] };
+    ItemKey { node: some_id(numbers), copy: (numbers.below(2) == 0).then_some(dot) }
+}
+
+fn some_item(numbers: &mut Numbers) -> Item {
+    let chunks: Vec<&[u8]> = (0..numbers.below(3)).map(|_| CHUNKS[numbers.below(3)]).collect();
+    let mut item = file(some_id(numbers), "a", [1, 256, u64::MAX][numbers.below(3)], &chunks);
+    item.name = some_name(numbers);
+    item.content = match numbers.below(4) {
+        0 => ItemContent::Dir,
+        1 => ItemContent::Symlink(b"target"[..].into()),
+        _ => item.content,
+    };
+    item
+}
+
+fn write<T: Trees>(numbers: &mut Numbers, trees: &mut T, turn: usize) {
+    let wrote = match numbers.below(9) {
+        0 | 1 => trees.put_node(some_id(numbers), &record(turn as u64 + 1, "n")),
+        2 | 3 => trees.set_kid(some_id(numbers), &some_name(numbers), some_id(numbers), numbers.below(3) > 0),
+        4 => trees.put_item(some_key(numbers), None),
+        5..8 => trees.put_item(some_key(numbers), Some(&some_item(numbers))),
+        _ => trees.set_unsent(some_id(numbers), numbers.below(2) == 0),
+    };
+    wrote.expect("a write");
+    trees.meta_mut().seq = turn as u64 + 1;
+}
+
+/// Everything that can be asked, in pages of `limit` and from random places, as text.
+fn all_reads<T: Trees>(trees: &T, limit: usize, mut numbers: Numbers) -> Vec<String> {
+    let mut out = vec![
+        format!("{:?}", trees.nodes_after(None, limit)),
+        format!("{:?}", trees.nodes_after(Some(some_id(&mut numbers)), limit)),
+        format!("{:?}", trees.feed_after(numbers.below(40) as u64, limit)),
+        format!("{:?}", trees.unsent_after(None, limit)),
+        format!("{:?}", trees.unsent_after(Some(some_id(&mut numbers)), limit)),
+    ];
+    for node in [NodeId::ROOT, id(1), id(2), id(3), id(0xFE), PARKED] {
+        let (name, from) = (some_name(&mut numbers), some_id(&mut numbers));
+        out.push(format!("{:?} {:?}", trees.node(node), trees.is_unsent(node)));
+        out.push(format!("{:?} {:?}", trees.items_of(node), trees.item(some_key(&mut numbers))));
+        out.push(format!("{:?} {:?}", trees.kids_named(node, &name), trees.kids_after(node, Some((&name, from)), limit)));
+        out.push(format!("{:?} {:?}", trees.kids_after(node, None, limit), trees.item_at(node, &name)));
+        out.push(format!("{:?} {:?}", trees.items_in(node, None, limit), trees.items_in(node, Some(&name), limit)));
+    }
+    for ino in [1, 256, u64::MAX] {
+        out.push(format!("{:?}", trees.items_of_inode(1, ino)));
+    }
+    for chunk in CHUNKS {
+        out.push(format!("{:?} {:?}", trees.holders(ChunkId::of(chunk), usize::MAX), trees.holders(ChunkId::of(chunk), limit)));
+    }
+    out
 }

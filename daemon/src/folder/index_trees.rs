@@ -118,16 +118,21 @@ impl IndexTrees {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
+        if meta_changed {
+            batch.put(Table::Meta, META_KEY, encode(&self.meta)?);
+        }
         for ((table, key), value) in std::mem::take(&mut self.written) {
             match value {
                 Some(value) => batch.put(table, key, value),
                 None => batch.delete(table, key),
             }
         }
-        if meta_changed {
-            batch.put(Table::Meta, META_KEY, encode(&self.meta)?);
+        if let Err(error) = self.store.commit(&batch, durability) {
+            // A later commit without these writes would be half of what the engine did.
+            let rows = batch.writes().iter().filter(|w| w.table != Table::Meta);
+            self.written.extend(rows.map(|w| ((w.table, w.key.clone()), w.value.clone())));
+            return Err(store_error(error));
         }
-        self.store.commit(&batch, durability).map_err(store_error)?;
         self.stored_meta = Some(self.meta.clone());
         Ok(())
     }
@@ -303,7 +308,7 @@ impl Trees for IndexTrees {
     }
 
     fn items_of_inode(&self, dev: u64, ino: u64) -> Result<Vec<ItemKey>> {
-        let rows = self.prefix(Table::Inodes, &inode_key(dev, ino), 64)?;
+        let rows = self.prefix(Table::Inodes, &inode_key(dev, ino), usize::MAX / 2)?;
         rows.iter().map(|(key, _)| parse_item_key(key.get(16..).unwrap_or_default())).collect()
     }
 
@@ -333,5 +338,90 @@ impl Trees for IndexTrees {
 
     fn meta_mut(&mut self) -> &mut Meta {
         &mut self.meta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Kind, MemoryDisk, open, open_memory};
+    use ferry_engine::contract;
+    use std::cell::Cell;
+    use std::path::Path;
+
+    const REPLICA: ReplicaId = ReplicaId::from_bytes([1; 16]);
+
+    fn in_memory(disk: &MemoryDisk) -> IndexTrees {
+        IndexTrees::on(open_memory(disk).unwrap(), None, REPLICA).unwrap()
+    }
+
+    fn on_disk(directory: &Path, kind: Kind) -> IndexTrees {
+        IndexTrees::open(open(directory, kind).unwrap(), REPLICA).unwrap()
+    }
+
+    #[test]
+    fn trees_in_an_index_keep_the_contract() {
+        contract::run(|| in_memory(&MemoryDisk::new()));
+        for kind in [Kind::Redb, Kind::Sled] {
+            let (parent, count) = (tempfile::tempdir().unwrap(), Cell::new(0));
+            contract::run(|| {
+                let directory = parent.path().join(count.replace(count.get() + 1).to_string());
+                std::fs::create_dir(&directory).unwrap();
+                on_disk(&directory, kind)
+            });
+        }
+    }
+
+    /// Now and then what was gathered goes to the index, and the trees are closed and opened again.
+    fn histories(writes: usize, seeds: std::ops::Range<u64>, make: impl Fn(u64) -> Box<dyn Fn() -> IndexTrees>) {
+        for seed in seeds {
+            let open = make(seed);
+            contract::agrees_with_memory(open(), seed, writes, |mut trees, number| match number % 7 {
+                0..3 => trees,
+                3 => {
+                    trees.commit(Durability::Durable).unwrap();
+                    drop(trees);
+                    open()
+                }
+                _ => {
+                    trees.commit(Durability::Relaxed).unwrap();
+                    trees
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn trees_in_an_index_answer_as_trees_in_memory() {
+        histories(120, 0..40, |_| {
+            let disk = MemoryDisk::new();
+            Box::new(move || in_memory(&disk))
+        });
+        for kind in [Kind::Redb, Kind::Sled] {
+            let parent = tempfile::tempdir().unwrap();
+            histories(120, 0..2, |seed| {
+                let directory = parent.path().join(seed.to_string());
+                std::fs::create_dir(&directory).unwrap();
+                Box::new(move || on_disk(&directory, kind))
+            });
+        }
+    }
+
+    /// T1, K10: what a full disk refused is never left out of a later commit; opened again, the trees are as before it.
+    #[test]
+    fn a_commit_that_a_full_disk_refused_leaves_the_trees_whole() {
+        let (disk, old, new) = (MemoryDisk::new(), NodeId::from_bytes([6; 16]), NodeId::from_bytes([7; 16]));
+        let mut trees = in_memory(&disk);
+        trees.set_unsent(old, true).unwrap();
+        trees.commit(Durability::Durable).unwrap();
+        trees.set_unsent(new, true).unwrap();
+        disk.set_full(true);
+        assert!(trees.commit(Durability::Durable).is_err());
+        disk.set_full(false);
+        let refused = trees.commit(Durability::Durable).is_err();
+        assert_eq!(trees.is_unsent(new), Ok(true), "reads go on to see it");
+        drop(trees);
+        let trees = in_memory(&disk);
+        assert_eq!((trees.is_unsent(old), trees.is_unsent(new)), (Ok(true), Ok(!refused)));
     }
 }

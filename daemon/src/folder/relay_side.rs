@@ -31,6 +31,8 @@ pub(super) struct RelaySide {
     failures: u32,
     not_before: Instant,
     next_poll: Instant,
+    /// Whether the feed was begun again because the relay had lost directories; once is enough until a whole commit was accepted.
+    began_again: bool,
     /// The last error, until something worked.
     pub error: Option<RelayError>,
     /// Whether the last request worked.
@@ -50,6 +52,7 @@ impl RelaySide {
             failures: 0,
             not_before: now,
             next_poll: now + POLL,
+            began_again: false,
             error: None,
             reachable: false,
             is_given: false,
@@ -196,6 +199,7 @@ impl Driver {
             Sent::Answer(reply) => {
                 self.relay.worked();
                 self.relay.pull_wanted |= !matches!(reply, CommitReply::Accepted { gapless: true, .. });
+                self.relay.began_again &= !matches!(reply, CommitReply::Accepted { .. });
                 state.engine.handle_commit(&reply)?;
                 if !matches!(reply, CommitReply::Accepted { .. }) {
                     state.engine.drop_commit();
@@ -204,6 +208,20 @@ impl Driver {
             Sent::Unreadable(chunks) => {
                 let paths: Vec<RelPath> = state.engine.withhold(&chunks)?;
                 state.engine.handle_hints(&paths)?;
+            }
+            Sent::Unplaced { error, others_accepted } => {
+                // Devices send directories first, so the relay has forgotten some: it was restored from a backup. What was accepted the feed tells.
+                state.engine.drop_commit();
+                self.relay.pull_wanted = true;
+                match state.engine.relay_cursor() {
+                    Some((epoch, _)) if !self.relay.began_again => {
+                        tracing::warn!(folder = %self.config.name, "the relay has lost directories; it is sent what it lacks, nothing is deleted");
+                        self.relay.began_again = true;
+                        state.engine.handle_lost_cursor(epoch)?;
+                    }
+                    _ if others_accepted => _ = self.relay.worked(),
+                    _ => self.relay.failed(error),
+                }
             }
             Sent::Failed(error) => {
                 state.engine.drop_commit();

@@ -2,14 +2,14 @@
 //!
 //! Few small chunks travel inside the commit: one round trip for a small edit. Otherwise the relay says what it lacks, that is sent in
 //! requests of some megabytes, and the nodes follow. Chunks are read from the files and hashed anew; what no longer verifies has been
-//! edited since, and is left out (H03).
+//! edited since, and is left out (H03). Nodes whose directory the relay does not know are left out too, so that they do not hold up the others.
 
 use crate::fs::{self, Root};
 use crate::relay::{RelayClient, RelayError};
 use ferry_engine::{ChunkAt, Commit};
 use ferry_protocol::limits::{CHUNK_BATCH_TARGET_BYTES, COMMIT_INLINE_MAX_BYTES};
-use ferry_protocol::wire::{CommitReply, CommitRequest, InlineChunk};
-use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, ReplicaId, VerifiedChunk};
+use ferry_protocol::wire::{CommitReply, CommitRequest, InlineChunk, NodeUpdate};
+use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, ReplicaId, VerifiedChunk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -28,6 +28,13 @@ pub(super) enum Sent {
     Answer(CommitReply),
     /// These chunks are neither at the relay nor, any more, on this disk.
     Unreadable(BTreeSet<ChunkId>),
+    /// The relay does not know the directories of some nodes. Whether it took the others.
+    Unplaced {
+        /// The relay's words.
+        error: RelayError,
+        /// Whether the other nodes were accepted.
+        others_accepted: bool,
+    },
     /// It could not be brought there.
     Failed(RelayError),
 }
@@ -82,16 +89,29 @@ impl Sender {
                 return Ok(Sent::Unreadable(unreadable));
             }
         }
+        let mut unplaced = None;
         for _ in 0..ROUNDS_MAX {
-            match self.relay.commit(self.namespace, &request).await? {
-                CommitReply::MissingChunks(missing) => {
+            match (self.relay.commit(self.namespace, &request).await, &unplaced) {
+                (Ok(CommitReply::MissingChunks(missing)), _) => {
                     request.chunks.clear();
                     if let Some(unreadable) = self.upload(&places, missing).await? {
                         return Ok(Sent::Unreadable(unreadable));
                     }
                 }
-                answer => return Ok(Sent::Answer(answer)),
+                (Ok(CommitReply::Accepted { .. }), Some(_)) => break,
+                (Ok(answer), _) => return Ok(Sent::Answer(answer)),
+                (Err(error), _) => {
+                    let refused = unknown_places(&error).ok_or_else(|| error.clone())?;
+                    take_out(&mut request.nodes, refused);
+                    unplaced = Some(error);
+                    if request.nodes.is_empty() {
+                        break;
+                    }
+                }
             }
+        }
+        if let Some(error) = unplaced {
+            return Ok(Sent::Unplaced { error, others_accepted: !request.nodes.is_empty() });
         }
         Err(RelayError::Retry { after: None, reason: "The relay still lacks chunks that were just sent to it.".into() })
     }
@@ -151,6 +171,30 @@ impl Sender {
     }
 }
 
+/// The nodes that were refused because the relay does not know where they stand, if that is the error.
+fn unknown_places(error: &RelayError) -> Option<BTreeSet<NodeId>> {
+    let problem = error.problem().filter(|p| p.code == "unknown_parent")?;
+    let nodes: BTreeSet<NodeId> = problem.nodes.iter().filter_map(|id| id.parse().ok()).collect();
+    (!nodes.is_empty()).then_some(nodes)
+}
+
+/// Takes nodes out of a commit, and what stands in them.
+fn take_out(nodes: &mut Vec<NodeUpdate>, mut gone: BTreeSet<NodeId>) {
+    loop {
+        let before = nodes.len();
+        nodes.retain(|update| {
+            let stays = !gone.contains(&update.id) && !gone.contains(&update.state.places()[0].parent);
+            if !stays {
+                gone.insert(update.id);
+            }
+            stays
+        });
+        if nodes.len() == before {
+            return;
+        }
+    }
+}
+
 fn key(at: &ChunkAt) -> Option<(&ferry_protocol::RelPath, u64)> {
     at.source.as_ref().map(|(path, _, offset)| (path, *offset))
 }
@@ -172,4 +216,28 @@ async fn read_chunks(root: Arc<Root>, chunks: Vec<ChunkAt>) -> (Vec<VerifiedChun
         (good, bad)
     });
     read.await.unwrap_or((Vec::new(), ids))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::Problem;
+    use ferry_protocol::{Name, NodeState, Place, Stamp};
+
+    fn node(id: u8, parent: u8) -> NodeUpdate {
+        let place = Place { stamp: Stamp::default(), parent: NodeId::from_bytes([parent; 16]), name: Name::new("n").unwrap() };
+        NodeUpdate { id: NodeId::from_bytes([id; 16]), state: NodeState::new(place) }
+    }
+
+    #[test]
+    fn what_cannot_be_placed_is_left_out_with_what_stands_in_it() {
+        let mut nodes = vec![node(5, 4), node(1, 0), node(4, 2), node(2, 9), node(3, 1)];
+        let problem =
+            Problem { code: "unknown_parent".into(), nodes: [node(2, 9).id.to_string()].into(), status: 422, ..Problem::default() };
+        let refused = unknown_places(&RelayError::Blocked(problem.clone())).unwrap();
+        take_out(&mut nodes, refused);
+        assert_eq!(nodes.iter().map(|n| n.id.as_bytes()[0]).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(unknown_places(&RelayError::Blocked(Problem { code: "node_twice".into(), ..problem.clone() })), None);
+        assert_eq!(unknown_places(&RelayError::Blocked(Problem { nodes: ["?".into()].into(), ..problem })), None);
+    }
 }

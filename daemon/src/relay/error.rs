@@ -16,6 +16,8 @@ pub struct Problem {
     pub hint: Option<String>,
     /// The relay's current epoch, when a cursor of another epoch was used.
     pub epoch: Option<String>,
+    /// The nodes that were refused, when they are why the whole was.
+    pub nodes: Box<[String]>,
     /// The HTTP status.
     #[serde(skip)]
     pub status: u16,

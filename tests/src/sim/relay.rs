@@ -71,6 +71,7 @@ impl SimRelay {
         if !stale.is_empty() {
             return CommitReply::Stale(stale);
         }
+        self.check_parents(request);
         let manifests = || request.nodes.iter().flat_map(|u| u.state.body().values()).filter_map(|v| v.content.file());
         let missing: BTreeSet<ChunkId> =
             manifests().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|c| !self.chunks.contains_key(c)).collect();
@@ -87,6 +88,15 @@ impl SimRelay {
         let reply = CommitReply::Accepted { head_seq: self.head, gapless };
         self.commits.insert(request.commit, reply.clone());
         reply
+    }
+
+    /// A real relay refuses a node whose directory it does not know (R34). Devices send parents before children, so it never comes to that.
+    fn check_parents(&self, request: &CommitRequest) {
+        for update in &request.nodes {
+            let parent = update.state.places()[0].parent;
+            let is_known = parent == NodeId::ROOT || self.nodes.contains_key(&parent) || request.nodes.iter().any(|u| u.id == parent);
+            assert!(is_known || self.nodes.contains_key(&update.id), "{} is sent before its directory {parent}", update.id);
+        }
     }
 
     fn join(&mut self, update: &NodeUpdate) {

@@ -4,6 +4,7 @@
 //! * **CM2** The same commit again gives the same answer and changes nothing (I8, R4).
 //! * **CM3** A file of several chunks is hashed as a whole before it is committed (I5); of one chunk, the chunk's hash is the file's.
 //! * **CM4** A value that is new here was written by a device of a member, and not under the relay's own replica id (I13).
+//! * **CM5** A node that is new here, or moved, stands in the root or in a node that is here or comes with it (I10, R34).
 
 use super::derive::{node_write, version_write};
 use super::stage::{Staged, VerifiedFrames, verify_frames};
@@ -109,6 +110,7 @@ impl Content {
         let now_ms = self.clock.now_ms();
         let joined = self.join_all(&namespace, request, &current, now_ms)?;
         self.check_authors(&mut *tx, entry, request, &current).await?;
+        check_parents(&mut *tx, namespace_id, &joined.writes, &ids, &current).await?;
         if !self.admit(&mut *tx, entry, staged).await? {
             return Ok(Attempt::Restage);
         }
@@ -340,6 +342,39 @@ fn check_counters(known: u64, update: &NodeUpdate, before: Option<&NodeRow>) -> 
         return Err(ServiceError::invalid("counter_jump", detail).with("node", update.id.to_string()));
     }
     Ok(())
+}
+
+/// CM5. A commit is joined or not as a whole, so what comes along is as good as here. The answer names the nodes, so that the sender can send the
+/// others without them.
+async fn check_parents(
+    tx: &mut dyn ContentTx,
+    namespace: ferry_protocol::NamespaceId,
+    writes: &[NodeWrite],
+    sent: &[NodeId],
+    current: &BTreeMap<NodeId, NodeRow>,
+) -> ServiceResult<()> {
+    let sent: BTreeSet<NodeId> = sent.iter().copied().collect();
+    let mut parents: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for write in writes {
+        let place = &write.state.places()[0];
+        let is_new = current.get(&write.id).is_none_or(|row| row.state.places()[0] != *place);
+        if is_new && place.parent != NodeId::ROOT && !sent.contains(&place.parent) {
+            parents.entry(place.parent).or_default().push(write.id);
+        }
+    }
+    if parents.is_empty() {
+        return Ok(());
+    }
+    let asked: Vec<NodeId> = parents.keys().copied().collect();
+    for known in tx.nodes(namespace, &asked).await? {
+        parents.remove(&known.id);
+    }
+    if parents.is_empty() {
+        return Ok(());
+    }
+    let nodes: Vec<String> = parents.into_values().flatten().map(|id| id.to_string()).collect();
+    let detail = "A node stands in a directory that is neither here nor in the same commit. Nothing was committed.";
+    Err(ServiceError::invalid("unknown_parent", detail).hint("Send the directory first, or with it.").with("nodes", nodes))
 }
 
 fn wrong_length(chunk: ChunkId) -> ServiceError {

@@ -153,7 +153,11 @@ impl Writer {
     }
 
     pub(crate) fn node(&mut self, id: NodeId, name: &str, content: node::Content) -> NodeUpdate {
-        let place = Place { stamp: self.stamp(), parent: NodeId::ROOT, name: Name::new(name).unwrap() };
+        self.node_in(NodeId::ROOT, id, name, content)
+    }
+
+    pub(crate) fn node_in(&mut self, parent: NodeId, id: NodeId, name: &str, content: node::Content) -> NodeUpdate {
+        let place = Place { stamp: self.stamp(), parent, name: Name::new(name).unwrap() };
         let mut state = NodeState::new(place);
         let value = self.value(&state, content);
         state.body_mut().put(&[], value);
@@ -163,6 +167,22 @@ impl Writer {
     /// A new file of these chunks.
     pub(crate) fn file(&mut self, id: NodeId, name: &str, chunks: &[&[u8]]) -> NodeUpdate {
         self.node(id, name, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 1 }))
+    }
+
+    /// The same node at another place.
+    pub(crate) fn moved(&mut self, update: &NodeUpdate, parent: NodeId, name: &str) -> NodeUpdate {
+        let mut state = update.state.clone();
+        state.move_to(Place { stamp: self.stamp(), parent, name: Name::new(name).unwrap() });
+        NodeUpdate { id: update.id, state }
+    }
+
+    /// The same node, deleted.
+    pub(crate) fn deleted(&mut self, update: &NodeUpdate) -> NodeUpdate {
+        let mut state = update.state.clone();
+        let dots: Vec<Dot> = state.body().values().iter().map(|v| v.dot).collect();
+        let value = self.value(&state, node::Content::Tombstone);
+        state.body_mut().put(&dots, value);
+        NodeUpdate { id: update.id, state }
     }
 
     /// The same file with other content, replacing all that it shows.

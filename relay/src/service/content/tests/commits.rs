@@ -165,6 +165,55 @@ async fn counters_cannot_be_used_up_and_a_node_is_named_once() {
     assert_eq!(page.head, 0);
 }
 
+/// R34: a parent that is neither here nor in the commit; what is there already keeps its place whatever became of that.
+#[tokio::test]
+async fn a_node_stands_in_what_is_known() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user(None).await, world.user(None).await);
+    let (home, others) = (world.home(&alice).await, world.home(&bob).await);
+    let mut writer = world.writer(&alice);
+    let dir = writer.node(NodeId::from_bytes(world.id()), "d", node::Content::Dir);
+    let inner = writer.node_in(dir.id, NodeId::from_bytes(world.id()), "e", node::Content::Dir);
+    let leaf = writer.node_in(inner.id, NodeId::from_bytes(world.id()), "f", node::Content::Dir);
+    // A directory of another namespace is no parent here.
+    let theirs = world.writer(&bob).node(NodeId::from_bytes(world.id()), "d", node::Content::Dir);
+    accepted(world.content.commit(&others, world.request(vec![theirs.clone()], &[], 0)).await.unwrap());
+    let strange = writer.node_in(theirs.id, NodeId::from_bytes(world.id()), "g", node::Content::Dir);
+    let all = || vec![inner.clone(), leaf.clone(), strange.clone()];
+    let refused = world.content.commit(&home, world.request(all(), &[], 0)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (Kind::Invalid, "unknown_parent"));
+    let named: BTreeSet<&str> = refused.extra()["nodes"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    assert_eq!(named, BTreeSet::from([inner.id.to_string().as_str(), strange.id.to_string().as_str()]), "not what hangs on them");
+    assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().head, 0, "nothing of it is here");
+    // In one commit the order does not matter; in a later one the parent is known.
+    accepted(world.content.commit(&home, world.request(vec![inner.clone(), dir.clone()], &[], 0)).await.unwrap());
+    accepted(world.content.commit(&home, world.request(vec![leaf.clone()], &[], 0)).await.unwrap());
+    // A move is held to it too; an edit of what stands somewhere is not.
+    let moved = writer.moved(&leaf, NodeId::from_bytes([9; 16]), "f");
+    let refused = world.content.commit(&home, world.request(vec![moved], &[], u64::MAX)).await.unwrap_err();
+    assert_eq!(refused.code(), "unknown_parent");
+    accepted(world.content.commit(&home, world.request(vec![writer.deleted(&leaf)], &[], u64::MAX)).await.unwrap());
+}
+
+/// R34: moves that close a cycle are no error, they come from devices that did not know of each other. The tree that is shown has none.
+#[tokio::test]
+async fn moves_that_close_a_cycle_are_joined_and_shown_as_a_tree() {
+    let world = World::new().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    let a = writer.node(NodeId::from_bytes(world.id()), "a", node::Content::Dir);
+    let b = writer.node(NodeId::from_bytes(world.id()), "b", node::Content::Dir);
+    accepted(world.content.commit(&home, world.request(vec![a.clone(), b.clone()], &[], 0)).await.unwrap());
+    let into_b = writer.moved(&a, b.id, "a");
+    let into_a = writer.moved(&b, a.id, "b");
+    accepted(world.content.commit(&home, world.request(vec![into_b], &[], 2)).await.unwrap());
+    accepted(world.content.commit(&home, world.request(vec![into_a], &[], 2)).await.unwrap());
+    let page = world.content.list_files(&home, &crate::service::content::ListQuery { limit: 10, ..Default::default() }).await.unwrap();
+    let paths: Vec<String> = page.files.iter().map(|f| f.path.to_string()).collect();
+    assert_eq!(paths, ["b", "b/a"], "the newer move falls back");
+}
+
 #[tokio::test]
 async fn concurrent_commits_leave_no_gap_for_a_reader() {
     let world = std::sync::Arc::new(World::new().await);

@@ -321,6 +321,22 @@ impl<T: Trees> Engine<T> {
         Ok(Some(RelPath::from_names(names)))
     }
 
+    /// The parked directory in which this directory is, or which it is.
+    pub(crate) fn parked_above(&self, directory: NodeId) -> Result<Option<NodeId>> {
+        let mut at = directory;
+        for _ in 0..=ferry_protocol::limits::PATH_DEPTH_MAX {
+            if at == NodeId::ROOT {
+                return Ok(None);
+            }
+            match self.trees.item(ItemKey::primary(at))? {
+                Some(item) if item.parent == crate::trees::PARKED => return Ok(Some(at)),
+                Some(item) => at = item.parent,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
     /// The path of an item.
     pub fn item_path(&self, item: &Item) -> Result<Option<RelPath>> {
         self.path_at(item.parent, &item.name)

@@ -8,13 +8,13 @@ pub trait Filter: Send {
     fn is_ignored(&self, path: &RelPath, is_dir: bool) -> bool;
 }
 
-/// Nothing is ignored.
+/// Nothing is ignored but Ferry's own directory, which no rules can take back.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoFilter;
 
 impl Filter for NoFilter {
-    fn is_ignored(&self, _: &RelPath, _: bool) -> bool {
-        false
+    fn is_ignored(&self, path: &RelPath, _: bool) -> bool {
+        path.names().first().is_some_and(ferry_protocol::Name::is_bookkeeping)
     }
 }
 

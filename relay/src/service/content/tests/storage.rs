@@ -166,14 +166,17 @@ impl Run {
                 let bytes: Vec<Vec<u8>> = which.iter().map(|i| content(*i)).collect();
                 let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
                 let update = self.writer.file(node, &format!("f{}", self.files.len()), &slices);
-                self.commit(update, which).await;
+                self.commit(&update, which).await;
+                self.files.push(update);
             }
             Step::Edit(i, which) if !self.files.is_empty() => {
                 let bytes: Vec<Vec<u8>> = which.iter().map(|i| content(*i)).collect();
                 let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-                let file = self.files[i % self.files.len()].clone();
-                let update = self.writer.edit(&file, &slices);
-                self.commit(update, which).await;
+                let i = i % self.files.len();
+                let update = self.writer.edit(&self.files[i], &slices);
+                self.commit(&update, which).await;
+                // The next edit stands on this one: a replica never gives one dot to two contents.
+                self.files[i] = update;
             }
             Step::Delete(i) if !self.files.is_empty() => {
                 let file = self.files[i % self.files.len()].id;
@@ -196,7 +199,7 @@ impl Run {
     }
 
     /// Commits without inline chunks; what is missing is sent once, as a device does.
-    async fn commit(&mut self, update: NodeUpdate, which: &[u8]) {
+    async fn commit(&mut self, update: &NodeUpdate, which: &[u8]) {
         let request = self.world.request(vec![update.clone()], &[], u64::MAX);
         let mut reply = self.world.content.commit(&self.home, request.clone()).await.unwrap();
         if let CommitReply::MissingChunks(missing) = &reply {
@@ -210,7 +213,6 @@ impl Run {
             reply = self.world.content.commit(&self.home, request).await.unwrap();
         }
         assert!(matches!(reply, CommitReply::Accepted { .. }), "{reply:?}");
-        self.files.push(update);
         self.committed.extend_from_slice(which);
     }
 

@@ -35,6 +35,8 @@ pub struct NamespaceRow {
     pub head_seq: u64,
     /// The highest Lamport counter ever seen in it.
     pub max_counter: u64,
+    /// The run of a relay that wrote in it last, by the replica that it is; nothing if that is not known.
+    pub run: Option<ReplicaId>,
     /// What the user may do.
     pub role: Role,
 }
@@ -99,6 +101,8 @@ pub struct NodeWrite {
 pub struct FeedSlice {
     /// The feed's head in that snapshot.
     pub head_seq: u64,
+    /// Whether the number that was asked from is none of those that were skipped ([`ContentTx::skip_numbers`]).
+    pub since_is_known: bool,
     /// Nodes by rising `seq`.
     pub nodes: Vec<NodeRow>,
 }
@@ -384,6 +388,8 @@ pub trait ContentTx: Send {
         max_counter: u64,
         now_ms: i64,
     ) -> Result<(), StoreError>;
+    /// Goes on with the number after `to_seq`, in this run of a relay, and remembers that those between were never given.
+    async fn skip_numbers(&mut self, namespace: &NamespaceRow, to_seq: u64, run: ReplicaId) -> Result<(), StoreError>;
     /// Keeps versions and counts their chunks; those already kept are left as they are. Every chunk must be held (CS3).
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError>;
 

@@ -110,7 +110,8 @@ async fn names(store: &dyn ContentStore, accounts: &dyn AccountStore) -> Names {
         assert!(accounts.insert_user(&user).await.unwrap());
     }
     let id = NamespaceId::from_bytes([9; 16]);
-    let namespace = NamespaceRow { id, owner: users[0], name: "N".into(), is_home: true, head_seq: 0, max_counter: 0, role: Role::Owner };
+    let (owner, name, run) = (users[0], "N".into(), Some(ReplicaId::from_bytes([3; 16])));
+    let namespace = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, max_counter: 0, run, role: Role::Owner };
     let mut tx = store.begin().await.unwrap();
     tx.create_namespace(&namespace, 5).await.unwrap();
     tx.commit().await.unwrap();
@@ -178,6 +179,26 @@ async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.first_seq_since(id, 21).await.unwrap(), None);
     assert_eq!(store.locate_node(names.guest, node.id).await.unwrap().len(), 1);
     assert_eq!(store.check_states(id).await.unwrap(), 0);
+}
+
+async fn skipped_numbers_are_known_from_given_ones(store: &dyn ContentStore, names: &Names) {
+    let id = names.namespace.id;
+    let run = ReplicaId::from_bytes([4; 16]);
+    for (to, last) in [(1000, 1002), (5000, 5001)] {
+        let mut tx = store.begin().await.unwrap();
+        let row = tx.namespace_for(id, names.owner).await.unwrap().unwrap();
+        tx.skip_numbers(&row, to, run).await.unwrap();
+        let written: Vec<NodeWrite> = (to + 1..=last).map(|seq| write(seq as u8, seq)).collect();
+        tx.put_nodes(&row, &written, last, 1, 30).await.unwrap();
+        tx.commit().await.unwrap();
+        let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
+        assert_eq!((row.head_seq, row.run), (last, Some(run)));
+    }
+    for (since, is_known) in
+        [(0, true), (4, true), (5, false), (999, false), (1000, true), (1002, true), (1003, false), (4999, false), (5001, true)]
+    {
+        assert_eq!(store.feed(id, since, 1, 1).await.unwrap().since_is_known, is_known, "{since}");
+    }
 }
 
 async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
@@ -311,6 +332,7 @@ async fn content_on_sqlite() {
     let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
     let names = names(&db, &db).await;
     namespaces_and_feeds(&db, &names).await;
+    skipped_numbers_are_known_from_given_ones(&db, &names).await;
     chunks_and_versions(&db, &names).await;
     damage_and_sweep(&db, &names).await;
     commits_and_uploads(&db, &names).await;

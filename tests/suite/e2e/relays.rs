@@ -122,6 +122,43 @@ fn p18_a_restored_relay_that_does_not_know_it() {
     cluster.finish();
 }
 
+/// P18, unnoticed by everybody for a while: the restored relay goes on with a device that was away, so that its feed is longer than what the
+/// other device had read before it comes back. That device's place in the feed is of a life that never was, and it hears and sends everything anew.
+#[test]
+fn p18_a_restored_relay_that_went_on_without_a_device() {
+    let mut cluster = Cluster::new(2);
+    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+    put(&a, "old", 1);
+    cluster.settle();
+    cluster.devices[1].stop();
+    cluster.relay.stop();
+    let backup = cluster.folder().join("backup");
+    copy(cluster.relay.data(), &backup);
+    cluster.relay.resume();
+    (0..5).for_each(|k| put(&a, &format!("lost {k}"), 10 + k));
+    fs::create_dir(a.join("lost directory")).expect("a directory");
+    put(&a.join("lost directory"), "in it", 20);
+    cluster.settle();
+    cluster.devices[0].stop();
+    cluster.relay.stop();
+    fs::remove_dir_all(cluster.relay.data()).expect("the relay's data");
+    copy(&backup, cluster.relay.data());
+    cluster.relay.resume();
+    cluster.devices[1].start();
+    (0..30).for_each(|k| put(&b, &format!("meanwhile {k}"), 100 + k));
+    cluster.settle();
+    cluster.devices[0].start();
+    put(&a.join("lost directory"), "and after", 21);
+    cluster.settle();
+    for d in [&a, &b] {
+        is("everything is on both", names(d).len() == 1 + 5 + 1 + 30).expect("all");
+        (0..5).for_each(|k| holds(d, &format!("lost {k}"), 10 + k).expect("what the relay had lost"));
+        (0..30).for_each(|k| holds(d, &format!("meanwhile {k}"), 100 + k).expect("what came meanwhile"));
+        holds(&d.join("lost directory"), "in it", 20).and(holds(&d.join("lost directory"), "and after", 21)).expect("the directory");
+    }
+    cluster.finish();
+}
+
 /// P24: every long-lived connection is cut as soon as it stands, so that wake-ups do not come: polling finds the change.
 #[test]
 fn p24_wake_ups_that_do_not_come() {

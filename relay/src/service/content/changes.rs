@@ -85,7 +85,8 @@ impl Content {
                 continue;
             }
             let slice = self.meta.feed(namespace.id, from, left, PAGE_BYTES).await?;
-            if from > slice.head_seq {
+            let is_cursor = matches!(since, Since::Cursor(_));
+            if from > slice.head_seq || (is_cursor && !slice.since_is_known) {
                 return Err(epoch_changed(epoch));
             }
             let reached = slice.nodes.last().map_or(from, |n| n.seq);

@@ -108,7 +108,8 @@ impl Content {
             return Ok(Attempt::Reply(CommitReply::Stale(stale)));
         }
         let now_ms = self.clock.now_ms();
-        let joined = self.join_all(&namespace, request, &current, now_ms)?;
+        let base_seq = self.numbers_after(&namespace)?;
+        let joined = self.join_all(&namespace, base_seq, request, &current, now_ms)?;
         self.check_authors(&mut *tx, entry, request, &current).await?;
         check_parents(&mut *tx, namespace_id, &joined.writes, &ids, &current).await?;
         if !self.admit(&mut *tx, entry, staged).await? {
@@ -121,8 +122,12 @@ impl Content {
         if joined.versions.iter().any(|v| v.chunks.len() > 1 && !checked.contains(&(v.row.node, v.row.dot))) {
             return Ok(Attempt::Recheck);
         }
-        let head_seq = namespace.head_seq + joined.writes.len() as u64;
         let gapless = request.base_seq == namespace.head_seq;
+        let mut head_seq = namespace.head_seq;
+        if !joined.writes.is_empty() {
+            self.keep_gap(&mut *tx, &namespace, base_seq).await?;
+            head_seq = base_seq + joined.writes.len() as u64;
+        }
         tx.put_nodes(&namespace, &joined.writes, head_seq, joined.max_counter, now_ms).await?;
         tx.add_versions(namespace_id, &joined.versions).await?;
         tx.add_commit_record(namespace_id, user, request.commit, CommitRecord { digest, head_seq, gapless }, now_ms).await?;
@@ -133,10 +138,11 @@ impl Content {
         Ok(Attempt::Reply(CommitReply::Accepted { head_seq, gapless }))
     }
 
-    /// Joins every node with what is there, numbers those that change, and collects the file contents that are new.
+    /// Joins every node with what is there, numbers those that change after `base_seq`, and collects the file contents that are new.
     fn join_all(
         &self,
         namespace: &NamespaceRow,
+        base_seq: u64,
         request: &CommitRequest,
         current: &BTreeMap<NodeId, NodeRow>,
         now_ms: i64,
@@ -153,7 +159,7 @@ impl Content {
             let versions = state.body().values().iter().filter(is_new);
             out.versions.extend(versions.filter_map(|v| version_write(namespace.id, update.id, v, now_ms)));
             out.max_counter = out.max_counter.max(state.max_counter());
-            let seq = namespace.head_seq + out.writes.len() as u64 + 1;
+            let seq = base_seq + out.writes.len() as u64 + 1;
             out.writes.push(node_write(update.id, seq, state));
         }
         Ok(out)

@@ -60,7 +60,8 @@ impl Content {
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
         let Edit { mut tx, namespace, counter, now_ms, before, mut after, order, named, .. } = edit;
         let (mut writes, mut versions) = (Vec::new(), Vec::new());
-        let mut head_seq = namespace.head_seq;
+        let mut head_seq = if order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace)? };
+        self.keep_gap(&mut *tx, &namespace, head_seq).await?;
         for (id, state) in order.into_iter().filter_map(|id| Some((id, after.remove(&id)?))) {
             let is_new = |v: &&Value| before.get(&id).is_none_or(|b| b.body().value(v.dot).is_none());
             for value in state.body().values().iter().filter(is_new) {

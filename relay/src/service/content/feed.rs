@@ -1,10 +1,19 @@
 //! "What changed after this number, in this epoch?" (I11)
+//!
+//! A database that was restored from a backup gives again the numbers that it gave before, to other changes; a device that had read them would
+//! miss those. So the first write of each run of a relay in a namespace skips a random number of numbers, many more than a lost life of the feed
+//! can have given, and remembers the gap (RC6). A cursor beyond the head, or in a gap, is of a life that was lost: the device starts over (P18).
 
-use super::{Content, Entry};
+use super::{Content, Entry, random};
 use crate::service::{Kind, ServiceError, ServiceResult};
+use crate::store::content::{ContentTx, NamespaceRow};
 use ferry_protocol::Epoch;
 use ferry_protocol::limits::{COMMIT_NODES_MAX, PAGE_TARGET_BYTES};
 use ferry_protocol::wire::{FeedPage, NodeUpdate};
+
+/// At least so many numbers are skipped, and less than twice as many: more than a namespace changes between a backup and its restore, and so few
+/// that a million runs stay below 2^53, the largest number that JSON carries everywhere.
+const GAP_MIN: u64 = 1 << 28;
 
 impl Content {
     /// One page of the feed after `since`. A cursor of another epoch, or from beyond the head, is answered with the epoch to start over in.
@@ -15,7 +24,7 @@ impl Content {
         }
         let limit = limit.clamp(1, COMMIT_NODES_MAX);
         let slice = self.meta.feed(entry.row.id, since, limit, PAGE_TARGET_BYTES).await?;
-        if since > slice.head_seq {
+        if since > slice.head_seq || !slice.since_is_known {
             return Err(epoch_changed(identity.epoch));
         }
         let last = slice.nodes.last().map_or(slice.head_seq, |n| n.seq);
@@ -29,6 +38,25 @@ impl Content {
             has_more,
             nodes: slice.nodes.into_iter().map(|n| NodeUpdate { id: n.id, state: n.state }).collect(),
         })
+    }
+}
+
+impl Content {
+    /// The number after which a write in this namespace goes on (RC6).
+    pub(super) fn numbers_after(&self, namespace: &NamespaceRow) -> ServiceResult<u64> {
+        if namespace.run == Some(self.identity().replica) {
+            return Ok(namespace.head_seq);
+        }
+        let gap = GAP_MIN + u64::from(u32::from_le_bytes(random()?)) % GAP_MIN;
+        Ok(namespace.head_seq.saturating_add(gap))
+    }
+
+    /// Remembers the gap, if there is one, before something is written with the numbers after it.
+    pub(super) async fn keep_gap(&self, tx: &mut dyn ContentTx, namespace: &NamespaceRow, base_seq: u64) -> ServiceResult<()> {
+        if base_seq != namespace.head_seq {
+            tx.skip_numbers(namespace, base_seq, self.identity().replica).await?;
+        }
+        Ok(())
     }
 }
 

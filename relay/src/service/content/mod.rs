@@ -5,6 +5,7 @@
 //! * **RC3** A hash is never a capability: a namespace holds a chunk only after its bytes came through that namespace.
 //! * **RC4** What is served was hashed just before (I5).
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
+//! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
 
 mod changes;
 mod chunks;
@@ -118,7 +119,9 @@ impl Content {
         config: ContentConfig,
         link_key: [u8; 32],
     ) -> ServiceResult<Self> {
-        let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
+        let fresh = fresh_identity()?;
+        // The epoch is the database's, the replica this run's: after a restore nobody gives an event's name to another event.
+        let identity = Identity { replica: fresh.replica, ..meta.identity(fresh, clock.now_ms()).await? };
         Ok(Self {
             meta,
             blobs,
@@ -209,7 +212,8 @@ impl Content {
             Some(id) => id,
             None => NamespaceId::from_bytes(random()?),
         };
-        let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, role: Role::Owner };
+        let run = Some(self.identity().replica);
+        let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, run, role: Role::Owner };
         let mut tx = self.meta.begin().await?;
         tx.create_namespace(&row, self.clock.now_ms()).await?;
         tx.commit().await?;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) const START_MS: i64 = 1_795_343_400_000;
 
 pub(crate) struct World {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub(crate) db: Sqlite,
     pub(crate) blobs: Arc<MemoryBlobs>,
     pub(crate) clock: ManualClock,
@@ -37,7 +37,22 @@ impl World {
         let blobs = Arc::new(MemoryBlobs::new(Arc::new(clock.clone())));
         let bus = Arc::new(LocalBus::default());
         let content = Content::open(Arc::new(db.clone()), blobs.clone(), bus, Arc::new(clock.clone()), config, [7; 32]).await.unwrap();
-        Self { _dir: dir, db, blobs, clock, content: Arc::new(content), next: AtomicU64::new(1) }
+        Self { dir, db, blobs, clock, content: Arc::new(content), next: AtomicU64::new(1) }
+    }
+
+    /// A copy of the database as it is now, under this name, while nothing is written.
+    pub(crate) fn backup(&self, name: &str) {
+        for end in ["", "-wal"] {
+            std::fs::copy(self.dir.path().join(format!("db{end}")), self.dir.path().join(format!("{name}{end}"))).unwrap();
+        }
+    }
+
+    /// A relay that begins to serve this database: a backup, or `db`.
+    pub(crate) async fn begin_serving(&mut self, name: &str) {
+        self.db = Sqlite::open(&self.dir.path().join(name)).await.unwrap();
+        let clock = Arc::new(self.clock.clone());
+        let (db, blobs, bus) = (Arc::new(self.db.clone()), self.blobs.clone(), Arc::new(LocalBus::default()));
+        self.content = Arc::new(Content::open(db, blobs, bus, clock, ContentConfig::default(), [7; 32]).await.unwrap());
     }
 
     /// A new id of this world: 16 bytes that no other call gets.

@@ -3,4 +3,5 @@
 mod chunks;
 mod commits;
 mod plain;
+mod restored;
 mod storage;

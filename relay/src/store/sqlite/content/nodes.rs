@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, SqliteConnection};
 use std::collections::BTreeSet;
 
-const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, m.role
+const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, m.role
     FROM members m JOIN namespaces n USING (namespace_id) WHERE m.user_id = ";
 
 fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
@@ -20,8 +20,14 @@ fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
         is_home: row.try_get(3).map_err(store_error)?,
         head_seq: count(row, 4)?,
         max_counter: count(row, 5)?,
-        role: role(row.try_get(6).map_err(store_error)?)?,
+        run: run_id(row)?,
+        role: role(row.try_get(7).map_err(store_error)?)?,
     })
+}
+
+fn run_id(row: &SqliteRow) -> Result<Option<ReplicaId>, StoreError> {
+    let is_given = row.try_get::<Option<&[u8]>, _>(6).map_err(store_error)?.is_some();
+    if is_given { Ok(Some(ReplicaId::from_bytes(bytes(row, 6)?))) } else { Ok(None) }
 }
 
 pub(super) async fn namespaces_of(conn: &mut SqliteConnection, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
@@ -203,6 +209,17 @@ pub(super) async fn head(conn: &mut SqliteConnection, namespace: NamespaceId) ->
         .await
         .map_err(store_error)?;
     row.map_or(Ok(0), |row| count(&row, 0))
+}
+
+/// Whether a number was given, or may have been: it is not inside of a gap.
+pub(super) async fn is_known(conn: &mut SqliteConnection, namespace: NamespaceId, seq: u64) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT to_seq FROM feed_gaps WHERE namespace_id = ?1 AND from_seq < ?2 ORDER BY from_seq DESC LIMIT 1")
+        .bind(namespace.as_bytes().to_vec())
+        .bind(signed(seq))
+        .fetch_optional(conn)
+        .await
+        .map_err(store_error)?;
+    row.map_or(Ok(true), |row| Ok(count(&row, 0)? <= seq))
 }
 
 /// Nodes in the order of the feed.

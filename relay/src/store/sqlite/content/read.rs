@@ -76,8 +76,9 @@ impl ContentStore for Sqlite {
     async fn feed(&self, namespace: NamespaceId, since: u64, limit_nodes: usize, limit_bytes: usize) -> Result<FeedSlice, StoreError> {
         let mut snapshot = self.reader().begin().await.map_err(store_error)?;
         let head_seq = nodes::head(&mut snapshot, namespace).await?;
+        let since_is_known = since == 0 || nodes::is_known(&mut snapshot, namespace, since).await?;
         let nodes = nodes::feed(&mut snapshot, namespace, since, limit_nodes, limit_bytes).await?;
-        Ok(FeedSlice { head_seq, nodes })
+        Ok(FeedSlice { head_seq, since_is_known, nodes })
     }
 
     async fn nodes(&self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError> {

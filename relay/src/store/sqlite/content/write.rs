@@ -6,7 +6,7 @@ use crate::store::content::*;
 use crate::store::sqlite::store_error;
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
-use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, UserId};
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::{QueryBuilder, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,12 +123,13 @@ impl ContentTx for SqliteTx {
     }
 
     async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO namespaces (namespace_id, owner_id, name, is_home, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
+        sqlx::query("INSERT INTO namespaces (namespace_id, owner_id, name, is_home, created_at, run_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
             .bind(row.id.as_bytes().to_vec())
             .bind(row.owner.as_bytes().to_vec())
             .bind(row.name.clone())
             .bind(row.is_home)
             .bind(now_ms)
+            .bind(row.run.map(|r| r.as_bytes().to_vec()))
             .execute(self.conn())
             .await
             .map_err(store_error)?;
@@ -216,6 +217,24 @@ impl ContentTx for SqliteTx {
             .bind(namespace.id.as_bytes().to_vec())
             .bind(signed(head_seq))
             .bind(signed(max_counter))
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn skip_numbers(&mut self, namespace: &NamespaceRow, to_seq: u64, run: ReplicaId) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO feed_gaps (namespace_id, from_seq, to_seq) VALUES (?1, ?2, ?3)")
+            .bind(namespace.id.as_bytes().to_vec())
+            .bind(signed(namespace.head_seq))
+            .bind(signed(to_seq))
+            .execute(self.conn())
+            .await
+            .map_err(store_error)?;
+        sqlx::query("UPDATE namespaces SET head_seq = ?2, run_id = ?3 WHERE namespace_id = ?1")
+            .bind(namespace.id.as_bytes().to_vec())
+            .bind(signed(to_seq))
+            .bind(run.as_bytes().to_vec())
             .execute(self.conn())
             .await
             .map_err(store_error)?;

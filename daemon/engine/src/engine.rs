@@ -218,6 +218,11 @@ impl<T: Trees> Engine<T> {
             && (self.observed.missing.is_empty() || self.brake.is_holding())
     }
 
+    /// Whether the disk has been looked at, as far as was asked for, and what follows from it is planned.
+    pub fn is_looked_at(&self) -> bool {
+        self.observed.open() == 0 && self.observed.after_looks.is_empty()
+    }
+
     /// Ends all pauses: something that stood in the way may be gone (the relay is back, the disk has room again).
     pub fn retry_now(&mut self) {
         let now = self.now_ms;

@@ -21,11 +21,7 @@ pub(super) fn handle(driver: &mut Driver, command: FolderCommand) -> Result<(), 
         FolderCommand::WakeRelay { .. } => driver.relay.want_pull(),
         FolderCommand::Approve { reply } => decide(driver, reply, |state| state.engine.approve_deletes())?,
         FolderCommand::Reject { reply } => decide(driver, reply, |state| state.engine.reject_deletes())?,
-        FolderCommand::Flush { reply } => {
-            driver.commit_trees(crate::index::Durability::Durable)?;
-            driver.publish_status_now()?;
-            drop(reply.send(Ok(())));
-        }
+        FolderCommand::Flush { reply } => driver.begin_flush(reply),
         FolderCommand::Stop => {}
         other => query(driver, other)?,
     }

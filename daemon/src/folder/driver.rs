@@ -6,6 +6,7 @@
 
 use super::commands;
 use super::fetch::Fetcher;
+use super::flush::Flushes;
 use super::index_trees::IndexTrees;
 use super::opening::{self, Opened};
 use super::relay_side::RelaySide;
@@ -83,6 +84,7 @@ pub(super) struct Driver {
     hashes: usize,
     racy: Vec<(Instant, HashTask)>,
     rescan_due: Instant,
+    pub flushes: Flushes,
 }
 
 impl Driver {
@@ -115,6 +117,7 @@ impl Driver {
             hashes: 0,
             racy: Vec::new(),
             rescan_due: now,
+            flushes: Flushes::default(),
         })
     }
 
@@ -146,6 +149,7 @@ impl Driver {
         if !self.paused {
             self.give_out()?;
         }
+        self.finish_flushes()?;
         self.commit_trees(Durability::Relaxed)?;
         self.publish_status()?;
         Ok(true)
@@ -192,7 +196,14 @@ impl Driver {
         {
             due = due.min(self.started + Duration::from_millis(ms) + Duration::from_millis(1));
         }
-        due = self.racy.iter().map(|(at, _)| *at).chain(self.relay.due()).chain(self.report.due()).fold(due, Instant::min);
+        due = self
+            .racy
+            .iter()
+            .map(|(at, _)| *at)
+            .chain(self.relay.due())
+            .chain(self.report.due())
+            .chain(self.flushes.due())
+            .fold(due, Instant::min);
         due.saturating_duration_since(now)
     }
 
@@ -238,6 +249,10 @@ impl Driver {
 
     /// What the disk's threads and the watcher bring. After a reopening, answers to the older life are dropped: everything is asked anew.
     fn handle_disk(&mut self, wake: Wake) -> Result<(), TreeError> {
+        if let Wake::Hint(Hint::Rung(ring)) = wake {
+            self.heard_ring(ring);
+            return Ok(());
+        }
         let Some(state) = &mut self.state else { return Ok(()) };
         match wake {
             Wake::Hint(Hint::Paths(paths)) => state.engine.handle_hints(&paths)?,
@@ -272,7 +287,7 @@ impl Driver {
                     state.engine.handle_fetch(content, result)?;
                 }
             }
-            Wake::Command(_) | Wake::Page(_) | Wake::Sent(_) | Wake::Changed => {}
+            Wake::Hint(Hint::Rung(_)) | Wake::Command(_) | Wake::Page(_) | Wake::Sent(_) | Wake::Changed => {}
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod command;
 mod commands;
 mod driver;
 mod fetch;
+mod flush;
 mod index_trees;
 mod opening;
 mod relay_side;

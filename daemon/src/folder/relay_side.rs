@@ -28,6 +28,9 @@ pub(super) struct RelaySide {
     pull_wanted: bool,
     pulling: bool,
     sending: bool,
+    /// How often the feed was asked, and how often that ended.
+    asked: u64,
+    heard: u64,
     failures: u32,
     not_before: Instant,
     next_poll: Instant,
@@ -49,6 +52,8 @@ impl RelaySide {
             pull_wanted: true,
             pulling: false,
             sending: false,
+            asked: 0,
+            heard: 0,
             failures: 0,
             not_before: now,
             next_poll: now + POLL,
@@ -62,6 +67,16 @@ impl RelaySide {
     /// The feed is to be read.
     pub fn want_pull(&mut self) {
         self.pull_wanted = true;
+    }
+
+    /// The number of the next reading of the feed.
+    pub fn next_pull(&self) -> u64 {
+        self.asked + 1
+    }
+
+    /// Whether that reading has ended, or is not to be had now.
+    pub fn has_pulled(&self, pull: u64) -> bool {
+        (self.heard >= pull && !self.pull_wanted) || !self.is_given || self.error.is_some()
     }
 
     /// Whether nothing is under way or wanted.
@@ -115,6 +130,7 @@ impl Driver {
         if self.relay.pull_wanted && !self.relay.pulling {
             self.relay.pull_wanted = false;
             self.relay.pulling = true;
+            self.relay.asked += 1;
             let cursor = state.engine.relay_cursor();
             let (relay, wakes) = (relay.clone(), self.wakes.clone());
             self.runtime.spawn(async move {
@@ -148,6 +164,7 @@ impl Driver {
 
     pub(super) fn handle_page(&mut self, page: Result<DeltaReply, RelayError>) -> Result<(), TreeError> {
         self.relay.pulling = false;
+        self.relay.heard = self.relay.asked;
         let Some(state) = &mut self.state else { return Ok(()) };
         let page = match page {
             Err(error) => {

@@ -267,6 +267,16 @@ impl Root {
         self.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Makes and removes an empty file in Ferry's own directory: an event for whoever watches it.
+    pub(crate) fn ring(&self, name: &str) -> Result<(), RootError> {
+        let book = self.enter()?.bookkeeping()?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // One that a crash left behind.
+        let _ = rustix::fs::unlinkat(&book, name, AtFlags::empty());
+        rustix::fs::openat(&book, name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(rustix::fs::unlinkat(&book, name, AtFlags::empty())?)
+    }
+
     /// Opens the root for one call and proves that it is the directory that was attached (F3).
     pub(crate) fn enter(&self) -> Result<OpenRoot, RootError> {
         let fd = open_root(&self.path)?;

@@ -140,6 +140,17 @@ impl Coalescer {
         Some(Batch { paths, trees, everything: std::mem::take(&mut self.everything) })
     }
 
+    /// Everything that was signalled, at rest or not.
+    pub fn take(&mut self, now_ms: u64) -> Batch {
+        for path in self.waiting.keys().cloned().collect::<Vec<_>>() {
+            let since_ms = self.stop_waiting(&path).map_or(now_ms, |w| w.since_ms);
+            self.ready.insert(path, since_ms);
+        }
+        // Long ago: what is ready is due.
+        self.ready_ms = Some((0, 0));
+        self.poll(now_ms.max(BATCH_MAX_MS)).unwrap_or_default()
+    }
+
     /// When [`Coalescer::poll`] should be called next, in milliseconds; never, if nothing waits.
     pub fn next_ms(&self) -> Option<u64> {
         let ready = self.ready_ms.map(|(first, newest)| (newest + CALM_MS).min(first + BATCH_MAX_MS));

@@ -1,7 +1,7 @@
 //! File events as hints: what to look at again. Events are never facts; what counts is what a look at the disk finds.
 //!
-//! Each directory has one watch, placed before the directory is listed, so that nothing falls between. Ferry's own directory is not
-//! watched. What cannot be told in single paths (lost events, too many, no watch left) becomes a rescan. The only user of `notify`.
+//! Each directory has one watch, placed before the directory is listed, so that nothing falls between. Of Ferry's own directory only the
+//! files directly in it are watched, for [`Watcher::ring`]. What cannot be told in single paths (lost events, too many, no watch left) becomes a rescan. The only user of `notify`.
 
 pub mod coalesce;
 
@@ -31,6 +31,8 @@ pub enum Hint {
     Trees(Vec<RelPath>),
     /// Look at everything.
     Rescan(RescanReason),
+    /// All that was seen before this [`Watcher::ring`] has been told.
+    Rung(u64),
 }
 
 /// Why everything is looked at again.
@@ -58,6 +60,9 @@ const INSTANCES_HINT: &str = "no inotify instance is left; raise the limit: sysc
 /// Events that may wait to be read; above that they are given up for a rescan (I14).
 const QUEUE_MAX: usize = 200_000;
 
+/// Beginning of the names of the files whose events are our own.
+const RING: &str = "ring-";
+
 enum Message {
     Event(Event),
     Failed(notify::Error),
@@ -67,6 +72,7 @@ enum Message {
 
 /// Watches a folder until it is dropped.
 pub struct Watcher {
+    root: Arc<Root>,
     messages: Sender<Message>,
     health: Arc<Mutex<WatchHealth>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -88,7 +94,7 @@ impl Watcher {
         let notify = start_notify(messages.clone(), overflow.clone());
         let mut thread = Thread {
             base: root.resolved_path().to_path_buf(),
-            root,
+            root: root.clone(),
             notify: None,
             watched: BTreeSet::new(),
             wanted: Box::new(wanted),
@@ -101,17 +107,23 @@ impl Watcher {
         match notify {
             Ok(notify) => {
                 thread.notify = Some(notify);
-                thread.watch_tree(&RelPath::root());
+                thread.watch_everything();
             }
             Err(error) => thread.unwatched(&error, INSTANCES_HINT),
         }
         let handle = std::thread::Builder::new().name("ferry-watch".into()).spawn(move || thread.run(&inbox))?;
-        Ok(Self { messages, health, thread: Some(handle) })
+        Ok(Self { root, messages, health, thread: Some(handle) })
     }
 
     /// How well the folder is watched now.
     pub fn health(&self) -> WatchHealth {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes an event of our own, of which [`Hint::Rung`] tells once everything that happened before has been hinted at. False if that cannot be:
+    /// not every directory is watched, or the disk takes no file.
+    pub fn ring(&self, number: u64) -> bool {
+        self.health().exhausted.is_none() && self.root.ring(&format!("{RING}{number}")).is_ok()
     }
 
     /// Places the watches anew: after ignore rules changed, or when the limit was raised.
@@ -216,6 +228,9 @@ impl Thread {
         for path in &event.paths {
             let Some(path) = self.relative(path) else { continue };
             if path.names().first().is_some_and(Name::is_bookkeeping) {
+                if matches!(event.kind, EventKind::Create(_)) {
+                    self.rung(&path);
+                }
                 continue;
             }
             if path.is_root() {
@@ -225,6 +240,16 @@ impl Thread {
                 continue;
             }
             self.path_event(event.kind, path);
+        }
+    }
+
+    fn rung(&mut self, path: &RelPath) {
+        let [_, name] = path.names() else { return };
+        let number = std::str::from_utf8(name.as_bytes()).ok().and_then(|n| n.strip_prefix(RING)?.parse().ok());
+        if let Some(number) = number {
+            let batch = self.coalescer.take(self.now_ms());
+            self.tell(batch);
+            (self.sink)(Hint::Rung(number));
         }
     }
 
@@ -269,6 +294,17 @@ impl Thread {
     fn watch_all(&mut self) {
         self.lock_health().exhausted = None;
         self.watched.clear();
+        self.watch_everything();
+    }
+
+    fn watch_everything(&mut self) {
+        let own = self.base.join(OsStr::from_bytes(ferry_protocol::name::BOOKKEEPING));
+        if let Some(notify) = &mut self.notify
+            && let Err(error) = notify.watch(&own, RecursiveMode::NonRecursive)
+        {
+            // Whoever rings then waits a little longer, for a scan.
+            tracing::debug!(%error, "Ferry's own directory is not watched");
+        }
         self.watch_tree(&RelPath::root());
     }
 

@@ -18,6 +18,7 @@ fn covers(hint: &Hint, path: &RelPath) -> bool {
         Hint::Paths(paths) => paths.contains(path),
         Hint::Trees(trees) => trees.iter().any(|tree| path.starts_with(tree)),
         Hint::Rescan(_) => true,
+        Hint::Rung(_) => false,
     }
 }
 
@@ -108,4 +109,29 @@ fn a_root_that_is_moved_away_is_said() {
     std::fs::rename(folder.path(""), folder.temp.path().join("away")).unwrap();
     let seen = wait_for(&hints, &["anything"]);
     assert!(seen.contains(&Hint::Rescan(RescanReason::RootMoved)));
+}
+
+/// Whoever rings hears of everything that happened before, files that are still being written to among it.
+#[test]
+fn a_ring_comes_after_everything_before_it() {
+    let folder = Folder::new();
+    let (watcher, hints) = watch(&folder);
+    for ring in 1..20u64 {
+        let name = format!("f{ring}");
+        let mut open = std::fs::File::create(folder.path(&name)).unwrap();
+        std::io::Write::write_all(&mut open, b"begun").unwrap();
+        assert!(watcher.ring(ring));
+        let mut told = false;
+        loop {
+            match hints.recv_timeout(Duration::from_secs(30)).unwrap() {
+                Hint::Rung(number) => {
+                    assert_eq!(number, ring);
+                    break;
+                }
+                hint => told |= covers(&hint, &rel(&name)),
+            }
+        }
+        assert!(told, "{name} was not told before the ring");
+    }
+    assert_eq!(folder.own("").iter().filter(|n| n.starts_with("ring-")).count(), 0);
 }

@@ -6,7 +6,7 @@ use crate::trees::{NodeRecord, Result, TreeError, Trees};
 use ferry_protocol::limits::LAMPORT_JUMP_MAX;
 use ferry_protocol::read::shown;
 use ferry_protocol::wire::FeedPage;
-use ferry_protocol::{Content, Epoch, NodeId, NodeState, ReplicaId};
+use ferry_protocol::{Content, Dot, Epoch, NodeId, NodeState, ReplicaId, Value};
 
 /// Why a page of a feed was not taken in. Nothing of it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -163,10 +163,26 @@ impl<T: Trees> Engine<T> {
                 self.publishing.reconsider(id);
             }
         }
-        if changed && self.policy.may_write {
+        if changed && self.policy.may_write && !self.settle_revived(id, &joined)? {
             self.revive(id, &before, state, joined)?;
         }
         Ok(changed)
+    }
+
+    /// A revived value is old content put back: it yields to what somebody wrote meanwhile, else an edit, a delete and a move of three devices
+    /// would end as a conflict with the version before the edit (CR3, C05). Such a value is known by its stamp, which is still that of the event
+    /// that wrote the content, while its dot is of the replica that put it back. Whoever sees both settles it; all do the same.
+    fn settle_revived(&mut self, id: NodeId, joined: &NodeState) -> Result<bool> {
+        let living = || joined.body().values().iter().filter(|v| !v.content.is_tombstone());
+        let is_revived = |v: &&Value| v.stamp.replica != v.dot.replica;
+        if !living().any(|v| is_revived(&v)) || living().all(|v| is_revived(&v)) {
+            return Ok(false);
+        }
+        let dots: Vec<Dot> = living().filter(is_revived).map(|v| v.dot).collect();
+        let mut state = joined.clone();
+        state.body_mut().settle(&dots);
+        self.write(id, state)?;
+        Ok(true)
     }
 
     /// A move counts as a change (CR3): if one side deleted the node without having seen a move by the other, the node lives at its new place.
@@ -181,13 +197,13 @@ impl<T: Trees> Engine<T> {
         };
         let oldest = dead.places().last();
         let unseen = moved.places().iter().any(|p| !dead.places().contains(p) && oldest.is_none_or(|o| p > o || dead.places().len() < 8));
-        let Some(content) = shown(moved.body()).first().map(|s| s.value.content.clone()) else { return Ok(()) };
+        let Some((content, stamp)) = shown(moved.body()).first().map(|s| (s.value.content.clone(), s.value.stamp)) else { return Ok(()) };
         if !unseen || content == Content::Tombstone {
             return Ok(());
         }
         let mut state = joined;
         let dots: Vec<_> = state.body().values().iter().map(|v| v.dot).collect();
-        let value = self.new_value(&state, content);
+        let value = Value { stamp, ..self.new_value(&state, content) };
         state.body_mut().put(&dots, value);
         self.write(id, state)
     }

@@ -180,7 +180,8 @@ impl Content {
                 if current.get(&update.id).is_some_and(|row| row.state.body().covers(value.dot)) {
                     continue;
                 }
-                if value.dot.replica == own || value.stamp.replica == own {
+                // The stamp of content that a device put back is still that of the event that wrote it, perhaps one of the relay's own.
+                if value.dot.replica == own {
                     let detail = "A value claims to be written by this relay, which does not know it.";
                     return Err(ServiceError::invalid("foreign_replica", detail).with("node", update.id.to_string()));
                 }

@@ -198,10 +198,12 @@ struct Restore {
 async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<Restore>) -> Result<Json<Value>, Problem> {
     let file = node_of(&body.file_id)?;
     let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
-    app.content.restore(&entry, file).await?;
+    let restored = app.content.restore(&entry, file).await?;
     let info = app.content.file_info(&entry, file).await?;
     tracing::debug!(path = %path_text(&info.path), "restored");
-    Ok(Json(file_json(&info)))
+    let mut answer = file_json(&info);
+    answer["restored"] = restored.count.into();
+    Ok(Json(answer))
 }
 
 async fn usage(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {

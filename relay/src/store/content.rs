@@ -77,6 +77,17 @@ pub struct DeletedRow {
     pub seq: u64,
 }
 
+/// A deleted node as a restore needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrashedNode {
+    /// The node.
+    pub row: NodeRow,
+    /// Kind or media type of what it was.
+    pub file_type: String,
+    /// Where the link pointed that it was.
+    pub link_target: Option<Vec<u8>>,
+}
+
 /// A node to be written, with the columns derived from its state.
 #[derive(Debug, Clone)]
 pub struct NodeWrite {
@@ -92,6 +103,8 @@ pub struct NodeWrite {
     pub file_type: &'static str,
     /// Hash of the file that it shows.
     pub hash: Option<ContentHash>,
+    /// Where the link points that it shows; of a deleted one where the link pointed that it was, if the writer knows.
+    pub link_target: Option<Vec<u8>>,
     /// Whether it shows nothing.
     pub is_deleted: bool,
 }
@@ -319,6 +332,8 @@ pub trait ContentStore: Send + Sync + 'static {
 
     /// Deleted nodes with a lower number than `before_seq`, newest first.
     async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError>;
+    /// A deleted node and the deleted nodes below it, through deleted ones only; at most `limit`, in no order.
+    async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError>;
 
     /// The versions of a file, newest first.
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError>;

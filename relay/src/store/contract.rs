@@ -130,7 +130,16 @@ fn state(counter: u64, content: node::Content) -> NodeState {
 
 fn write(id: u8, seq: u64) -> NodeWrite {
     let state = state(seq, node::Content::Dir);
-    NodeWrite { id: NodeId::from_bytes([id; 16]), seq, state, size_bytes: 0, file_type: "directory", hash: None, is_deleted: false }
+    NodeWrite {
+        id: NodeId::from_bytes([id; 16]),
+        seq,
+        state,
+        size_bytes: 0,
+        file_type: "directory",
+        hash: None,
+        link_target: None,
+        is_deleted: false,
+    }
 }
 
 async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
@@ -181,6 +190,56 @@ async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.check_states(id).await.unwrap(), 0);
 }
 
+async fn the_trash_keeps_what_was(store: &dyn ContentStore, names: &Names) {
+    let id = names.namespace.id;
+    let link = NodeWrite { file_type: "symlink", link_target: Some(b"to\xff".into()), ..write(11, 11) };
+    let inside = |node: u8, seq: u64, parent: u8| {
+        let mut one = write(node, seq);
+        let stamp = Stamp { counter: seq + 1, replica: ReplicaId::from_bytes([7; 16]) };
+        one.state.move_to(Place { stamp, parent: NodeId::from_bytes([parent; 16]), name: Name::new("in").unwrap() });
+        one
+    };
+    let mut tx = store.begin().await.unwrap();
+    let row = tx.namespace_for(id, names.owner).await.unwrap().unwrap();
+    // 12 > 13 > 14 and 12 > 15 > 16; 15 lives, so what is below it is another matter. 17 and 18 stand in each other.
+    let tree = [
+        link,
+        write(12, 12),
+        inside(13, 13, 12),
+        inside(14, 14, 13),
+        inside(15, 15, 12),
+        inside(16, 16, 15),
+        inside(17, 17, 18),
+        inside(18, 18, 17),
+    ];
+    tx.put_nodes(&row, &tree, 18, 18, 40).await.unwrap();
+    let gone: Vec<NodeWrite> = tree
+        .iter()
+        .filter(|n| n.seq != 15)
+        .map(|n| NodeWrite { seq: n.seq + 10, is_deleted: true, file_type: "deleted", link_target: None, ..n.clone() })
+        .collect();
+    tx.put_nodes(&row, &gone, 28, 18, 50).await.unwrap();
+    tx.commit().await.unwrap();
+    let below = async |node: u8, limit: usize| {
+        let rows = store.deleted_below(id, NodeId::from_bytes([node; 16]), limit).await.unwrap();
+        let mut ids: Vec<u8> = rows.iter().map(|r| r.row.id.as_bytes()[0]).collect();
+        ids.sort();
+        (ids, rows)
+    };
+    assert_eq!(below(12, 100).await.0, [12, 13, 14]);
+    assert_eq!(below(12, 2).await.0.len(), 2);
+    assert_eq!(below(15, 100).await.0, [0; 0], "it lives");
+    assert_eq!(below(17, 100).await.0, [17, 18]);
+    let link = below(11, 100).await.1.remove(0);
+    assert_eq!((link.file_type.as_str(), link.link_target.as_deref(), link.row.seq), ("symlink", Some(&b"to\xff"[..]), 21));
+    // Written again as something else, it is no link any more.
+    let mut tx = store.begin().await.unwrap();
+    tx.put_nodes(&row, &[write(11, 29)], 29, 18, 60).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(11, 30) }], 30, 18, 60).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(below(11, 100).await.1[0].link_target, None);
+}
+
 async fn skipped_numbers_are_known_from_given_ones(store: &dyn ContentStore, names: &Names) {
     let id = names.namespace.id;
     let run = ReplicaId::from_bytes([4; 16]);
@@ -195,7 +254,7 @@ async fn skipped_numbers_are_known_from_given_ones(store: &dyn ContentStore, nam
         assert_eq!((row.head_seq, row.run), (last, Some(run)));
     }
     for (since, is_known) in
-        [(0, true), (4, true), (5, false), (999, false), (1000, true), (1002, true), (1003, false), (4999, false), (5001, true)]
+        [(0, true), (30, true), (31, false), (999, false), (1000, true), (1002, true), (1003, false), (4999, false), (5001, true)]
     {
         assert_eq!(store.feed(id, since, 1, 1).await.unwrap().since_is_known, is_known, "{since}");
     }
@@ -332,6 +391,7 @@ async fn content_on_sqlite() {
     let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
     let names = names(&db, &db).await;
     namespaces_and_feeds(&db, &names).await;
+    the_trash_keeps_what_was(&db, &names).await;
     skipped_numbers_are_known_from_given_ones(&db, &names).await;
     chunks_and_versions(&db, &names).await;
     damage_and_sweep(&db, &names).await;

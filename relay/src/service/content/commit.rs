@@ -160,7 +160,7 @@ impl Content {
             out.versions.extend(versions.filter_map(|v| version_write(namespace.id, update.id, v, now_ms)));
             out.max_counter = out.max_counter.max(state.max_counter());
             let seq = base_seq + out.writes.len() as u64 + 1;
-            out.writes.push(node_write(update.id, seq, state));
+            out.writes.push(node_write(update.id, seq, state, before));
         }
         Ok(out)
     }

@@ -4,8 +4,8 @@ use crate::store::content::{NodeWrite, VersionRow, VersionWrite};
 use ferry_protocol::{Content, NamespaceId, NodeId, NodeState, Value, read};
 use sha2::{Digest, Sha256};
 
-/// The row of a node.
-pub(super) fn node_write(id: NodeId, seq: u64, state: NodeState) -> NodeWrite {
+/// The row of a node; `before` is its state until now.
+pub(super) fn node_write(id: NodeId, seq: u64, state: NodeState, before: Option<&NodeState>) -> NodeWrite {
     let shown = read::shown(state.body());
     let primary = shown.first().map(|s| &s.value.content);
     let (size_bytes, hash) = match primary {
@@ -19,7 +19,15 @@ pub(super) fn node_write(id: NodeId, seq: u64, state: NodeState) -> NodeWrite {
         Some(Content::Tombstone) | None => "deleted",
     };
     let is_deleted = primary.is_none();
-    NodeWrite { id, seq, state, size_bytes, file_type, hash, is_deleted }
+    let link_target = if is_deleted { before.and_then(link_target) } else { link_target(&state) };
+    NodeWrite { id, seq, state, size_bytes, file_type, hash, link_target, is_deleted }
+}
+
+fn link_target(state: &NodeState) -> Option<Vec<u8>> {
+    match read::shown(state.body()).first().map(|s| &s.value.content) {
+        Some(Content::Symlink(target)) => Some(target.to_vec()),
+        _ => None,
+    }
 }
 
 /// The version that a value with a file's content is; nothing for other values.

@@ -73,7 +73,7 @@ impl Content {
                 }
             }
             head_seq += 1;
-            writes.push(node_write(id, head_seq, state));
+            writes.push(node_write(id, head_seq, state, before.get(&id)));
         }
         tx.put_nodes(&namespace, &writes, head_seq, counter, now_ms).await?;
         tx.add_versions(namespace.id, &versions).await?;

@@ -193,9 +193,14 @@ impl Writer {
 
     /// The same node, deleted.
     pub(crate) fn deleted(&mut self, update: &NodeUpdate) -> NodeUpdate {
+        self.deleted_at(update, 0)
+    }
+
+    /// The same node, deleted so many milliseconds after the test began, by the device's clock.
+    pub(crate) fn deleted_at(&mut self, update: &NodeUpdate, after_ms: i64) -> NodeUpdate {
         let mut state = update.state.clone();
         let dots: Vec<Dot> = state.body().values().iter().map(|v| v.dot).collect();
-        let value = self.value(&state, node::Content::Tombstone);
+        let value = Value { wall_ms: START_MS + after_ms, ..self.value(&state, node::Content::Tombstone) };
         state.body_mut().put(&dots, value);
         NodeUpdate { id: update.id, state }
     }

@@ -1,12 +1,22 @@
 //! The trash: what was deleted and can come back. Nothing in it is ever lost to the sweep: its versions hold its chunks.
+//!
+//! A directory comes back with what was deleted with it: by the same device, without a longer pause between one deletion and the next. What was
+//! deleted from it before stays in the trash. If the old place is taken, it comes back beside, under a free name.
 
+use super::tree::Tree;
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
-use crate::store::content::DeletedRow;
-use ferry_protocol::{FileContent, Manifest, NodeId, node, read};
+use crate::store::content::{DeletedRow, TrashedNode};
+use ferry_protocol::limits::{NAME_MAX_BYTES, PATH_DEPTH_MAX};
+use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, RelPath, Value, node, read};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most entries of one page.
 const PAGE_MAX: usize = 1000;
+/// Most entries that one request brings back.
+const RESTORE_MAX: usize = 100_000;
+/// Deletions by one device with no longer pause between them, by its own clock in milliseconds, are one act.
+const ACT_PAUSE_MS: u64 = 60_000;
 
 /// Something in the trash.
 pub type TrashItem = DeletedRow;
@@ -16,6 +26,8 @@ pub type TrashItem = DeletedRow;
 pub struct Restored {
     /// The node.
     pub node: NodeId,
+    /// How many entries came back, this one included.
+    pub count: usize,
     /// The feed's head after it.
     pub head_seq: u64,
 }
@@ -29,36 +41,173 @@ impl Content {
         Ok((items, next))
     }
 
-    /// Brings a deleted file or directory back, with the newest content that it had. Directories above it come back with it (CR8).
+    /// Brings back what was deleted, with the newest content that it had, and with a directory what was deleted with it. Directories above it come
+    /// back with it (CR8).
     pub async fn restore(&self, entry: &Entry, file: NodeId) -> ServiceResult<Restored> {
-        let versions = self.meta.versions(entry.row.id, file).await?;
-        let nodes = self.meta.nodes(entry.row.id, &[file]).await?;
-        let state = &nodes.first().ok_or_else(ServiceError::not_found)?.state;
-        if !read::shown(state.body()).is_empty() {
+        let namespace = entry.row.id;
+        let states = self.meta.nodes(namespace, &[file]).await?;
+        if !read::shown(states.first().ok_or_else(ServiceError::not_found)?.state.body()).is_empty() {
             return Err(ServiceError::conflict("not_deleted", "This is not in the trash."));
         }
-        let content = match versions.first() {
-            Some(version) => {
-                let chunks = self.meta.version_chunks(version.version_id).await?;
-                let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
-                node::Content::File(FileContent { manifest, mtime_ns: version.mtime_ns })
+        let found = self.meta.deleted_below(namespace, file, RESTORE_MAX + 1).await?;
+        if found.len() > RESTORE_MAX {
+            let detail = format!("One request brings back at most {RESTORE_MAX} entries. Bring back parts of it first.");
+            return Err(ServiceError::too_large(detail));
+        }
+        let mut contents = Vec::new();
+        for trashed in deleted_together(file, found) {
+            match self.content_of(namespace, &trashed).await? {
+                Some(content) => contents.push((trashed.row.id, content)),
+                None if trashed.row.id == file => {
+                    let detail = "What this was is not kept: it was deleted before this relay had seen it.";
+                    return Err(ServiceError::conflict("content_not_kept", detail));
+                }
+                None => {}
             }
-            None if self.was(entry, file, nodes[0].seq).await?.as_deref() == Some("symlink") => {
-                return Err(ServiceError::conflict("link_not_kept", "The target of a deleted link is not kept. Make the link again."));
-            }
-            None => node::Content::Dir,
-        };
-        let mut edit = self.edit(entry, &[file]).await?;
-        // Every tombstone that stands now is replaced; a living value that came meanwhile stays.
-        let state = edit.state(file).ok_or_else(ServiceError::not_found)?;
-        let dots: Vec<_> = state.body().values().iter().filter(|v| v.content.is_tombstone()).map(|v| v.dot).collect();
-        edit.put(file, &dots, content)?;
+        }
+        let place = self.free_place(namespace, file).await?;
+        let ids: Vec<NodeId> = contents.iter().map(|(id, _)| *id).collect();
+        let mut edit = self.edit(entry, &ids).await?;
+        if let Some((parent, name)) = place {
+            edit.move_to(file, parent, name)?;
+        }
+        let mut count = 0;
+        for (id, content) in contents {
+            let Some(state) = edit.state(id).filter(|s| !s.body().has_living()) else { continue };
+            // Every tombstone that stands now is replaced; a living value that came meanwhile stays.
+            let dots: Vec<_> = state.body().values().iter().filter(|v| v.content.is_tombstone()).map(|v| v.dot).collect();
+            edit.put(id, &dots, content)?;
+            count += 1;
+        }
         let head_seq = self.finish(edit).await?;
-        Ok(Restored { node: file, head_seq })
+        Ok(Restored { node: file, count, head_seq })
     }
 
-    async fn was(&self, entry: &Entry, file: NodeId, seq: u64) -> ServiceResult<Option<String>> {
-        let rows = self.meta.deleted(entry.row.id, seq.saturating_add(1), 1).await?;
-        Ok(rows.into_iter().find(|r| r.id == file).map(|r| r.file_type))
+    /// What a deleted node was; nothing if that is not known.
+    async fn content_of(&self, namespace: NamespaceId, trashed: &TrashedNode) -> ServiceResult<Option<node::Content>> {
+        match trashed.file_type.as_str() {
+            "directory" => return Ok(Some(node::Content::Dir)),
+            "symlink" => return Ok(trashed.link_target.as_deref().map(|target| node::Content::Symlink(target.into()))),
+            _ => {}
+        }
+        let versions = self.meta.versions(namespace, trashed.row.id).await?;
+        let Some(version) = versions.first() else { return Ok(None) };
+        let chunks = self.meta.version_chunks(version.version_id).await?;
+        let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
+        Ok(Some(node::Content::File(FileContent { manifest, mtime_ns: version.mtime_ns })))
     }
+
+    /// Where a deleted node must be moved to because its old place is taken; nothing if it is free.
+    async fn free_place(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<Option<(NodeId, Name)>> {
+        let tree = self.tree(namespace).await?;
+        if tree.of_node(file).is_some() {
+            // A directory that is shown because something in it lives.
+            return Ok(None);
+        }
+        let (mut line, shown) = self.hidden_line(namespace, &tree, file).await?;
+        let Some((_, name)) = line.pop_back() else { return Ok(None) };
+        let (mut here, mut directory) = (NodeId::ROOT, RelPath::root());
+        let mut is_blocked = false;
+        if let Some((path, shown)) = shown {
+            if shown.content.is_dir() {
+                (here, directory) = (shown.node, path.clone());
+            } else {
+                is_blocked = true;
+                line.clear();
+            }
+        }
+        for (node, name) in line {
+            let next = directory.join(&name);
+            if tree.entries.get(&next).is_some_and(|e| !e.content.is_dir()) {
+                is_blocked = true;
+                break;
+            }
+            (here, directory) = (node, next);
+        }
+        let is_taken = |name: &Name| tree.entries.contains_key(&directory.join(name));
+        if !is_taken(&name) {
+            return Ok(is_blocked.then_some((here, name)));
+        }
+        let free = (1..).map(|n| restored_name(&name, n)).find(|n| !is_taken(n)).unwrap_or(name);
+        Ok(Some((here, free)))
+    }
+
+    /// A node and the directories above it that are not shown, the highest first, with their names; and what is shown above them, if not the root.
+    async fn hidden_line<'t>(
+        &self,
+        namespace: NamespaceId,
+        tree: &'t Tree,
+        file: NodeId,
+    ) -> ServiceResult<(VecDeque<(NodeId, Name)>, Option<(&'t RelPath, &'t read::Entry)>)> {
+        let mut line = VecDeque::new();
+        let mut at = file;
+        while at != NodeId::ROOT && line.len() < PATH_DEPTH_MAX {
+            let states = self.meta.nodes(namespace, &[at]).await?;
+            let Some(row) = states.first() else { break };
+            let place = &row.state.places()[0];
+            line.push_front((at, place.name.clone()));
+            at = place.parent;
+            if let Some(shown) = tree.of_node(at) {
+                return Ok((line, Some(shown)));
+            }
+        }
+        Ok((line, None))
+    }
+}
+
+/// The node, and those below it whose deletion was part of one act with its own; parents before what is in them.
+fn deleted_together(root: NodeId, found: Vec<TrashedNode>) -> Vec<TrashedNode> {
+    let mut acts: Vec<(i64, NodeId)> = Vec::new();
+    let mut nodes: BTreeMap<NodeId, TrashedNode> = found.into_iter().map(|t| (t.row.id, t)).collect();
+    let Some((author, wall_ms)) = nodes.get(&root).and_then(deletion) else { return Vec::new() };
+    acts.extend(nodes.values().filter_map(|t| Some((deletion(t).filter(|(who, _)| *who == author)?.1, t.row.id))));
+    acts.sort_unstable();
+    let start = acts.partition_point(|(at, _)| *at < wall_ms);
+    let mut together = BTreeSet::new();
+    // Away from the node's own deletion in both directions, until the first long pause.
+    let (before, after): (Vec<_>, Vec<_>) = (acts[..start].iter().rev().collect(), acts[start..].iter().collect());
+    for direction in [before, after] {
+        let mut last = wall_ms;
+        for (at, id) in direction {
+            if last.abs_diff(*at) > ACT_PAUSE_MS {
+                break;
+            }
+            together.insert(*id);
+            last = *at;
+        }
+    }
+    let mut inside: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for node in nodes.values() {
+        inside.entry(node.row.state.places()[0].parent).or_default().push(node.row.id);
+    }
+    let mut out = Vec::new();
+    let mut next = VecDeque::from([root]);
+    while let Some(id) = next.pop_front() {
+        let Some(node) = nodes.remove(&id) else { continue };
+        next.extend(inside.remove(&id).unwrap_or_default());
+        if together.contains(&id) {
+            out.push(node);
+        }
+    }
+    out
+}
+
+/// The device that deleted a node last, and when by its clock.
+fn deletion(trashed: &TrashedNode) -> Option<(ferry_protocol::DeviceId, i64)> {
+    let tombstones = trashed.row.state.body().values().iter().filter(|v: &&Value| v.content.is_tombstone());
+    tombstones.max_by_key(|v| v.stamp).map(|v| (v.author.device, v.wall_ms))
+}
+
+/// The name of what comes back beside something of its old name; `number` counts from 1.
+fn restored_name(name: &Name, number: u64) -> Name {
+    let bytes = name.as_bytes();
+    let dot = bytes.iter().skip(1).position(|b| *b == b'.').map_or(bytes.len(), |at| at + 1);
+    let middle = if number == 1 { " (restored)".to_owned() } else { format!(" (restored {number})") };
+    // The extension gives way to a stem, and a stem is cut where a character ends.
+    let extension = &bytes[dot..dot + (bytes.len() - dot).min(64)];
+    let mut stem = &bytes[..dot.min(NAME_MAX_BYTES - middle.len() - extension.len())];
+    while stem.len() > 1 && bytes.get(stem.len()).is_some_and(|b| b & 0xC0 == 0x80) {
+        stem = &stem[..stem.len() - 1];
+    }
+    Name::new([stem, middle.as_bytes(), extension].concat()).unwrap_or_else(|_| name.clone())
 }

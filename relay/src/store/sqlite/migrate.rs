@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "accounts", sql: include_str!("../../../../migrations/sqlite/0001_accounts.sql") },
     Migration { number: 2, name: "content", sql: include_str!("../../../../migrations/sqlite/0002_content.sql") },
     Migration { number: 3, name: "feed_gaps", sql: include_str!("../../../../migrations/sqlite/0003_feed_gaps.sql") },
+    Migration { number: 4, name: "link_targets", sql: include_str!("../../../../migrations/sqlite/0004_link_targets.sql") },
 ];
 
 /// Applies what is missing.

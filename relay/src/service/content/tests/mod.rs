@@ -5,3 +5,4 @@ mod commits;
 mod plain;
 mod restored;
 mod storage;
+mod trash;

@@ -2,7 +2,7 @@
 
 use super::{BATCH, bytes, count, decode_state, role, signed, user};
 use crate::store::StoreError;
-use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, VersionRow};
+use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, TrashedNode, VersionRow};
 use crate::store::sqlite::store_error;
 use ferry_protocol::{ChunkRef, CommitId, ContentHash, DeviceId, Dot, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::sqlite::SqliteRow;
@@ -133,6 +133,32 @@ pub(super) async fn deleted(
             deleted_at_ms: row.try_get(6).map_err(store_error)?,
             seq: count(row, 7)?,
         })
+    };
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn deleted_below(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    node: NodeId,
+    limit: usize,
+) -> Result<Vec<TrashedNode>, StoreError> {
+    let rows = sqlx::query(
+        "WITH RECURSIVE below (file_id) AS (
+            SELECT file_id FROM files WHERE namespace_id = ?1 AND file_id = ?2 AND is_deleted = 1
+            UNION SELECT f.file_id FROM below b JOIN files f ON f.namespace_id = ?1 AND f.parent_id = b.file_id AND f.is_deleted = 1 LIMIT ?3)
+         SELECT f.file_id, f.seq, f.created_at, f.updated_at, f.state, f.file_type, f.link_target
+         FROM below b JOIN files f ON f.namespace_id = ?1 AND f.file_id = b.file_id",
+    )
+    .bind(namespace.as_bytes().to_vec())
+    .bind(node.as_bytes().to_vec())
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row: &SqliteRow| {
+        let (file_type, link_target) = (row.try_get(5).map_err(store_error)?, row.try_get(6).map_err(store_error)?);
+        Ok(TrashedNode { row: node_row(row)?, file_type, link_target })
     };
     rows.iter().map(read).collect()
 }

@@ -125,6 +125,10 @@ impl ContentStore for Sqlite {
         nodes::deleted(&mut *self.read().await?, namespace, before_seq, limit).await
     }
 
+    async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError> {
+        nodes::deleted_below(&mut *self.read().await?, namespace, node, limit).await
+    }
+
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {
         nodes::versions(&mut *self.read().await?, namespace, node).await
     }

@@ -185,7 +185,7 @@ impl ContentTx for SqliteTx {
             let states = batch.iter().map(|n| encode_state(&n.state)).collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::new(
                 "INSERT INTO files (namespace_id, file_id, seq, state, user_id, parent_id, file_name, file_size, file_type, file_hash, is_deleted,
-                 created_at, updated_at) ",
+                 created_at, updated_at, link_target) ",
             );
             query.push_values(batch.iter().zip(states), |mut b, (n, state)| {
                 let place = &n.state.places()[0];
@@ -201,7 +201,8 @@ impl ContentTx for SqliteTx {
                     .push_bind(n.hash.map(|h| h.as_bytes().to_vec()))
                     .push_bind(n.is_deleted)
                     .push_bind(now_ms)
-                    .push_bind(now_ms);
+                    .push_bind(now_ms)
+                    .push_bind(n.link_target.clone());
             });
             query.push(
                 " ON CONFLICT (namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
@@ -209,6 +210,7 @@ impl ContentTx for SqliteTx {
                  file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
                  file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
                  file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
+                 link_target = CASE WHEN excluded.is_deleted THEN coalesce(excluded.link_target, files.link_target) ELSE excluded.link_target END,
                  is_deleted = excluded.is_deleted, updated_at = excluded.updated_at",
             );
             query.build().execute(self.conn()).await.map_err(store_error)?;

@@ -326,20 +326,26 @@ impl<T: Trees> Engine<T> {
         Ok(Some(RelPath::from_names(names)))
     }
 
-    /// The parked directory in which this directory is, or which it is.
-    pub(crate) fn parked_above(&self, directory: NodeId) -> Result<Option<NodeId>> {
-        let mut at = directory;
-        for _ in 0..=ferry_protocol::limits::PATH_DEPTH_MAX {
-            if at == NodeId::ROOT {
-                return Ok(None);
-            }
-            match self.trees.item(ItemKey::primary(at))? {
-                Some(item) if item.parent == crate::trees::PARKED => return Ok(Some(at)),
-                Some(item) => at = item.parent,
-                None => return Ok(None),
-            }
+    /// Whether what stands, or is to stand, at a place is none of our business. In a parked directory the rules are asked for the path that it
+    /// has in the tree: where it stands for the moment tells nothing of what is ignored in it.
+    pub(crate) fn is_ignored(&self, parent: NodeId, name: &Name, path: &RelPath, is_dir: bool) -> Result<bool> {
+        if !path.names().first().is_some_and(Name::is_bookkeeping) {
+            return Ok(self.filter.is_ignored(path, is_dir));
         }
-        Ok(None)
+        let mut names = vec![name.clone()];
+        let mut at = parent;
+        while at != NodeId::ROOT && at != crate::trees::PARKED && names.len() <= ferry_protocol::limits::PATH_DEPTH_MAX {
+            let item = self.trees.item(ItemKey::primary(at))?.filter(|item| item.parent != crate::trees::PARKED);
+            let (above, name) = match (item, self.trees.node(at)?) {
+                (Some(item), _) => (item.parent, item.name),
+                (None, Some(record)) => crate::view::position(&record),
+                (None, None) => break,
+            };
+            names.push(name);
+            at = self.canonical(above);
+        }
+        names.reverse();
+        Ok(at == NodeId::ROOT && self.filter.is_ignored(&RelPath::from_names(names), is_dir))
     }
 
     /// The path of an item.

@@ -328,7 +328,7 @@ impl<T: Trees> Engine<T> {
             present.insert(entry.name);
             match entry.stat {
                 Err(obstacle) => self.set_look_issue(path, obstacle),
-                Ok(stat) if self.is_ignored_here(&spot, &path, stat.kind == Kind::Dir)? => self.handle_ignored(&spot)?,
+                Ok(stat) if self.is_ignored(spot.0, &spot.1, &path, stat.kind == Kind::Dir)? => self.handle_ignored(&spot)?,
                 Ok(stat) => self.handle_entry(spot, path, stat, look.deep)?,
             }
         }
@@ -396,25 +396,13 @@ impl<T: Trees> Engine<T> {
         }
     }
 
-    /// Whether what stands there is none of our business. While a directory is parked its path tells nothing of what is ignored in it: what is
-    /// known there stays known, and what is not is looked at where the directory will stand.
-    fn is_ignored_here(&self, spot: &Spot, path: &RelPath, is_dir: bool) -> Result<bool> {
-        if spot.0 == PARKED {
-            return Ok(false);
-        }
-        if self.parked_above(spot.0)?.is_some() {
-            return Ok(self.trees.item_at(spot.0, &spot.1)?.is_none());
-        }
-        Ok(self.filter.is_ignored(path, is_dir))
-    }
-
     fn handle_absent(&mut self, look: &Look, name: &Name) -> Result<()> {
         let spot = (look.directory, name.clone());
         self.observed.forget_found(&spot);
         self.issues.remove(&look.path.join(name));
         if let Some((key, item)) = self.item_of(self.trees.item_at(spot.0, &spot.1)?)? {
             let path = look.path.join(name);
-            if self.is_ignored_here(&spot, &path, item.content == ItemContent::Dir)? {
+            if self.is_ignored(spot.0, &spot.1, &path, item.content == ItemContent::Dir)? {
                 self.forget_items(key)?;
             } else {
                 self.mark_missing(key);

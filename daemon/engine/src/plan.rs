@@ -271,12 +271,7 @@ impl<T: Trees> Engine<T> {
             self.observed.after_missing.insert(id);
             return Ok(());
         }
-        if let Some(parked) = self.parked_above(desired.parent)? {
-            // Whether it is ignored depends on where its directory is going to stand: it waits for that.
-            self.orphans.entry(parked).or_default().insert(id);
-            return Ok(());
-        }
-        if self.filter.is_ignored(&path, desired.content.is_dir()) {
+        if self.is_ignored(desired.parent, &desired.name, &path, desired.content.is_dir())? {
             return Ok(());
         }
         if self.is_unsettled(desired.parent, &desired.name) {

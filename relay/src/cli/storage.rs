@@ -77,11 +77,13 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
             let report = app.content.sweep(dry_run).await?;
             let verb = if dry_run { "would be removed" } else { "removed" };
             let human = format!(
-                "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} chunks newly marked, {} leases ended",
+                "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} mostly dead packs rewritten ({} bytes); {} chunks newly marked, {} leases ended",
                 report.chunks_deleted,
                 report.bytes_deleted,
                 report.packs_deleted,
                 report.stray_blobs_deleted,
+                report.packs_rewritten,
+                report.bytes_rewritten,
                 report.chunks_marked,
                 report.leases_dropped
             );

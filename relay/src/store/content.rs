@@ -355,6 +355,8 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn stored(&self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
     /// Every stored chunk after `after`, in the order of ids, at most `limit`.
     async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError>;
+    /// The chunks that stand in a pack, by rising offset.
+    async fn pack_chunks(&self, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError>;
     /// Every pack.
     async fn packs(&self) -> Result<Vec<PackRow>, StoreError>;
 
@@ -455,6 +457,12 @@ pub trait ContentTx: Send {
     async fn mark_orphans(&mut self, now_ms: i64) -> Result<u64, StoreError>;
     /// Deletes at most `limit` chunks orphaned before `before_ms` that no namespace holds. Returns their number and bytes.
     async fn delete_orphans(&mut self, before_ms: i64, limit: usize) -> Result<(u64, u64), StoreError>;
-    /// Deletes the rows of at most `limit` packs stored before `before_ms` without a chunk. Their blobs are to be deleted after `commit`.
+    /// At most `limit` packs stored before `before_ms` whose chunks, with their frames, are less than `live_percent` of the pack, with the sum of the
+    /// chunks' lengths. Packs without a chunk, and those with a damaged one, are not among them.
+    async fn sparse_packs(&mut self, before_ms: i64, live_percent: u64, limit: usize) -> Result<Vec<(PackRow, u64)>, StoreError>;
+    /// Adds the row of a pack whose blob is durable, and lets the chunks stand in it that still stand in the pack named with them. Packs left
+    /// without a chunk are retired.
+    async fn move_chunks(&mut self, pack: PackRow, chunks: &[(ChunkLocation, PackId)], now_ms: i64) -> Result<(), StoreError>;
+    /// Deletes the rows of at most `limit` packs stored, and retired if they were, before `before_ms` without a chunk. Their blobs are to be deleted after `commit`.
     async fn delete_empty_packs(&mut self, before_ms: i64, limit: usize) -> Result<Vec<PackRow>, StoreError>;
 }

@@ -344,6 +344,39 @@ async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.packs().await.unwrap().len(), 2);
 }
 
+async fn sparse_packs_are_emptied_and_retired(store: &dyn ContentStore) {
+    let chunk = |name: &[u8], pack: u8, offset| ChunkLocation { id: ChunkId::of(name), len: 100, pack: PackId([pack; 16]), offset };
+    let pack = |id: u8, length_bytes, created_at_ms| PackRow { id: PackId([id; 16]), length_bytes, created_at_ms };
+    let (one, two, three) = (chunk(b"one", 50, 37), chunk(b"two", 50, 174), chunk(b"three", 51, 37));
+    let mut tx = store.begin().await.unwrap();
+    tx.add_pack(pack(50, 549, 70), &[one, two]).await.unwrap();
+    tx.add_pack(pack(51, 137, 70), &[three]).await.unwrap();
+    for (before_ms, live_percent, is_sparse) in [(71, 50, true), (70, 50, false), (71, 49, false)] {
+        let sparse = tx.sparse_packs(before_ms, live_percent, 10).await.unwrap();
+        assert_eq!(sparse.contains(&(pack(50, 549, 70), 200)), is_sparse, "274 of 549 bytes live: {sparse:?}");
+        assert!(sparse.iter().all(|(p, _)| p.id != three.pack));
+    }
+    tx.mark_damaged(&[(two, "wrong bytes")], 72).await.unwrap();
+    assert!(tx.sparse_packs(71, 50, 10).await.unwrap().iter().all(|(p, _)| p.id != one.pack), "with a damaged chunk");
+    tx.commit().await.unwrap();
+    assert_eq!(store.pack_chunks(PackId([50; 16])).await.unwrap(), [one, two]);
+    // What is damaged, or stands elsewhere meanwhile, stays where it is.
+    let to = |from: ChunkLocation, offset| ChunkLocation { pack: PackId([52; 16]), offset, ..from };
+    let moves = [(to(one, 37), one.pack), (to(two, 174), two.pack), (to(three, 311), one.pack)];
+    let mut tx = store.begin().await.unwrap();
+    tx.move_chunks(pack(52, 411, 80), &moves, 80).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.pack_chunks(PackId([50; 16])).await.unwrap(), [two]);
+    assert_eq!(store.pack_chunks(PackId([51; 16])).await.unwrap(), [three]);
+    assert_eq!(store.pack_chunks(PackId([52; 16])).await.unwrap(), [to(one, 37)]);
+    // Emptied, a pack goes a grace period after that, not after it was stored.
+    let mut tx = store.begin().await.unwrap();
+    tx.move_chunks(pack(53, 137, 90), &[(ChunkLocation { pack: PackId([53; 16]), ..three }, three.pack)], 90).await.unwrap();
+    assert_eq!(tx.delete_empty_packs(90, 10).await.unwrap(), []);
+    assert_eq!(tx.delete_empty_packs(91, 10).await.unwrap(), [pack(51, 137, 70)]);
+    drop(tx);
+}
+
 async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     let (id, commit) = (names.namespace.id, CommitId::from_bytes([1; 16]));
     let record = CommitRecord { digest: [1; 32], head_seq: 4, gapless: true };
@@ -396,4 +429,5 @@ async fn content_on_sqlite() {
     chunks_and_versions(&db, &names).await;
     damage_and_sweep(&db, &names).await;
     commits_and_uploads(&db, &names).await;
+    sparse_packs_are_emptied_and_retired(&db).await;
 }

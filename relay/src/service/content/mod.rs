@@ -17,6 +17,7 @@ mod feed;
 mod files;
 mod links;
 mod read;
+mod rewrite;
 mod stage;
 mod sweep;
 mod trash;

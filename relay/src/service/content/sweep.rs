@@ -2,8 +2,10 @@
 //!
 //! Phase one drops leases that ended and marks chunks that no namespace holds. Phase two deletes chunks that were marked longer ago than the
 //! grace period and are still held by nobody, then packs without a chunk, then blobs without a pack. A new upload of a marked chunk unmarks it.
+//! Between them, packs that are mostly dead are rewritten (`rewrite.rs`).
 
 use super::Content;
+use super::rewrite::{LIVE_MIN_PERCENT, PACKS_MAX};
 use crate::service::ServiceResult;
 use crate::store::content::PackId;
 use serde::Serialize;
@@ -25,6 +27,10 @@ pub struct SweepReport {
     pub chunks_deleted: u64,
     /// Their bytes.
     pub bytes_deleted: u64,
+    /// Mostly dead packs whose chunks were copied into new ones; they go after one more grace period.
+    pub packs_rewritten: u64,
+    /// Bytes of the chunks that were copied.
+    pub bytes_rewritten: u64,
     /// Packs deleted: their blobs are gone.
     pub packs_deleted: u64,
     /// Blobs deleted that no pack row knew: left by a crash between blob and row.
@@ -63,6 +69,7 @@ impl Content {
                 break;
             }
         }
+        (report.packs_rewritten, report.bytes_rewritten) = self.rewrite_packs(before_ms).await?;
         report.packs_deleted = self.delete_packs(before_ms).await?;
         report.stray_blobs_deleted = self.delete_stray_blobs(before_ms).await?;
         metrics::counter!("ferry_relay_gc_deleted_bytes_total").increment(report.bytes_deleted);
@@ -109,6 +116,9 @@ impl Content {
         let mut report = SweepReport { leases_dropped: tx.drop_leases(now_ms, usize::MAX >> 1).await?, ..SweepReport::default() };
         report.chunks_marked = tx.mark_orphans(now_ms).await?;
         (report.chunks_deleted, report.bytes_deleted) = tx.delete_orphans(before_ms, usize::MAX >> 1).await?;
+        let sparse = tx.sparse_packs(before_ms, LIVE_MIN_PERCENT, PACKS_MAX).await?;
+        report.packs_rewritten = sparse.len() as u64;
+        report.bytes_rewritten = sparse.iter().map(|(_, live_bytes)| live_bytes).sum();
         report.packs_deleted = tx.delete_empty_packs(before_ms, usize::MAX >> 1).await?.len() as u64;
         drop(tx);
         report.stray_blobs_deleted = self.stray_blobs(before_ms).await?.len() as u64;

@@ -171,6 +171,16 @@ impl ContentStore for Sqlite {
             .collect()
     }
 
+    async fn pack_chunks(&self, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError> {
+        let mut conn = self.read().await?;
+        let rows = sqlx::query("SELECT chunk_hash, length, pack_id, offset FROM chunks WHERE pack_id = ?1 ORDER BY offset")
+            .bind(pack.0.to_vec())
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(store_error)?;
+        rows.iter().map(|row| chunks::location(row, 0)).collect()
+    }
+
     async fn packs(&self) -> Result<Vec<PackRow>, StoreError> {
         let mut conn = self.read().await?;
         let rows = sqlx::query("SELECT pack_id, length, created_at FROM packs").fetch_all(&mut *conn).await.map_err(store_error)?;

@@ -4,6 +4,7 @@ use super::{bytes, count, signed};
 use crate::store::StoreError;
 use crate::store::content::{ChunkLocation, PackId, PackRow, RowFaults};
 use crate::store::sqlite::store_error;
+use ferry_protocol::wire::FRAME_HEADER_BYTES;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, SqliteConnection};
 
@@ -96,7 +97,7 @@ pub(super) async fn delete_orphans(conn: &mut SqliteConnection, before_ms: i64, 
 pub(super) async fn delete_empty_packs(conn: &mut SqliteConnection, before_ms: i64, limit: usize) -> Result<Vec<PackRow>, StoreError> {
     let rows = sqlx::query(
         "DELETE FROM packs WHERE pack_id IN (SELECT pack_id FROM packs p WHERE created_at < ?1
-         AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = p.pack_id) LIMIT ?2) RETURNING pack_id, length, created_at",
+         AND coalesce(retired_at, created_at) < ?1 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = p.pack_id) LIMIT ?2) RETURNING pack_id, length, created_at",
     )
     .bind(before_ms)
     .bind(signed(limit as u64))
@@ -104,6 +105,61 @@ pub(super) async fn delete_empty_packs(conn: &mut SqliteConnection, before_ms: i
     .await
     .map_err(store_error)?;
     rows.iter().map(pack_row).collect()
+}
+
+pub(super) async fn sparse_packs(
+    conn: &mut SqliteConnection,
+    before_ms: i64,
+    live_percent: u64,
+    limit: usize,
+) -> Result<Vec<(PackRow, u64)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT p.pack_id, p.length, p.created_at, sum(c.length) FROM packs p JOIN chunks c USING (pack_id) WHERE p.created_at < ?1
+         GROUP BY p.pack_id HAVING (sum(c.length) + ?2 * count(*)) * 100 < ?3 * p.length AND max(c.damaged_at) IS NULL LIMIT ?4",
+    )
+    .bind(before_ms)
+    .bind(FRAME_HEADER_BYTES as i64)
+    .bind(signed(live_percent))
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    rows.iter().map(|row| Ok((pack_row(row)?, count(row, 3)?))).collect()
+}
+
+pub(super) async fn move_chunks(
+    conn: &mut SqliteConnection,
+    pack: PackRow,
+    chunks: &[(ChunkLocation, PackId)],
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO packs (pack_id, length, created_at) VALUES (?1, ?2, ?3)")
+        .bind(pack.id.0.to_vec())
+        .bind(signed(pack.length_bytes))
+        .bind(pack.created_at_ms)
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
+    for (location, from) in chunks {
+        // Only while it stands where it was read: one that was healed or moved meanwhile stays where it is.
+        sqlx::query("UPDATE chunks SET pack_id = ?3, offset = ?4 WHERE chunk_hash = ?1 AND pack_id = ?2 AND damaged_at IS NULL")
+            .bind(location.id.as_bytes().to_vec())
+            .bind(from.0.to_vec())
+            .bind(pack.id.0.to_vec())
+            .bind(signed(location.offset))
+            .execute(&mut *conn)
+            .await
+            .map_err(store_error)?;
+    }
+    for from in chunks.iter().map(|(_, from)| from).collect::<std::collections::BTreeSet<_>>() {
+        sqlx::query("UPDATE packs SET retired_at = ?2 WHERE pack_id = ?1 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = ?1)")
+            .bind(from.0.to_vec())
+            .bind(now_ms)
+            .execute(&mut *conn)
+            .await
+            .map_err(store_error)?;
+    }
+    Ok(())
 }
 
 /// Row faults, each counted by one statement.

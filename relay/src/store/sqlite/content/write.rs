@@ -394,6 +394,14 @@ impl ContentTx for SqliteTx {
         sweep::delete_orphans(self.conn(), before_ms, limit).await
     }
 
+    async fn sparse_packs(&mut self, before_ms: i64, live_percent: u64, limit: usize) -> Result<Vec<(PackRow, u64)>, StoreError> {
+        sweep::sparse_packs(self.conn(), before_ms, live_percent, limit).await
+    }
+
+    async fn move_chunks(&mut self, pack: PackRow, chunks: &[(ChunkLocation, PackId)], now_ms: i64) -> Result<(), StoreError> {
+        sweep::move_chunks(self.conn(), pack, chunks, now_ms).await
+    }
+
     async fn delete_empty_packs(&mut self, before_ms: i64, limit: usize) -> Result<Vec<PackRow>, StoreError> {
         sweep::delete_empty_packs(self.conn(), before_ms, limit).await
     }

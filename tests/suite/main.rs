@@ -7,6 +7,7 @@
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
 //! | [`planner`] | is each planted bug caught? | nothing (the simulated world) |
+//! | [`races`] | what if a user acts while a batch is carried out? | nothing (the simulated world) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
@@ -16,4 +17,5 @@ mod crash;
 mod e2e;
 mod planner;
 mod power_cut;
+mod races;
 mod tidy;

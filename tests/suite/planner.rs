@@ -46,12 +46,23 @@ macro_rules! caught {
 
 caught! {
     a_delete_that_wins: DeleteWins,
-    a_rename_as_create: RenameAsCreate,
     a_missing_identity_check: NoIdentityCheck,
     a_base_that_moves_first: BaseFirst,
     a_cursor_that_skips: CursorSkips,
     an_edit_over_what_was_heard: EditReplacesHeard,
     an_epoch_that_is_ignored: EpochIgnored,
+}
+
+#[test]
+fn a_rename_as_create() {
+    caught_by_scenario(Planted::RenameAsCreate, |mut world| {
+        world.write(0, "a", "content a");
+        world.write(0, "b", "content b");
+        world.converge();
+        world.rename(0, "a", "c");
+        world.converge();
+        assert_eq!(world.relay.states().len(), 2, "a rename keeps the node");
+    });
 }
 
 #[test]

@@ -5,7 +5,8 @@
 
 use crate::disk::Stat;
 use crate::engine::{ChangeKind, Engine, Event};
-use crate::observe::{LIMBO, Spot};
+use crate::missing::LIMBO;
+use crate::observe::Spot;
 use crate::plan::Aside;
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, Result, Trees};

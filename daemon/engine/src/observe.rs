@@ -10,6 +10,8 @@
 
 use crate::disk::{Kind, Listed, Obstacle, Stat};
 use crate::engine::Engine;
+use crate::missing::Missing;
+use crate::overlap::{Doubtful, Overlap};
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
 use ferry_protocol::{Manifest, Name, NodeId, RelPath};
@@ -30,6 +32,8 @@ pub struct Look {
     pub names: Option<BTreeSet<Name>>,
     /// Whether directories in it are to be looked at as well.
     pub deep: bool,
+    /// Which look this is: an answer to one that nobody waits for any more is dropped.
+    pub serial: u64,
 }
 
 /// What a [`Look`] saw.
@@ -75,32 +79,22 @@ struct Wanted {
     deep: bool,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Missing {
-    /// Where it was asked for a second time.
-    asked_again: bool,
-    /// Whether it was still not there.
-    pub confirmed: bool,
-    /// Where it stood, if something else stands there now.
-    pub home: Option<Spot>,
-}
-
 /// What is known of the disk beyond the items.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     wanted: BTreeMap<NodeId, Wanted>,
     order: VecDeque<NodeId>,
-    in_flight: usize,
+    pub overlap: Overlap,
     pub found: BTreeMap<Spot, Stat>,
-    found_inodes: BTreeMap<(u64, u64), Spot>,
-    unmatched: BTreeSet<Spot>,
-    asked: BTreeSet<Spot>,
-    hash_queue: VecDeque<Spot>,
-    hashing: usize,
+    pub found_inodes: BTreeMap<(u64, u64), Spot>,
+    pub unmatched: BTreeSet<Spot>,
+    pub asked: BTreeSet<Spot>,
+    pub hash_queue: VecDeque<Spot>,
+    pub hashing: usize,
     pub missing: BTreeMap<ItemKey, Missing>,
-    last_missing_ms: u64,
+    pub last_missing_ms: u64,
     /// How often in a row was asked for what is missing.
-    missing_rounds: u32,
+    pub missing_rounds: u32,
     /// Nodes to plan again once something missing has turned up or is deleted.
     pub after_missing: BTreeSet<NodeId>,
     /// Issues that looks met, with the full look in which they did.
@@ -115,11 +109,11 @@ pub(crate) struct Observations {
 impl Observations {
     /// How much is being looked at or read.
     pub fn open(&self) -> usize {
-        self.order.len() + self.in_flight + self.found.len()
+        self.order.len() + self.overlap.open() + self.found.len()
     }
 
-    fn looks_idle(&self) -> bool {
-        self.order.is_empty() && self.in_flight == 0
+    pub fn looks_idle(&self) -> bool {
+        self.order.is_empty() && self.overlap.open() == 0
     }
 
     /// When the missing are due for the next step.
@@ -128,12 +122,12 @@ impl Observations {
         (waiting && self.looks_idle()).then_some(self.missing_due_ms(grace_ms))
     }
 
-    fn missing_due_ms(&self, grace_ms: u64) -> u64 {
+    pub fn missing_due_ms(&self, grace_ms: u64) -> u64 {
         self.last_missing_ms.saturating_add(grace_ms << self.missing_rounds.min(9))
     }
 
     /// Something more is missing since now.
-    fn note_missing(&mut self, now_ms: u64) {
+    pub fn note_missing(&mut self, now_ms: u64) {
         self.last_missing_ms = now_ms;
         self.missing_rounds = 0;
     }
@@ -156,6 +150,11 @@ impl Observations {
                 self.order.push_back(directory);
             }
         }
+    }
+
+    /// Whether all that is in a directory of this name is to be looked at.
+    pub fn wants_inside(&self, spot: &Spot) -> bool {
+        self.wanted.get(&spot.0).is_some_and(|w| w.deep && w.names.as_ref().is_none_or(|names| names.contains(&spot.1)))
     }
 
     fn set_found(&mut self, spot: Spot, stat: Stat) {
@@ -190,7 +189,7 @@ impl Observations {
         }
     }
 
-    fn found_elsewhere(&self, stat: &Stat, here: &Spot) -> bool {
+    pub fn found_elsewhere(&self, stat: &Stat, here: &Spot) -> bool {
         let spot = self.found_inodes.get(&(stat.dev, stat.ino)).filter(|s| *s != here);
         spot.and_then(|s| self.found.get(s)).is_some_and(|found| found.same_inode(stat))
     }
@@ -258,8 +257,8 @@ impl<T: Trees> Engine<T> {
             let Some(directory) = self.observed.order.pop_front() else { break };
             let Some(wanted) = self.observed.wanted.remove(&directory) else { continue };
             if let Some(path) = self.directory_path(directory)? {
-                self.observed.in_flight += 1;
-                out.push(Look { directory, path, names: wanted.names, deep: wanted.deep });
+                let serial = self.observed.overlap.begin_look();
+                out.push(Look { directory, path, names: wanted.names, deep: wanted.deep, serial });
             }
         }
         if out.is_empty() && self.observed.looks_idle() {
@@ -270,7 +269,7 @@ impl<T: Trees> Engine<T> {
         Ok(out)
     }
 
-    fn set_look_issue(&mut self, path: RelPath, obstacle: Obstacle) {
+    pub(crate) fn set_look_issue(&mut self, path: RelPath, obstacle: Obstacle) {
         self.observed.issues.insert(path.clone(), self.observed.sweep);
         self.set_issue(path, obstacle);
     }
@@ -289,21 +288,24 @@ impl<T: Trees> Engine<T> {
 
     /// Takes what a look saw.
     pub fn handle_look(&mut self, look: &Look, result: LookResult) -> Result<()> {
-        self.observed.in_flight = self.observed.in_flight.saturating_sub(1);
+        let Some(doubtful) = self.end_look(look)? else { return Ok(()) };
         match result {
             LookResult::Gone => self.look_at_itself(look.directory)?,
             LookResult::Unreadable(obstacle) => {
                 self.set_look_issue(look.path.clone(), obstacle);
                 if self.planted(Planted::UnreadableIsMissing) {
-                    self.handle_entries(look, Vec::new())?;
+                    self.handle_entries(look, Vec::new(), &doubtful)?;
                 }
             }
             LookResult::Listed(stat, entries) => {
                 let item = self.trees.item(ItemKey::primary(look.directory))?;
-                let same = [NodeId::ROOT, PARKED].contains(&look.directory) || item.is_some_and(|i| i.stat.same_inode(&stat));
+                let same = [NodeId::ROOT, PARKED].contains(&look.directory) || item.as_ref().is_some_and(|i| i.stat.same_inode(&stat));
                 if same {
                     self.issues.remove(&look.path);
-                    self.handle_entries(look, entries)?;
+                    if let Some(item) = item.filter(|i| !doubtful.own && i.stat.mode != stat.mode) {
+                        self.absorb_attributes(ItemKey::primary(look.directory), &item, stat)?;
+                    }
+                    self.handle_entries(look, entries, &doubtful)?;
                 } else {
                     self.look_at_itself(look.directory)?;
                 }
@@ -320,13 +322,15 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    fn handle_entries(&mut self, look: &Look, entries: Vec<Listed>) -> Result<()> {
+    fn handle_entries(&mut self, look: &Look, entries: Vec<Listed>, doubtful: &Doubtful) -> Result<()> {
         let mut present: BTreeSet<Name> = BTreeSet::new();
         for entry in entries {
             let spot = (look.directory, entry.name.clone());
             let path = look.path.join(&entry.name);
+            let counts = !doubtful.contains(&entry.name);
             present.insert(entry.name);
             match entry.stat {
+                _ if !counts => {}
                 Err(obstacle) => self.set_look_issue(path, obstacle),
                 Ok(stat) if self.is_ignored(spot.0, &spot.1, &path, stat.kind == Kind::Dir)? => self.handle_ignored(&spot)?,
                 Ok(stat) => self.handle_entry(spot, path, stat, look.deep)?,
@@ -334,7 +338,7 @@ impl<T: Trees> Engine<T> {
         }
         match &look.names {
             Some(names) => {
-                for name in names.difference(&present) {
+                for name in names.difference(&present).filter(|name| !doubtful.contains(name)) {
                     self.handle_absent(look, name)?;
                 }
             }
@@ -345,7 +349,7 @@ impl<T: Trees> Engine<T> {
                     let Some((last, _)) = page.last() else { break };
                     after = Some(last.clone());
                     for (name, _) in page {
-                        if !present.contains(&name) {
+                        if !present.contains(&name) && !doubtful.contains(&name) {
                             self.handle_absent(look, &name)?;
                         }
                     }
@@ -389,7 +393,7 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    fn item_of(&self, key: Option<ItemKey>) -> Result<Option<(ItemKey, Item)>> {
+    pub(crate) fn item_of(&self, key: Option<ItemKey>) -> Result<Option<(ItemKey, Item)>> {
         match key {
             Some(key) => Ok(self.trees.item(key)?.map(|item| (key, item))),
             None => Ok(None),
@@ -420,272 +424,8 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    fn mark_missing(&mut self, key: ItemKey) {
-        let (now, at_once) = (self.now_ms, self.planted(Planted::NoSecondLook));
-        let mut news = false;
-        let missing = self.observed.missing.entry(key).or_insert_with(|| {
-            news = true;
-            Missing { asked_again: false, confirmed: at_once, home: None }
-        });
-        missing.confirmed |= missing.asked_again;
-        if news {
-            self.observed.note_missing(now);
-        }
-    }
-
-    /// Matches what was found with what is known: moves, edits, new things.
-    pub(crate) fn match_found(&mut self) -> Result<()> {
-        let idle = self.observed.looks_idle();
-        for spot in std::mem::take(&mut self.observed.unmatched) {
-            let Some(stat) = self.observed.found.get(&spot).copied() else { continue };
-            if self.directory_path(spot.0)?.is_none() {
-                self.observed.forget_found(&spot);
-                continue;
-            }
-            if self.plans.batch_spots.contains(&spot) || !self.match_one(&spot, stat, idle)? {
-                self.observed.unmatched.insert(spot);
-            }
-        }
-        if self.observed.looks_idle() && self.observed.unmatched.is_empty() {
-            self.observed.asked.clear();
-        }
-        Ok(())
-    }
-
-    /// Whether the thing at this spot could be matched already.
-    fn match_one(&mut self, spot: &Spot, stat: Stat, idle: bool) -> Result<bool> {
-        if let Some((key, item)) = self.item_of(self.trees.item_at(spot.0, &spot.1)?)? {
-            if item.stat.same_inode(&stat) {
-                self.observed.hash_queue.push_back(spot.clone());
-                return Ok(true);
-            }
-            // Another inode under a known name: whether the old one moved shows only when everything has been looked at.
-            if !idle {
-                return Ok(false);
-            }
-            let same_kind = item.stat.kind == stat.kind;
-            if same_kind && !self.observed.found_elsewhere(&item.stat, spot) {
-                self.observed.not_missing(key);
-                if stat.kind == Kind::Dir {
-                    self.absorb_attributes(key, &item, stat)?;
-                    self.observed.forget_found(spot);
-                    self.observed.want(key.node, None, true);
-                } else {
-                    self.observed.hash_queue.push_back(spot.clone());
-                }
-                return Ok(true);
-            }
-            self.displace(key, item)?;
-        }
-        match self.moved_from(spot, &stat)? {
-            Moved::AskFirst => return Ok(false),
-            Moved::From(key, item) => {
-                self.observed.not_missing(key);
-                self.absorb_move(key, *item, spot, stat)?;
-                if stat.kind == Kind::Dir {
-                    self.observed.forget_found(spot);
-                    if let Some((key, item)) = self.item_of(self.trees.item_at(spot.0, &spot.1)?)? {
-                        self.absorb_attributes(key, &item, stat)?;
-                        self.observed.want(key.node, None, true);
-                    }
-                    return Ok(true);
-                }
-            }
-            Moved::No => {
-                if stat.kind == Kind::Dir {
-                    self.absorb_new(spot, stat, ItemContent::Dir)?;
-                    self.observed.forget_found(spot);
-                    if let Some(key) = self.trees.item_at(spot.0, &spot.1)? {
-                        self.observed.want(key.node, None, true);
-                    }
-                    return Ok(true);
-                }
-            }
-        }
-        self.observed.hash_queue.push_back(spot.clone());
-        Ok(true)
-    }
-
-    /// Writes an item. What was thought to stand at its place does not: one place, one item.
-    pub(crate) fn settle_item(&mut self, key: ItemKey, item: &Item) -> Result<()> {
-        if let Some((other, old)) = self.item_of(self.trees.item_at(item.parent, &item.name)?)?
-            && other != key
-        {
-            self.displace(other, old)?;
-        }
-        self.trees.put_item(key, Some(item))
-    }
-
-    /// Takes an item out of its place although it is not known where it went: it is missing until it is found.
-    fn displace(&mut self, key: ItemKey, item: Item) -> Result<()> {
-        let Some(name) = crate::engine::parked_name(key) else { return Ok(()) };
-        let home = Some((item.parent, item.name.clone()));
-        self.trees.put_item(key, Some(&Item { parent: LIMBO, name, ..item }))?;
-        self.observed.note_missing(self.now_ms);
-        self.observed.missing.insert(key, Missing { asked_again: true, confirmed: false, home });
-        Ok(())
-    }
-
-    /// What was displaced when the trees were last open is missing until it is found.
-    pub(crate) fn recall_displaced(&mut self) -> Result<()> {
-        let mut after: Option<Name> = None;
-        loop {
-            let page = self.trees.items_in(LIMBO, after.as_ref(), 1024)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (_, key) in page {
-                self.observed.note_missing(self.now_ms);
-                self.observed.missing.entry(key).or_insert(Missing { asked_again: true, confirmed: false, home: None });
-            }
-        }
-    }
-
-    /// Whether what was found is an item that stood elsewhere before.
-    fn moved_from(&mut self, spot: &Spot, stat: &Stat) -> Result<Moved> {
-        for key in self.trees.items_of_inode(stat.dev, stat.ino)? {
-            let Some(item) = self.trees.item(key)? else { continue };
-            let home: Spot = (item.parent, item.name.clone());
-            if home == *spot || !item.stat.same_inode(stat) {
-                continue;
-            }
-            let left = item.parent == LIMBO
-                || self.observed.missing.contains_key(&key)
-                || self.observed.found.get(&home).is_some_and(|found| !found.same_inode(stat))
-                // A directory has one place.
-                || stat.kind == Kind::Dir;
-            if left {
-                return Ok(Moved::From(key, Box::new(item)));
-            }
-            if self.observed.asked.insert(home.clone()) {
-                self.observed.want(home.0, Some(home.1), false);
-                return Ok(Moved::AskFirst);
-            }
-            if !self.observed.looks_idle() {
-                return Ok(Moved::AskFirst);
-            }
-            // It is still at home: a hard link. Another name, another file.
-        }
-        Ok(Moved::No)
-    }
-
-    /// Files and links to read now, at most so many. Answer each with [`Engine::handle_hash`].
-    pub fn next_hashes(&mut self, max: usize) -> Result<Vec<HashTask>> {
-        let mut out = Vec::new();
-        while out.len() < max {
-            let Some(spot) = self.observed.hash_queue.pop_front() else { break };
-            let Some(stat) = self.observed.found.get(&spot).copied() else { continue };
-            match self.path_at(spot.0, &spot.1)? {
-                Some(path) => {
-                    self.observed.hashing += 1;
-                    out.push(HashTask { directory: spot.0, name: spot.1, path, stat });
-                }
-                None => self.observed.forget_found(&spot),
-            }
-        }
-        Ok(out)
-    }
-
-    /// Takes what was read.
-    pub fn handle_hash(&mut self, task: &HashTask, result: HashResult) -> Result<()> {
-        self.observed.hashing = self.observed.hashing.saturating_sub(1);
-        let spot = (task.directory, task.name.clone());
-        if self.observed.found.get(&spot) != Some(&task.stat) {
-            return Ok(());
-        }
-        if self.directory_path(task.directory)?.is_none() {
-            // The directory went or stands for another node now; it is looked at anew under that one.
-            self.observed.forget_found(&spot);
-            return Ok(());
-        }
-        match result {
-            HashResult::File(manifest, stat) => {
-                self.observed.forget_found(&spot);
-                self.absorb_content(&spot, stat, ItemContent::File(manifest))
-            }
-            HashResult::Link(target, stat) => {
-                self.observed.forget_found(&spot);
-                self.absorb_content(&spot, stat, ItemContent::Symlink(target))
-            }
-            HashResult::Changed => {
-                self.observed.forget_found(&spot);
-                self.observed.want(spot.0, Some(spot.1), true);
-                Ok(())
-            }
-            HashResult::Unreadable(obstacle) => {
-                self.observed.forget_found(&spot);
-                self.set_look_issue(task.path.clone(), obstacle);
-                Ok(())
-            }
-        }
-    }
-
-    /// What stands there was changed within the clock's granule when it was read: a later change may carry the same times, so it is read once
-    /// more (B26).
-    pub fn distrust(&mut self, directory: NodeId, name: &Name) -> Result<()> {
-        if let Some((key, item)) = self.item_of(self.trees.item_at(directory, name)?)? {
-            self.trees.put_item(key, Some(&Item { stat: Stat { ctime_ns: 0, ..item.stat }, ..item }))?;
-            self.observed.want(directory, Some(name.clone()), false);
-        }
-        Ok(())
-    }
-
     /// Whether something at this place is being looked at or read: no plan is made for it until that is known.
     pub(crate) fn is_unsettled(&self, parent: NodeId, name: &Name) -> bool {
         self.observed.found.contains_key(&(parent, name.clone()))
     }
-
-    /// Brings the missing a step on: a second look, then the brake, then a delete.
-    fn settle_missing(&mut self) -> Result<()> {
-        if self.observed.missing.is_empty() {
-            self.brake.release();
-            return Ok(());
-        }
-        if !self.observed.looks_idle() || !self.observed.found.is_empty() {
-            return Ok(());
-        }
-        let due = self.observed.missing_due_ms(self.policy.missing_grace_ms);
-        if self.now_ms >= due || self.planted(Planted::NoSecondLook) {
-            self.ask_again()?;
-        }
-        if self.observed.looks_idle() {
-            self.absorb_deletes()?;
-        }
-        Ok(())
-    }
-
-    /// Asks once more for what is missing, where that can be asked. What stays unanswered is asked at growing intervals.
-    fn ask_again(&mut self) -> Result<()> {
-        let keys: Vec<ItemKey> = self.observed.missing.iter().filter(|(_, m)| !m.confirmed).map(|(k, _)| *k).collect();
-        for key in keys {
-            let Some(item) = self.trees.item(key)? else {
-                self.observed.not_missing(key);
-                continue;
-            };
-            // What left its place, or whose directory did, cannot be asked for there.
-            let nowhere = item.parent == LIMBO || self.directory_path(item.parent)?.is_none();
-            // Below something missing there is nothing to ask: it is settled with that.
-            if !nowhere && item.parent != NodeId::ROOT && self.is_missing(ItemKey::primary(item.parent), item.parent)? {
-                continue;
-            }
-            self.observed.last_missing_ms = self.now_ms;
-            if let Some(missing) = self.observed.missing.get_mut(&key) {
-                missing.asked_again = true;
-                missing.confirmed |= nowhere;
-            }
-            if !nowhere {
-                self.observed.want(item.parent, Some(item.name), false);
-            }
-        }
-        self.observed.missing_rounds += 1;
-        Ok(())
-    }
-}
-
-/// The pretended parent of items that left their place for one not known yet.
-pub(crate) const LIMBO: NodeId = NodeId::from_bytes([0xFE; 16]);
-
-enum Moved {
-    From(ItemKey, Box<Item>),
-    AskFirst,
-    No,
 }

@@ -1,9 +1,9 @@
 //! What became of fetches and batches: the synced tree moves last, and by what really happened (E7).
 
-use crate::disk::{DiskAction, DiskOutcome, Obstacle};
+use crate::disk::{DiskAction, DiskOutcome, Obstacle, Stat};
 use crate::engine::{ChangeKind, Engine, Event};
 use crate::plan::Effect;
-use crate::trees::{Item, ItemKey, PARKED, Result, Trees};
+use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
 use ferry_protocol::{ContentHash, NodeId, RelPath};
 
 /// So often in a row a node is planned again at once when the disk is not as expected.
@@ -60,7 +60,7 @@ impl<T: Trees> Engine<T> {
             self.plans.batch = Some((expected, actions));
             return Ok(());
         }
-        self.plans.batch_spots.clear();
+        let again = self.observed.overlap.end_batch(id);
         let mut outcomes = outcomes.into_iter();
         for (action, effect) in actions {
             // An action without an outcome was not tried.
@@ -78,10 +78,13 @@ impl<T: Trees> Engine<T> {
                 DiskOutcome::Blocked(obstacle) => self.block(node, action.path().clone(), obstacle)?,
             }
         }
+        for (directory, name) in again {
+            self.observed.want(directory, Some(name), true);
+        }
         self.match_found()
     }
 
-    fn apply_effect(&mut self, action: &DiskAction, effect: Effect, stat: Option<crate::disk::Stat>) -> Result<()> {
+    fn apply_effect(&mut self, action: &DiskAction, effect: Effect, stat: Option<Stat>) -> Result<()> {
         // A look between the action and its outcome may have missed what had just left.
         self.observed.not_missing(effect.key());
         self.publishing.reconsider(effect.key().node);
@@ -102,9 +105,19 @@ impl<T: Trees> Engine<T> {
             }
             (Effect::Moved(key, parent, name), Some(stat)) => {
                 if let Some(item) = self.trees.item(key)? {
+                    if item.content == ItemContent::Dir && self.observed.wants_inside(&(item.parent, item.name.clone())) {
+                        // It is no longer where it would have been looked into.
+                        self.observed.want(key.node, None, true);
+                    }
                     // A directory that was kept for this may go now.
                     self.dirty.insert(item.parent);
-                    self.settle_item(key, &Item { parent, name, stat, ..item })?;
+                    let mut mode = stat.mode;
+                    if item.content == ItemContent::Dir && mode != item.stat.mode {
+                        // Nothing was expected of a directory's mode: a user changed it.
+                        mode = item.stat.mode;
+                        self.observed.want(parent, Some(name.clone()), false);
+                    }
+                    self.settle_item(key, &Item { parent, name, stat: Stat { mode, ..stat }, ..item })?;
                     self.wake_orphans(key.node);
                     if parent != PARKED {
                         self.emit(Event::RemoteChange { kind: ChangeKind::Moved, path: action.path().clone() });

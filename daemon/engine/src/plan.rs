@@ -7,7 +7,8 @@
 use crate::absorb::matches;
 use crate::disk::{DiskAction, Obstacle, Stat};
 use crate::engine::{Engine, parked_name};
-use crate::observe::{LIMBO, Spot};
+use crate::missing::LIMBO;
+use crate::observe::Spot;
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
 use crate::view::{Desired, Reading};
@@ -96,8 +97,6 @@ pub(crate) struct Plans {
     pub staged: BTreeSet<ContentHash>,
     pub batch: Option<(u64, Vec<(DiskAction, Effect)>)>,
     pub next_batch: u64,
-    /// Where the batch under way puts something: what is seen there meanwhile may be its doing.
-    pub batch_spots: BTreeSet<Spot>,
     /// A viewer's own versions that stand where something else should.
     pub asides: BTreeMap<Spot, Aside>,
     pub aside_tries: BTreeMap<Spot, usize>,
@@ -139,6 +138,11 @@ struct Draft {
 }
 
 impl Draft {
+    /// Whether something is put into this directory.
+    fn puts_into(&self, directory: NodeId) -> bool {
+        self.actions.iter().any(|(_, effect)| effect.target().is_some_and(|(parent, _)| parent == directory))
+    }
+
     fn push(&mut self, action: DiskAction, effect: Effect) {
         self.keys.insert(effect.key());
         self.actions.push((action, effect));
@@ -178,10 +182,25 @@ impl<T: Trees> Engine<T> {
                 self.move_base_first(&draft.actions)?;
             }
             plan.batch = Some(Batch { id, actions: draft.actions.iter().map(|(a, _)| a.clone()).collect() });
-            self.plans.batch_spots = draft.actions.iter().filter_map(|(_, effect)| effect.target()).collect();
+            let spots = self.touched_spots(&draft.actions)?;
+            self.observed.overlap.begin_batch(spots);
             self.plans.batch = Some((id, draft.actions));
         }
         Ok(plan)
+    }
+
+    /// Where these actions change something.
+    fn touched_spots(&self, actions: &[(DiskAction, Effect)]) -> Result<BTreeMap<Spot, NodeId>> {
+        let mut out = BTreeMap::new();
+        for (_, effect) in actions {
+            let key = effect.key();
+            let from = match effect {
+                Effect::Aside(_, spot) => Some(spot.clone()),
+                _ => self.trees.item(key)?.map(|item| (item.parent, item.name)),
+            };
+            out.extend(from.into_iter().chain(effect.target()).map(|spot| (spot, key.node)));
+        }
+        Ok(out)
     }
 
     /// What a viewer wrote where something else should stand makes room for it.
@@ -483,6 +502,11 @@ impl<T: Trees> Engine<T> {
         }
         let twin = key.node == id || desired.twins.iter().any(|(node, _, _)| *node == key.node);
         if twin && matches(&item.content, &desired.content) && self.trees.item(desired.key)?.is_none() {
+            if draft.puts_into(key.node) {
+                // What is put there already in this plan will stand under this id.
+                draft.later.insert(id);
+                return Ok(false);
+            }
             self.rebind(key, item, desired)?;
             self.dirty.insert(id);
             return Ok(false);

@@ -6,7 +6,7 @@ use crate::sim::relay::SimRelay;
 use ferry_engine::{Kind, Policy};
 use ferry_protocol::read::resolve;
 use ferry_protocol::{Content, RelPath};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Devices and a relay.
 pub struct Calm {
@@ -128,13 +128,12 @@ impl Calm {
 
     /// All disks are equal, each is what its engine says it should be, and no device harmed anything.
     pub fn check(&self) {
+        self.devices.iter().for_each(check_device);
         let first = self.devices[0].disk.tree();
         for device in &self.devices {
             let tree = device.disk.tree();
-            assert_eq!(text(&first), text(&tree), "{} differs from {}", device.name, self.devices[0].name);
-            let differs: Vec<_> = tree.iter().filter(|(p, s)| first.get(p) != Some(s)).map(|(p, s)| (p, s.mode, first[p].mode)).collect();
-            assert!(differs.is_empty(), "{} differs in kind or mode from {}: {differs:?}", device.name, self.devices[0].name);
-            check_device(device);
+            let differs = differences(&first, &tree);
+            assert!(differs.is_empty(), "{} and {} differ: {differs:#?}", self.devices[0].name, device.name);
         }
     }
 }
@@ -163,7 +162,8 @@ pub fn check_device(device: &Device) {
             (path, (seen.kind, bytes))
         })
         .collect();
-    assert_eq!(shown, held, "the disk of {} is not what its states show", device.name);
+    let differs = differences(&shown, &held);
+    assert!(differs.is_empty(), "the disk of {} is not what its states show: {differs:#?}", device.name);
     assert_eq!(device.disk.parked().len(), 0, "{} left something parked", device.name);
     assert!(device.disk.crimes.is_empty(), "{}: {:?}", device.name, device.disk.crimes);
     let mut items = 0;
@@ -175,6 +175,15 @@ pub fn check_device(device: &Device) {
         items += 1;
     }
     assert_eq!(items, held.len(), "{}: one item for each thing on disk", device.name);
+}
+
+/// What stands in one tree and not so in the other, by path.
+fn differences<'t, V: PartialEq>(
+    a: &'t BTreeMap<RelPath, V>,
+    b: &'t BTreeMap<RelPath, V>,
+) -> Vec<(&'t RelPath, Option<&'t V>, Option<&'t V>)> {
+    let paths: BTreeSet<&RelPath> = a.keys().chain(b.keys()).collect();
+    paths.into_iter().map(|p| (p, a.get(p), b.get(p))).filter(|(_, a, b)| a != b).collect()
 }
 
 /// A tree as text.

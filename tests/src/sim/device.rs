@@ -3,7 +3,7 @@
 use crate::sim::disk::{Bytes, CHUNK_BYTES, SimDisk};
 use crate::sim::relay::SimRelay;
 use ferry_engine::memory::MemoryTrees;
-use ferry_engine::{Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Look, Obstacle, Policy};
+use ferry_engine::{Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Look, LookResult, Obstacle, Policy};
 use ferry_protocol::wire::{CommitReply, CommitRequest};
 use ferry_protocol::{Author, ChunkId, CommitId, ContentHash, DeviceId, RelPath, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -92,7 +92,8 @@ pub struct Device {
     pub verbose: bool,
     /// A hash over everything that happened here.
     pub trace: u64,
-    looks: VecDeque<Look>,
+    /// Looks under way: every second one has seen the disk already and its answer is late.
+    looks: VecDeque<(Look, Option<LookResult>)>,
     hashes: VecDeque<HashTask>,
     fetches: VecDeque<Fetch>,
     staged: BTreeMap<ContentHash, Bytes>,
@@ -218,14 +219,18 @@ impl Device {
     fn take_looks(&mut self) -> bool {
         let looks = self.engine.next_looks(3).expect("trees in memory");
         let any = !looks.is_empty();
-        self.looks.extend(looks);
+        for look in looks {
+            let seen = (look.serial % 2 == 0).then(|| self.disk.look(&look));
+            self.looks.push_back((look, seen));
+        }
         any
     }
 
     fn answer_look(&mut self) -> bool {
-        let Some(look) = self.looks.pop_front() else { return false };
-        let result = self.disk.look(&look);
-        self.note(format!("look {look:?} -> {result:?}"));
+        let Some((look, seen)) = self.looks.pop_front() else { return false };
+        let late = if seen.is_some() { "late " } else { "" };
+        let result = seen.unwrap_or_else(|| self.disk.look(&look));
+        self.note(format!("{late}look {look:?} -> {result:?}"));
         self.engine.handle_look(&look, result).expect("trees in memory");
         true
     }

@@ -86,7 +86,7 @@ impl<T: Trees> Engine<T> {
             self.wake_orphans(desired.key.node);
             return Ok(());
         }
-        if !self.policy.may_write {
+        if !self.may_send() {
             return self.refuse_change(spot, stat);
         }
         self.create(item, spot.clone())?;
@@ -143,6 +143,15 @@ impl<T: Trees> Engine<T> {
             return self.absorb_attributes(key, &item, stat);
         }
         let spot = (item.parent, item.name.clone());
+        if let Some(desired) = self.desired_at(spot.0, &spot.1)?
+            && desired.key == key
+            && matches(&content, &desired.content)
+        {
+            // Placed by our own hands just before a crash, or the very same: no edit over what it replaced.
+            let (mode, mtime_ns) = (synced_mode(&content, &stat), stat.mtime_ns);
+            self.dirty.insert(key.node);
+            return self.trees.put_item(key, Some(&Item { stat, content, mode, mtime_ns, dots: desired.dots, ..item }));
+        }
         if !self.policy.may_write {
             // What he wrote makes room for what the others wrote, and is kept beside it (CR12).
             self.trees.put_item(key, None)?;
@@ -160,6 +169,9 @@ impl<T: Trees> Engine<T> {
         let mut state = record.state;
         if self.planted(Planted::EditReplacesHeard) {
             replaces = state.body().values().iter().map(|v| v.dot).collect();
+        }
+        if self.planted(Planted::EditReplacesNothing) {
+            replaces.clear();
         }
         let value = self.new_value(&state, to_content(&new.content, mtime_ns));
         let new = Item { dots: vec![value.dot], ..new };

@@ -6,7 +6,7 @@ use crate::trees::{NodeRecord, Result, TreeError, Trees};
 use ferry_protocol::limits::LAMPORT_JUMP_MAX;
 use ferry_protocol::read::shown;
 use ferry_protocol::wire::FeedPage;
-use ferry_protocol::{Content, Dot, Epoch, NodeId, NodeState, ReplicaId, Value};
+use ferry_protocol::{Content, Dot, Epoch, NodeId, NodeState, ReplicaId, Stamp, Value};
 
 /// Why a page of a feed was not taken in. Nothing of it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -170,8 +170,8 @@ impl<T: Trees> Engine<T> {
     }
 
     /// A revived value is old content put back: it yields to what somebody wrote meanwhile, else an edit, a delete and a move of three devices
-    /// would end as a conflict with the version before the edit (CR3, C05). Such a value is known by its stamp, which is still that of the event
-    /// that wrote the content, while its dot is of the replica that put it back. Whoever sees both settles it; all do the same.
+    /// would end as a conflict with the version before the edit (CR3, C05). Such a value is known by its stamp, which is as old as the event
+    /// that wrote the content and nobody's, while its dot is of the replica that put it back. Whoever sees both settles it; all do the same.
     fn settle_revived(&mut self, id: NodeId, joined: &NodeState) -> Result<bool> {
         let living = || joined.body().values().iter().filter(|v| !v.content.is_tombstone());
         let is_revived = |v: &&Value| v.stamp.replica != v.dot.replica;
@@ -197,13 +197,16 @@ impl<T: Trees> Engine<T> {
         };
         let oldest = dead.places().last();
         let unseen = moved.places().iter().any(|p| !dead.places().contains(p) && oldest.is_none_or(|o| p > o || dead.places().len() < 8));
-        let Some((content, stamp)) = shown(moved.body()).first().map(|s| (s.value.content.clone(), s.value.stamp)) else { return Ok(()) };
-        if !unseen || content == Content::Tombstone {
+        let Some(old) = shown(moved.body()).first().map(|s| s.value.clone()) else { return Ok(()) };
+        if !unseen || old.content == Content::Tombstone {
             return Ok(());
         }
         let mut state = joined;
         let dots: Vec<_> = state.body().values().iter().map(|v| v.dot).collect();
-        let value = Value { stamp, ..self.new_value(&state, content) };
+        // Nobody's stamp: also when it is put back by the replica that wrote it.
+        let stamp = Stamp { replica: ReplicaId::default(), ..old.stamp };
+        // Its author stays the author, whoever sees this first: a conflict name must not hang on that.
+        let value = Value { stamp, author: old.author, wall_ms: old.wall_ms, ..self.new_value(&state, old.content) };
         state.body_mut().put(&dots, value);
         self.write(id, state)
     }

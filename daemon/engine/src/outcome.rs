@@ -88,6 +88,11 @@ impl<T: Trees> Engine<T> {
         // A look between the action and its outcome may have missed what had just left.
         self.observed.not_missing(effect.key());
         self.publishing.reconsider(effect.key().node);
+        let effect = match effect {
+            Effect::Put(key, item) => Effect::Put(key, Box::new(Item { parent: self.standing(item.parent)?, ..*item })),
+            Effect::Moved(key, parent, name) => Effect::Moved(key, self.standing(parent)?, name),
+            other => other,
+        };
         match (effect, stat) {
             (Effect::Put(key, item), Some(stat)) => {
                 if let DiskAction::PutFile { content, .. } = action {
@@ -148,6 +153,12 @@ impl<T: Trees> Engine<T> {
             (effect, None) => self.handle_stale(action, &effect)?,
         }
         Ok(())
+    }
+
+    /// The directory that stands for this one on disk: while the batch was under way a twin may have taken its place.
+    fn standing(&self, directory: NodeId) -> Result<NodeId> {
+        let gone = directory != NodeId::ROOT && directory != PARKED && self.trees.item(ItemKey::primary(directory))?.is_none();
+        Ok(if gone { self.canonical(directory) } else { directory })
     }
 
     /// Something else stood there than was expected: it is looked at, and the node planned again after that.

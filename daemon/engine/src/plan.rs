@@ -265,9 +265,10 @@ impl<T: Trees> Engine<T> {
             let item = items.iter().find(|(key, _)| *key == one.key).map(|(_, item)| item);
             self.examine_desired(id, one, item, draft)?;
         }
-        for (key, item) in &items {
-            if !desired.iter().any(|d| d.key == *key) {
-                self.examine_undesired(*key, item, draft)?;
+        // Read again: what was a copy may stand for the node itself by now.
+        for (key, item) in self.trees.items_of(id)? {
+            if !desired.iter().any(|d| d.key == key) {
+                self.examine_undesired(key, &item, draft)?;
             }
         }
         if draft.actions.len() == actions && !draft.later.contains(&id) && self.blocked.get(&id).is_some_and(|b| b.until_ms <= self.now_ms)
@@ -353,7 +354,7 @@ impl<T: Trees> Engine<T> {
         }
         let time_differs = desired.content.file().is_some() && item.mtime_ns != desired.mtime_ns;
         let mode_differs = !matches!(item.content, ItemContent::Symlink(_)) && item.mode != desired.mode;
-        if time_differs || mode_differs {
+        if time_differs || mode_differs || self.planted(Planted::AttributesForever) {
             let action = DiskAction::SetAttributes {
                 path,
                 expect: item.stat,
@@ -472,6 +473,13 @@ impl<T: Trees> Engine<T> {
             draft.later.insert(id);
             return Ok(());
         }
+        // It gives way to what is missing from this very place: if that is deleted, it need not.
+        let canonical = self.canonical(item.parent);
+        let keepers = if item.parent == desired.parent { self.settled(canonical, &item.name)? } else { Vec::new() };
+        if keepers.iter().any(|e| e.name == item.name && self.observed.missing.contains_key(&ItemKey { node: e.node, copy: e.copy })) {
+            self.observed.after_missing.insert(id);
+            return Ok(());
+        }
         if !self.clear_place(id, desired, draft)? {
             return Ok(());
         }
@@ -484,8 +492,8 @@ impl<T: Trees> Engine<T> {
 
     /// Whether the place of a desired thing is free, or is made free by actions before it.
     fn clear_place(&mut self, id: NodeId, desired: &Desired, draft: &mut Draft) -> Result<bool> {
-        if self.policy.folds_names && self.clashes(desired)? {
-            if let Some(path) = self.path_at(desired.parent, &desired.name)? {
+        if self.policy.folds_names && self.clashes(desired, draft)? {
+            if let Some(path) = self.target_path(desired, draft)? {
                 self.block(id, path, Obstacle::NameClash)?;
             }
             return Ok(false);
@@ -574,8 +582,15 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Whether this disk takes another name of the directory for the same (CR11).
-    fn clashes(&self, desired: &Desired) -> Result<bool> {
+    fn clashes(&self, desired: &Desired, draft: &Draft) -> Result<bool> {
+        if self.planted(Planted::FoldingIgnored) {
+            return Ok(false);
+        }
         let key = desired.name.fold_key();
+        let planned = draft.actions.iter().filter_map(|(_, effect)| effect.target());
+        if planned.into_iter().any(|(parent, name)| parent == desired.parent && name != desired.name && name.fold_key() == key) {
+            return Ok(true);
+        }
         let mut after: Option<Name> = None;
         loop {
             let page = self.trees.items_in(desired.parent, after.as_ref(), 1024)?;

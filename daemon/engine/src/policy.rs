@@ -84,4 +84,12 @@ pub enum Planted {
     EditReplacesHeard,
     /// A relay that was restored is not sent what it lacks (breaks I1).
     EpochIgnored,
+    /// Mode and time are set again and again (breaks I9).
+    AttributesForever,
+    /// An edit is written beside what the disk showed instead of over it (breaks I9: a conflict with oneself).
+    EditReplacesNothing,
+    /// A member who may only read sends his changes (breaks I13).
+    ViewerSends,
+    /// Names that this disk takes for one are put beside each other (breaks CR11).
+    FoldingIgnored,
 }

@@ -2,6 +2,7 @@
 
 use crate::disk::Stat;
 use crate::engine::Engine;
+use crate::policy::Planted;
 use crate::trees::{ItemContent, Result, Trees};
 use ferry_protocol::wire::{CommitReply, NodeUpdate};
 use ferry_protocol::{ChunkRef, Content, NodeId, RelPath};
@@ -61,7 +62,7 @@ impl<T: Trees> Engine<T> {
     /// The next commit, if there is anything to send and no commit is under way: at most so many nodes, and about so many bytes of chunks.
     pub fn next_commit(&mut self, max_nodes: usize, max_bytes: u64) -> Result<Option<Commit>> {
         let Some((_, base_seq)) = self.trees.meta().relay else { return Ok(None) };
-        if self.publishing.in_flight.is_some() || !self.policy.may_write || !self.trees.meta().heard {
+        if self.publishing.in_flight.is_some() || !self.may_send() || !self.trees.meta().heard {
             return Ok(None);
         }
         let mut commit = Commit { base_seq, nodes: Vec::new(), chunks: Vec::new(), bytes: 0 };
@@ -91,6 +92,11 @@ impl<T: Trees> Engine<T> {
         }
         self.publishing.in_flight = Some(sent);
         Ok(Some(commit))
+    }
+
+    /// Whether anything of ours leaves this device (CR12, I13).
+    pub(crate) fn may_send(&self) -> bool {
+        self.policy.may_write || self.planted(Planted::ViewerSends)
     }
 
     /// An unsent node with its unsent ancestors, the highest first.

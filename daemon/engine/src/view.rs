@@ -359,6 +359,10 @@ impl<T: Trees> Engine<T> {
     /// What should stand at one place, whether under a node's own name or under a conflict name.
     pub(crate) fn desired_at(&mut self, parent: NodeId, name: &Name) -> Result<Option<Desired>> {
         let canonical = self.canonical(parent);
+        if self.opening.is_some() && is_conflict_like(name) {
+            // What was placed just before a crash must be known again, or it is taken for new.
+            self.find_contested(canonical)?;
+        }
         let contested: Vec<Name> = self.view.contested.get(&canonical).into_iter().flatten().cloned().collect();
         for claimed in std::iter::once(name).chain(contested.iter()) {
             for entry in self.settled(canonical, claimed)? {
@@ -371,6 +375,29 @@ impl<T: Trees> Engine<T> {
         }
         Ok(None)
     }
+
+    /// Reads all names of a directory of which not all nodes have been read since the opening.
+    fn find_contested(&mut self, canonical: NodeId) -> Result<()> {
+        for member in self.members(canonical) {
+            let mut after: Option<(Name, NodeId)> = None;
+            loop {
+                let page = self.trees.kids_after(member, after.as_ref().map(|(n, i)| (n, *i)), 512)?;
+                after = page.last().cloned();
+                if after.is_none() {
+                    break;
+                }
+                for (name, _) in page {
+                    self.settled(canonical, &name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name looks as if it was made for a conflicted copy.
+fn is_conflict_like(name: &Name) -> bool {
+    name.as_bytes().windows(18).any(|w| w == b" (conflicted copy,")
 }
 
 /// Parent and name that count for a node.

@@ -8,6 +8,7 @@
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
 //! | [`planner`] | is each planted bug caught? | nothing (the simulated world) |
 //! | [`races`] | what if a user acts while a batch is carried out? | nothing (the simulated world) |
+//! | [`properties`] | does the planner keep its fourteen properties on generated trees? | nothing (simulated disks and relay) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
@@ -17,5 +18,6 @@ mod crash;
 mod e2e;
 mod planner;
 mod power_cut;
+mod properties;
 mod races;
 mod tidy;

@@ -1,4 +1,5 @@
-//! Planted bugs: each one of them must be caught by the simulated world within a bounded number of seeds, or by a scenario of its own. Without
+//! Planted bugs: each one of them must be caught by the simulated world within a bounded number of seeds, by a scenario of its own, or by a property
+//! of the planner ([`super::properties`]). Without
 //! this the tests are decoration.
 
 use ferry_engine::{Planted, Policy};

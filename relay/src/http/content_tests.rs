@@ -13,45 +13,45 @@ use http_body_util::BodyExt;
 use serde_json::{Value as JsonValue, json};
 use tower::ServiceExt;
 
-const PASSWORD: &str = "correct horse";
+pub(super) const PASSWORD: &str = "correct horse";
 
 /// Names and values of a request's headers.
-type Headers<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 
-struct World {
-    app: AppState,
-    router: Router,
+pub(super) struct World {
+    pub(super) app: AppState,
+    pub(super) router: Router,
     _dir: tempfile::TempDir,
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> JsonValue {
+    pub(super) fn json(&self) -> JsonValue {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}: {}", self.status, String::from_utf8_lossy(&self.body)))
     }
-    fn wire<B: ferry_protocol::wire::Body>(&self) -> B {
+    pub(super) fn wire<B: ferry_protocol::wire::Body>(&self) -> B {
         decode(&self.body).unwrap_or_else(|e| panic!("{}: {e}: {}", self.status, String::from_utf8_lossy(&self.body)))
     }
-    fn text(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         self.json()[name].as_str().unwrap_or_else(|| panic!("{name} in {}", self.json())).to_owned()
     }
 }
 
 /// A user who calls.
-struct User {
-    token: String,
-    id: UserId,
-    device: DeviceId,
-    home: NamespaceId,
+pub(super) struct User {
+    pub(super) token: String,
+    pub(super) id: UserId,
+    pub(super) device: DeviceId,
+    pub(super) home: NamespaceId,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { data: dir.path().into(), public_url: "https://files.example.org".into(), ..Config::default() };
         let app = AppState::new(App::open(&config).await.unwrap());
@@ -59,13 +59,13 @@ impl World {
         Self { app, router, _dir: dir }
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.collect().await.unwrap().to_bytes().to_vec() }
     }
 
-    async fn call(&self, user: &User, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub(super) async fn call(&self, user: &User, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {}", user.token));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -73,19 +73,19 @@ impl World {
         self.send(request.body(body.into()).unwrap()).await
     }
 
-    async fn get(&self, user: &User, path: &str) -> Answer {
+    pub(super) async fn get(&self, user: &User, path: &str) -> Answer {
         self.call(user, Method::GET, path, &[], "").await
     }
 
-    async fn json(&self, user: &User, method: Method, path: &str, body: JsonValue) -> Answer {
+    pub(super) async fn json(&self, user: &User, method: Method, path: &str, body: JsonValue) -> Answer {
         self.call(user, method, path, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    async fn wire<B: ferry_protocol::wire::Body>(&self, user: &User, path: &str, body: &B) -> Answer {
+    pub(super) async fn wire<B: ferry_protocol::wire::Body>(&self, user: &User, path: &str, body: &B) -> Answer {
         self.call(user, Method::POST, path, &[("content-type", CONTENT_TYPE)], encode(body)).await
     }
 
-    async fn user(&self, n: u8) -> User {
+    pub(super) async fn user(&self, n: u8) -> User {
         let email = format!("u{n}@example.org");
         self.app.accounts.add_user(NewUser { email: &email, name: None, password: PASSWORD }, UserRole::User).await.unwrap();
         let device = json!({"name": "laptop", "public_key": hex::encode([n; 32])});
@@ -98,7 +98,7 @@ impl World {
         user
     }
 
-    async fn upload(&self, user: &User, name: &str, bytes: &[u8]) -> String {
+    pub(super) async fn upload(&self, user: &User, name: &str, bytes: &[u8]) -> String {
         let init = json!({"file_name": name, "file_size": bytes.len(), "file_hash": ContentHash::of(bytes)});
         let id = self.json(user, Method::POST, "/upload/init", init).await.text("version_id");
         let put = self.call(user, Method::PUT, &format!("/upload/{id}/chunks/0"), &[], bytes.to_vec()).await;
@@ -107,7 +107,7 @@ impl World {
     }
 }
 
-fn file(user: &User, n: u8, bytes: &[u8]) -> NodeUpdate {
+pub(super) fn file(user: &User, n: u8, bytes: &[u8]) -> NodeUpdate {
     let replica = ReplicaId::from_bytes([n; 16]);
     let mut state =
         NodeState::new(Place { stamp: Stamp { counter: 1, replica }, parent: NodeId::ROOT, name: Name::new(format!("f{n}")).unwrap() });
@@ -119,7 +119,7 @@ fn file(user: &User, n: u8, bytes: &[u8]) -> NodeUpdate {
     NodeUpdate { id: NodeId::from_bytes([n; 16]), state }
 }
 
-fn commit(n: u8, epoch: Epoch, nodes: Vec<NodeUpdate>) -> CommitRequest {
+pub(super) fn commit(n: u8, epoch: Epoch, nodes: Vec<NodeUpdate>) -> CommitRequest {
     CommitRequest {
         commit: CommitId::from_bytes([n; 16]),
         epoch,
@@ -130,7 +130,7 @@ fn commit(n: u8, epoch: Epoch, nodes: Vec<NodeUpdate>) -> CommitRequest {
     }
 }
 
-fn frames(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn frames(bytes: &[u8]) -> Vec<u8> {
     [&ChunkFrame::header(ChunkId::of(bytes), bytes.len())[..], bytes].concat()
 }
 

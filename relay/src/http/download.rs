@@ -3,7 +3,7 @@
 
 use super::chunks::body_of;
 use super::plain::{bytes_of, node_of, time};
-use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
+use super::{Access, AppState, Json, Path, Problem, Query, RawBody, Route, Routes};
 use crate::service::content::{Download, Entry};
 use crate::service::{Caller, Kind, ServiceError};
 use axum::body::Body;
@@ -57,7 +57,7 @@ async fn sign(
     State(app): State<AppState>,
     caller: Caller,
     Path(file_id): Path<String>,
-    body: bytes::Bytes,
+    RawBody(body): RawBody,
 ) -> Result<Json<Value>, Problem> {
     let wish: Sign = if body.is_empty() {
         Sign::default()

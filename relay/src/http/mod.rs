@@ -23,6 +23,8 @@ mod wire;
 mod ws;
 
 #[cfg(test)]
+mod abuse_tests;
+#[cfg(test)]
 mod content_tests;
 #[cfg(test)]
 mod tests;

@@ -143,6 +143,10 @@ impl Route {
     }
 }
 
+/// The largest body of the route that a request came to, in bytes, plain or compressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyMax(pub usize);
+
 /// Routes and their list.
 pub struct Routes {
     app: AppState,
@@ -191,13 +195,14 @@ impl Routes {
 }
 
 /// Refuses a body that announces more than the route takes before reading it, and ends a handler that takes too long.
-async fn within((body_max_bytes, timeout): (usize, Option<Duration>), request: Request, next: Next) -> Response {
+async fn within((body_max_bytes, timeout): (usize, Option<Duration>), mut request: Request, next: Next) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|n| n > body_max_bytes as u64) {
         let error = ServiceError::too_large(format!("The body is larger than the {body_max_bytes} bytes that this route takes."))
             .with("limit_bytes", body_max_bytes);
         return Problem(error).into_response();
     }
+    request.extensions_mut().insert(BodyMax(body_max_bytes));
     match timeout {
         None => next.run(request).await,
         Some(limit) => match tokio::time::timeout(limit, next.run(request)).await {

@@ -1,6 +1,7 @@
 //! Bodies between a device and the relay: versioned binary ([`ferry_protocol::wire`]), zstd where both sides want it. Limits hold for the decompressed size.
 
 use super::error::Problem;
+use super::routes::BodyMax;
 use super::{AppState, RawBody};
 use crate::service::content::Entry;
 use crate::service::{Caller, Kind, ServiceError};
@@ -30,12 +31,14 @@ impl FromRequest<AppState> for Inflated {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         let encoding = request.headers().get(header::CONTENT_ENCODING).map(|v| v.as_bytes().to_ascii_lowercase());
+        // What a body may hold plain, it may hold compressed.
+        let max_bytes = request.extensions().get::<BodyMax>().map_or(REQUEST_MAX_BYTES, |max| max.0);
         let RawBody(bytes) = RawBody::from_request(request, state).await?;
         match encoding.as_deref() {
             None | Some(b"" | b"identity") => Ok(Self(bytes)),
-            Some(b"zstd") if bytes.len() < OFF_THREAD_MIN_BYTES => Ok(Self(inflate(&bytes)?)),
+            Some(b"zstd") if bytes.len() < OFF_THREAD_MIN_BYTES => Ok(Self(inflate(&bytes, max_bytes)?)),
             Some(b"zstd") => {
-                let inflated = tokio::task::spawn_blocking(move || inflate(&bytes)).await.map_err(ServiceError::internal)?;
+                let inflated = tokio::task::spawn_blocking(move || inflate(&bytes, max_bytes)).await.map_err(ServiceError::internal)?;
                 Ok(Self(inflated?))
             }
             Some(_) => {
@@ -46,16 +49,14 @@ impl FromRequest<AppState> for Inflated {
     }
 }
 
-fn inflate(bytes: &[u8]) -> Result<Bytes, ServiceError> {
+fn inflate(bytes: &[u8], max_bytes: usize) -> Result<Bytes, ServiceError> {
     let malformed = |e: std::io::Error| ServiceError::malformed(format!("The body is not valid zstd: {e}."));
     let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(malformed)?;
     decoder.window_log_max(WINDOW_LOG_MAX).map_err(malformed)?;
     let mut out = Vec::new();
-    decoder.take(REQUEST_MAX_BYTES as u64 + 1).read_to_end(&mut out).map_err(malformed)?;
-    if out.len() > REQUEST_MAX_BYTES {
-        return Err(
-            ServiceError::too_large("The decompressed body is larger than this route takes.").with("limit_bytes", REQUEST_MAX_BYTES)
-        );
+    decoder.take(max_bytes as u64 + 1).read_to_end(&mut out).map_err(malformed)?;
+    if out.len() > max_bytes {
+        return Err(ServiceError::too_large("The decompressed body is larger than this route takes.").with("limit_bytes", max_bytes));
     }
     Ok(out.into())
 }
@@ -156,9 +157,35 @@ mod tests {
     fn a_bomb_is_refused() {
         let bomb = zstd::bulk::compress(&vec![0u8; REQUEST_MAX_BYTES + 1], 1).unwrap();
         assert!(bomb.len() < 64 * 1024);
+        let inflate = |bytes: &[u8]| super::inflate(bytes, REQUEST_MAX_BYTES);
         assert_eq!(inflate(&bomb).unwrap_err().kind(), Kind::TooLarge);
         assert_eq!(inflate(b"not zstd").unwrap_err().kind(), Kind::Malformed);
-        assert_eq!(&inflate(&deflate(b"hello").unwrap()).unwrap()[..], b"hello");
+        let packed = deflate(b"hello").unwrap();
+        assert_eq!(&inflate(&packed).unwrap()[..], b"hello");
+        assert_eq!(super::inflate(&packed, 4).unwrap_err().kind(), Kind::TooLarge);
+        assert_eq!(&super::inflate(&packed, 5).unwrap()[..], b"hello");
+    }
+
+    /// X11: cut, changed, with a tail, with a dictionary that nobody has.
+    #[test]
+    fn damaged_compression_is_refused() {
+        let inflate = |bytes: &[u8]| super::inflate(bytes, REQUEST_MAX_BYTES).map_err(|e| e.kind());
+        let text: Vec<u8> = (0..50_000u32).flat_map(|i| (i % 777).to_le_bytes()).collect();
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.include_checksum(true).unwrap();
+        std::io::Write::write_all(&mut encoder, &text).unwrap();
+        let good = encoder.finish().unwrap();
+        assert_eq!(inflate(&good).unwrap(), text);
+        for cut in [1, 4, good.len() / 2, good.len() - 1] {
+            assert_eq!(inflate(&good[..cut]), Err(Kind::Malformed), "cut at {cut}");
+        }
+        let mut checksum = good.clone();
+        *checksum.last_mut().unwrap() ^= 1;
+        assert_eq!(inflate(&checksum), Err(Kind::Malformed), "a wrong checksum");
+        assert_eq!(inflate(&[&good[..], b"tail"].concat()), Err(Kind::Malformed), "a tail");
+        let mut dictionary = zstd::bulk::Compressor::with_dictionary(3, &text[..4000]).unwrap();
+        let packed = dictionary.compress(&text[..2000]).unwrap();
+        assert_ne!(inflate(&packed).map(|b| b.to_vec()), Ok(text[..2000].to_vec()), "another dictionary");
     }
 
     #[test]

@@ -118,8 +118,8 @@ fn encode(epoch: Epoch, position: &Position) -> ServiceResult<String> {
 
 fn decode(text: &str, epoch: Epoch) -> ServiceResult<Position> {
     let bytes = text.strip_prefix('c').and_then(|t| URL_SAFE_NO_PAD.decode(t).ok());
-    let decoded = bytes.and_then(|b| postcard::from_bytes::<(Epoch, Position)>(&b).ok());
-    let Some((of, position)) = decoded else {
+    let decoded = bytes.as_deref().and_then(|b| postcard::take_from_bytes::<(Epoch, Position)>(b).ok());
+    let Some(((of, position), [])) = decoded else {
         return Err(ServiceError::malformed("'since' is neither a time (RFC 3339 or seconds since 1970) nor a cursor of this relay."));
     };
     if of != epoch { Err(epoch_changed(epoch)) } else { Ok(position) }

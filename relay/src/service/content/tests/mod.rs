@@ -5,4 +5,5 @@ mod commits;
 mod plain;
 mod restored;
 mod storage;
+mod together;
 mod trash;

@@ -9,6 +9,7 @@
 //! | [`planner`] | is each planted bug caught? | nothing (the simulated world) |
 //! | [`races`] | what if a user acts while a batch is carried out? | nothing (the simulated world) |
 //! | [`properties`] | does the planner keep its fourteen properties on generated trees? | nothing (simulated disks and relay) |
+//! | [`scenarios`] | do rows of the catalogue hold that happen between two steps of a device? | nothing (simulated disks and relay) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
@@ -20,4 +21,5 @@ mod planner;
 mod power_cut;
 mod properties;
 mod races;
+mod scenarios;
 mod tidy;

@@ -1,0 +1,308 @@
+//! Rows of the catalogue that need a moment to be chosen: what happens between two steps of a device. Simulated disks and relay.
+
+use ferry_engine::{Filter, Policy};
+use ferry_protocol::RelPath;
+use ferry_tests::sim::calm::Tree;
+use ferry_tests::sim::device::STEPS;
+use ferry_tests::sim::{Calm, Step, path};
+
+/// Steps that look at the disk and read it.
+const LOOKING: [Step; 5] = [Step::Hints, Step::TakeLooks, Step::AnswerLook, Step::TakeHashes, Step::AnswerHash];
+
+fn contents(tree: &Tree) -> Vec<&str> {
+    let mut out: Vec<&str> = tree.values().map(String::as_str).filter(|c| !c.is_empty()).collect();
+    out.sort_unstable();
+    out
+}
+
+/// The device takes in what its user did, and nothing else.
+fn look(world: &mut Calm, device: usize) {
+    for _ in 0..20 {
+        for step in LOOKING {
+            world.devices[device].step(step, &mut world.relay);
+        }
+    }
+}
+
+/// B23, K14, K17: what cannot be read is told and stays everywhere; everything else goes on; readable again, it is taken up.
+#[test]
+fn what_cannot_be_read_is_told_and_stays() {
+    let mut world = Calm::new(2);
+    world.mkdir(0, "d");
+    for (at, content) in [("d/in", "in an unreadable directory"), ("f", "first version of f"), ("g", "first version of g")] {
+        world.write(0, at, content);
+    }
+    let before = world.converge();
+    world.write(0, "f", "second version of f");
+    for unreadable in ["f", "d"] {
+        world.devices[0].disk.set_unreadable(&path(unreadable), true);
+    }
+    world.write(0, "g", "second version of g");
+    world.devices[0].engine.rescan();
+    world.settle_all();
+    let mut wanted = before.clone();
+    wanted.insert("g".into(), "second version of g".into());
+    assert_eq!(world.tree(1), wanted, "nothing else is touched");
+    let told: Vec<String> = world.devices[0].engine.issues().map(|(p, _)| p.to_string()).collect();
+    assert_eq!(told, ["d", "f"]);
+    world.write(1, "d/in", "changed elsewhere meanwhile");
+    world.settle_all();
+    world.devices[0].disk.unreadable.clear();
+    world.devices[0].engine.rescan();
+    let got = world.converge();
+    assert_eq!((got["f"].as_str(), got["d/in"].as_str()), ("second version of f", "changed elsewhere meanwhile"));
+    assert!(world.devices[0].engine.issues().next().is_none());
+}
+
+/// B48: a directory and a file in it are made, renamed and edited before anybody looks, whatever the order of the hints.
+#[test]
+fn made_renamed_edited_and_renamed_before_anybody_looks() {
+    for order in 0..3 {
+        let mut world = Calm::new(2);
+        world.write(0, "other", "stays");
+        world.converge();
+        world.mkdir(0, "d");
+        world.write(0, "d/f", "as it was made");
+        world.rename(0, "d", "e");
+        world.write(0, "e/f", "as it was edited");
+        world.rename(0, "e/f", "e/g");
+        match order {
+            1 => world.devices[0].hints.reverse(),
+            2 => world.devices[0].hints.retain(|p| p.names().len() == 1),
+            _ => {}
+        }
+        let got = world.converge();
+        assert_eq!(got.keys().collect::<Vec<_>>(), ["e/", "e/g", "other"], "order {order}");
+        assert_eq!(got["e/g"], "as it was edited");
+    }
+}
+
+/// Leaves out one directory.
+struct Without(&'static str);
+
+impl Filter for Without {
+    fn is_ignored(&self, path: &RelPath, _: bool) -> bool {
+        path.names().first().is_some_and(|n| n.as_bytes() == self.0.as_bytes())
+    }
+}
+
+/// B61: a directory is left out on one device and its files are removed there, and the daemon dies at any moment of it: never a delete elsewhere.
+#[test]
+fn what_is_left_out_here_is_deleted_nowhere() {
+    for moment in 0..24 {
+        let mut world = Calm::new(2);
+        world.mkdir(0, "d");
+        for i in 0..4 {
+            world.write(0, &format!("d/f{i}"), &format!("content {i}"));
+        }
+        world.write(0, "other", "stays");
+        let before = world.converge();
+        let device = &mut world.devices[1];
+        device.step(Step::Flush, &mut world.relay);
+        device.engine.set_filter(Box::new(Without("d")));
+        device.engine.rescan();
+        for step in STEPS.iter().cycle().take(moment) {
+            device.step(*step, &mut world.relay);
+        }
+        assert!(device.disk.remove(&path("d")));
+        for step in STEPS.iter().cycle().skip(moment).take(moment % 5) {
+            device.step(*step, &mut world.relay);
+        }
+        device.restart();
+        device.engine.set_filter(Box::new(Without("d")));
+        device.engine.rescan();
+        world.settle_all();
+        assert_eq!(world.tree(0), before, "moment {moment}");
+        assert_eq!(world.tree(1).len(), 1, "moment {moment}");
+        world.devices[1].engine.set_filter(Box::new(ferry_engine::NoFilter));
+        world.devices[1].engine.rescan();
+        assert_eq!(world.converge(), before, "chosen again, it comes back (moment {moment})");
+    }
+}
+
+/// C28: taking an edit back is an edit. Against a concurrent edit both stay to be had, and so does what was in between.
+#[test]
+fn an_edit_that_was_taken_back_is_an_edit() {
+    let mut world = Calm::new(2);
+    world.write(0, "f", "the first version");
+    world.converge();
+    world.write(1, "f", "the other's version");
+    look(&mut world, 1);
+    for content in ["the second version", "the first version"] {
+        world.write(0, "f", content);
+        world.settle(0);
+    }
+    let got = world.converge();
+    assert_eq!(contents(&got), ["the first version", "the other's version"]);
+    assert!(world.relay.keeps(b"the second version"));
+}
+
+/// C34: a directory was replaced by a file elsewhere; here somebody changes and adds something in it, and nobody has looked.
+#[test]
+fn a_directory_replaced_by_a_file_meets_unscanned_changes() {
+    let mut world = Calm::new(2);
+    world.mkdir(0, "d");
+    for name in ["d/changed", "d/untouched"] {
+        world.write(0, name, &format!("{name} as it was"));
+    }
+    world.write(0, "other", "stays");
+    world.converge();
+    world.remove(0, "d");
+    world.write(0, "d", "a file now");
+    world.settle(0);
+    let disk = &mut world.devices[1].disk;
+    assert!(disk.write(&path("d/changed"), b"changed unseen") && disk.write(&path("d/new"), b"new and unseen"));
+    world.settle_all();
+    world.devices[1].engine.rescan();
+    let got = world.converge();
+    assert_eq!(contents(&got), ["a file now", "changed unseen", "new and unseen", "stays"]);
+    assert_eq!((got["d/changed"].as_str(), got["d/new"].as_str()), ("changed unseen", "new and unseen"));
+}
+
+/// C36: the right to write goes while an edit waits to be sent: nothing is sent any more, and the bytes stay here.
+#[test]
+fn an_edit_of_one_who_may_no_longer_write_stays_here() {
+    let mut world = Calm::new(2);
+    world.write(0, "f", "the first version");
+    world.converge();
+    world.write(1, "f", "an edit that waits");
+    world.write(1, "g", "a new file that waits");
+    look(&mut world, 1);
+    let head = world.relay.head;
+    let viewer = Policy { may_write: false, ..Policy::default() };
+    world.devices[1].policy = viewer.clone();
+    *world.devices[1].engine.policy_mut() = viewer;
+    world.settle_all();
+    assert_eq!(world.relay.head, head, "nothing was sent");
+    world.write(0, "f", "the second version");
+    world.settle_all();
+    assert_eq!(contents(&world.tree(0)), ["the second version"]);
+    let here = world.tree(1);
+    assert!(["an edit that waits", "a new file that waits"].iter().all(|c| contents(&here).contains(c)), "{here:?}");
+}
+
+/// P12: a clock that is a year ahead, one that is a day behind, and one of 1970 change no outcome.
+#[test]
+fn clocks_decide_nothing() {
+    const DAY_MS: i64 = 86_400_000;
+    let run = |skews: [i64; 3]| {
+        let mut world = Calm::new(3);
+        world.now_ms = 1_764_000_000_000;
+        for (device, skew) in world.devices.iter_mut().zip(skews) {
+            device.skew_ms = skew;
+        }
+        for name in ["edited", "deleted", "fought over"] {
+            world.write(0, name, &format!("{name} at first"));
+        }
+        world.converge();
+        world.write(0, "fought over", "by the first");
+        world.write(1, "fought over", "by the second");
+        world.remove(2, "deleted");
+        world.settle(2);
+        world.write(2, "edited", "by the third");
+        world.converge();
+        // An edit after the delete was heard of, and a look at everything, bring nothing back.
+        world.write(1, "edited", "by the second, after the third");
+        world.devices.iter_mut().for_each(|d| d.engine.rescan());
+        let tree = world.converge();
+        let name = |path: &String| path.split(" (conflicted").next().unwrap_or_default().to_owned();
+        tree.iter().map(|(path, content)| (name(path), path.contains("conflicted"), content.clone())).collect::<Vec<_>>()
+    };
+    let right = run([0; 3]);
+    assert_eq!(right.len(), 3, "{right:?}");
+    assert_eq!(run([365 * DAY_MS, -DAY_MS, -1_764_000_000_000]), right);
+    assert_eq!(run([-1_764_000_000_000, 365 * DAY_MS, 0]), right);
+}
+
+/// P20: two machines go on from one disk and one index. The one that hears of the other under its own name begins a new life; no edit is lost.
+#[test]
+fn two_machines_with_one_index_become_two() {
+    let mut world = Calm::new(3);
+    world.write(0, "f", "the first version");
+    world.converge();
+    let (disk, trees) = (world.devices[0].disk.clone(), world.devices[0].engine.trees().clone());
+    world.devices[2].restore(disk, trees);
+    world.write(0, "f", "an edit by the original");
+    world.write(2, "f", "an edit by the clone");
+    world.write(0, "a", "a file of the original");
+    world.write(2, "c", "a file of the clone");
+    let got = world.converge();
+    let all = ["a file of the clone", "a file of the original", "an edit by the clone", "an edit by the original"];
+    assert_eq!(contents(&got), all);
+    for device in [0, 2] {
+        world.write(device, &format!("later {device}"), &format!("later on {device}"));
+    }
+    assert_eq!(world.converge().len(), 6);
+}
+
+/// H03, H04: a file is edited, cut short, deleted, renamed or replaced between the commit's assembly and its sending.
+#[test]
+fn a_file_that_changes_while_it_is_sent() {
+    type Change = fn(&mut Calm);
+    let changes: [(&str, Change); 5] = [
+        ("edited", |w| w.write(0, "f", "the second version, longer than the first one")),
+        ("cut short", |w| w.write(0, "f", "the first")),
+        ("deleted", |w| w.remove(0, "f")),
+        ("renamed", |w| w.rename(0, "f", "g")),
+        ("replaced", |w| w.save(0, "f", "another file under the same name")),
+    ];
+    for (what, change) in changes {
+        let mut world = Calm::new(2);
+        world.write(0, "other", "stays");
+        world.converge();
+        world.write(0, "f", "the first version of the file");
+        look(&mut world, 0);
+        assert!(world.devices[0].step(Step::TakeCommit, &mut world.relay), "{what}");
+        change(&mut world);
+        world.devices[0].step(Step::SendCommit, &mut world.relay);
+        let wanted = world.tree(0);
+        assert_eq!(world.converge(), wanted, "{what}");
+    }
+}
+
+/// H09: a directory is renamed while its files are being sent: the same nodes at the new place.
+#[test]
+fn a_directory_that_is_renamed_while_its_files_are_sent() {
+    let mut world = Calm::new(2);
+    world.mkdir(0, "d");
+    for i in 0..40 {
+        world.write(0, &format!("d/f{i}"), &format!("content of file {i}"));
+    }
+    for turn in 0..6 {
+        look(&mut world, 0);
+        world.devices[0].step(Step::Hear, &mut world.relay);
+        world.devices[0].step(Step::TakeCommit, &mut world.relay);
+        let (from, to) = if turn % 2 == 0 { ("d", "e") } else { ("e", "d") };
+        world.rename(0, from, to);
+        world.devices[0].step(Step::SendCommit, &mut world.relay);
+    }
+    let got = world.converge();
+    assert_eq!((got.len(), world.relay.states().len()), (41, 41), "each file is one node");
+    assert!(got.contains_key("d/f39"));
+}
+
+/// K36: the daemon dies again and again in its first look at a folder: what was sent counts, nothing is doubled or deleted.
+#[test]
+fn a_first_look_that_is_cut_off_again_and_again() {
+    let mut world = Calm::new(2);
+    for d in 0..5 {
+        world.mkdir(0, &format!("d{d}"));
+        for i in 0..12 {
+            world.write(0, &format!("d{d}/f{i}"), &format!("content {d} {i}"));
+        }
+    }
+    let wanted = world.tree(0);
+    let mut sent = 0;
+    for life in 0..5 {
+        for step in STEPS.iter().cycle().take(60 + life * 7) {
+            world.devices[0].step(*step, &mut world.relay);
+        }
+        assert!(world.relay.head >= sent, "what was sent counts");
+        sent = world.relay.head;
+        world.devices[0].restart();
+        assert_eq!(world.tree(0), wanted);
+    }
+    assert!(sent > 0);
+    assert_eq!(world.converge(), wanted);
+    assert_eq!(world.relay.states().len(), wanted.len(), "each thing is one node");
+}

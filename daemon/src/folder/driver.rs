@@ -5,6 +5,7 @@
 //! index is durable, so that no number that another replica has heard is ever used twice (I8).
 
 use super::commands;
+use super::early::Early;
 use super::fetch::Fetcher;
 use super::flush::Flushes;
 use super::index_trees::IndexTrees;
@@ -76,6 +77,7 @@ pub(super) struct Driver {
     pub state: Option<Opened>,
     pub fetcher: Fetcher,
     pub relay: RelaySide,
+    pub early: Option<Arc<Early>>,
     pub paused: bool,
     started: Instant,
     next_open: Instant,
@@ -102,6 +104,7 @@ impl Driver {
             workers: Workers::start(threads, &wakes)?,
             fetcher: Fetcher::new(runtime.clone(), config.id, wakes.clone()),
             relay: RelaySide::new(config.id),
+            early: None,
             report: Report::new(&config, status, deps.events.clone()),
             paused: config.paused,
             config,
@@ -332,6 +335,7 @@ impl Driver {
 
     /// Asks the engine what follows and gives it out.
     fn give_out(&mut self) -> Result<(), TreeError> {
+        self.open_early();
         let Some(state) = &mut self.state else { return Ok(()) };
         if state.engine.meta().heard && Instant::now() >= self.rescan_due {
             let every = self.deps.settings.borrow().rescan_interval;
@@ -349,11 +353,11 @@ impl Driver {
             let alone = task.stat.size > HASH_GROUP_MAX_BYTES;
             group.push(task);
             if alone || group.len() == HASH_GROUP {
-                self.workers.give(Job::Hash(state.root.clone(), std::mem::take(&mut group)));
+                self.workers.give(Job::Hash(state.root.clone(), std::mem::take(&mut group), self.early.clone()));
             }
         }
         if !group.is_empty() {
-            self.workers.give(Job::Hash(state.root.clone(), group));
+            self.workers.give(Job::Hash(state.root.clone(), group, self.early.clone()));
         }
         let plan = state.engine.plan(BATCH_MAX)?;
         if !plan.fetches.is_empty() {

@@ -12,6 +12,7 @@ use ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES;
 use ferry_protocol::{ChunkId, ChunkRef, ContentHash, NamespaceId, VerifiedChunk};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
 
 /// Small files in one group: at most so many, and so many bytes.
@@ -21,6 +22,8 @@ const GROUP_BYTES: u64 = 4 << 20;
 const LARGE_MAX: usize = 4;
 /// Requests for chunks under way at once.
 const REQUESTS_MAX: usize = 4;
+/// From so many local chunks on they are copied by two threads.
+const COPY_TOGETHER_MIN: usize = 8;
 
 type Results = Vec<(ContentHash, Result<(), Obstacle>)>;
 
@@ -189,10 +192,7 @@ impl Source {
         let mut writes = tokio::task::JoinSet::new();
         self.ask_relay(&ids, |chunk| {
             let (stage, offsets) = (stage.clone(), places.get(&chunk.id()).cloned().unwrap_or_default());
-            writes.spawn_blocking(move || {
-                let chunk = chunk.to_vec();
-                offsets.iter().try_for_each(|offset| stage.put(*offset, &chunk))
-            });
+            writes.spawn_blocking(move || offsets.iter().try_for_each(|offset| stage.put(*offset, &chunk)));
         })
         .await?;
         while let Some(written) = writes.join_next().await {
@@ -206,11 +206,26 @@ impl Source {
 fn begin(root: &Arc<Root>, fetch: &Fetch) -> Result<Stage, Obstacle> {
     let stage = Stage::begin(root, &fetch.manifest)?;
     let local: HashMap<ChunkId, _> = fetch.local.iter().map(|l| (l.chunk, l)).collect();
-    for (_, offset, chunk) in stage.missing() {
-        if let Some(source) = local.get(&chunk.id) {
-            stage.copy_from_local(&source.path, source.offset, offset, &chunk)?;
+    let copies: Vec<_> =
+        stage.missing().into_iter().filter_map(|(_, at, chunk)| local.get(&chunk.id).map(|source| (source, at, chunk))).collect();
+    let next = AtomicUsize::new(0);
+    let copy = || {
+        while let Some((source, at, chunk)) = copies.get(next.fetch_add(1, Ordering::Relaxed)) {
+            stage.copy_from_local(&source.path, source.offset, *at, chunk)?;
         }
-    }
+        Ok(())
+    };
+    let copied: Result<(), Obstacle> = if copies.len() < COPY_TOGETHER_MIN {
+        copy()
+    } else {
+        // Both read, hash and write; neighbours are done at about the same time, so that the hash of the whole follows closely.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(copy);
+            let own = copy();
+            other.join().unwrap_or(Err(Obstacle::Io)).and(own)
+        })
+    };
+    copied?;
     Ok(stage)
 }
 

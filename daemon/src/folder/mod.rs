@@ -12,6 +12,7 @@ mod answers;
 mod command;
 mod commands;
 mod driver;
+mod early;
 mod fetch;
 mod flush;
 mod index_trees;

@@ -1,6 +1,7 @@
 //! The folder and its relay: reading the feed, sending commits, and patience when the relay is away.
 
 use super::driver::{Driver, Wake};
+use super::early::Early;
 use super::send::{self, Sent};
 use crate::index::Durability;
 use crate::relay::{DeltaReply, RelayError};
@@ -8,6 +9,7 @@ use ferry_engine::{HearError, TreeError};
 use ferry_protocol::limits::COMMIT_NODES_MAX;
 use ferry_protocol::wire::CommitReply;
 use ferry_protocol::{CommitId, NamespaceId, RelPath, ReplicaId};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Nodes of one page of the feed.
@@ -114,6 +116,17 @@ impl RelaySide {
 }
 
 impl Driver {
+    /// Chunks go out while their files are read, if a relay answers and this user may write.
+    pub(super) fn open_early(&mut self) {
+        let may = self.relay.reachable
+            && self.state.as_mut().is_some_and(|s| s.engine.relay_cursor().is_some() && s.engine.policy_mut().may_write);
+        match self.deps.relay.borrow().as_ref().filter(|_| may) {
+            Some(relay) if self.early.as_ref().is_some_and(|early| early.is_for(relay)) => {}
+            Some(relay) => self.early = Some(Arc::new(Early::new(relay.clone(), self.config.id, self.runtime.clone()))),
+            None => self.early = None,
+        }
+    }
+
     /// Reads the feed if that is wanted, else sends what the relay may lack.
     pub(super) fn give_to_relay(&mut self) -> Result<(), TreeError> {
         let now = Instant::now();
@@ -149,6 +162,7 @@ impl Driver {
         let sender = send::Sender {
             root: state.root.clone(),
             relay,
+            early: self.early.clone(),
             namespace,
             replica: state.engine.meta().replica,
             epoch,

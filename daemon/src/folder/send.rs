@@ -4,6 +4,7 @@
 //! requests of some megabytes, and the nodes follow. Chunks are read from the files and hashed anew; what no longer verifies has been
 //! edited since, and is left out (H03). Nodes whose directory the relay does not know are left out too, so that they do not hold up the others.
 
+use super::early::Early;
 use crate::fs::{self, Root};
 use crate::relay::{RelayClient, RelayError};
 use ferry_engine::{ChunkAt, Commit};
@@ -43,6 +44,8 @@ pub(super) enum Sent {
 pub(super) struct Sender {
     pub root: Arc<Root>,
     pub relay: Arc<RelayClient>,
+    /// Chunks that were uploaded, or kept, while their files were read.
+    pub early: Option<Arc<Early>>,
     pub namespace: NamespaceId,
     pub replica: ReplicaId,
     pub epoch: Epoch,
@@ -50,6 +53,8 @@ pub(super) struct Sender {
 }
 
 type Places = BTreeMap<ChunkId, ChunkAt>;
+/// Chunks that need not be read again.
+type Held = BTreeMap<ChunkId, VerifiedChunk>;
 
 impl Sender {
     pub async fn send(self, commit: Commit) -> Sent {
@@ -70,6 +75,10 @@ impl Sender {
                 }
             }
         }
+        let mut held: Held = match &self.early {
+            Some(early) => early.take(|id| places.contains_key(id)).into_iter().map(|c| (c.id(), c)).collect(),
+            None => Held::new(),
+        };
         let bytes: usize = places.values().map(|c| c.chunk.len as usize).sum();
         let mut request = CommitRequest {
             commit: self.commit,
@@ -80,12 +89,15 @@ impl Sender {
             chunks: Vec::new(),
         };
         if bytes <= COMMIT_INLINE_MAX_BYTES && places.values().all(|c| c.source.is_some()) && request.nodes.len() < ASK_FIRST_NODES {
-            let (chunks, _) = self.read(places.values().cloned().collect()).await;
+            let (chunks, _) = read_chunks(self.root.clone(), places.values().cloned().collect(), &mut held).await;
             request.chunks = chunks.into_iter().map(|c| InlineChunk { id: c.id(), bytes: c.into_bytes() }).collect();
-        } else if request.nodes.len() >= ASK_FIRST_NODES && !places.is_empty() {
+        } else if let Some(early) = &self.early {
+            early.settle().await;
+        }
+        if request.nodes.len() >= ASK_FIRST_NODES && !places.is_empty() {
             let ids: Vec<ChunkId> = places.keys().copied().collect();
             let missing = self.relay.missing(self.namespace, &ids).await?;
-            if let Some(unreadable) = self.upload(&places, missing).await? {
+            if let Some(unreadable) = self.upload(&places, missing, &mut held).await? {
                 return Ok(Sent::Unreadable(unreadable));
             }
         }
@@ -94,7 +106,7 @@ impl Sender {
             match (self.relay.commit(self.namespace, &request).await, &unplaced) {
                 (Ok(CommitReply::MissingChunks(missing)), _) => {
                     request.chunks.clear();
-                    if let Some(unreadable) = self.upload(&places, missing).await? {
+                    if let Some(unreadable) = self.upload(&places, missing, &mut held).await? {
                         return Ok(Sent::Unreadable(unreadable));
                     }
                 }
@@ -117,7 +129,7 @@ impl Sender {
     }
 
     /// Sends chunks. Those that cannot be read, if there are any.
-    async fn upload(&self, places: &Places, missing: Vec<ChunkId>) -> Result<Option<BTreeSet<ChunkId>>, RelayError> {
+    async fn upload(&self, places: &Places, missing: Vec<ChunkId>, held: &mut Held) -> Result<Option<BTreeSet<ChunkId>>, RelayError> {
         let slots = Arc::new(Semaphore::new(UPLOADS_MAX));
         let mut tasks = tokio::task::JoinSet::new();
         let mut unreadable = BTreeSet::new();
@@ -147,10 +159,11 @@ impl Sender {
         }
         for batch in batches {
             let permit = slots.clone().acquire_owned().await;
-            let (sender, relay, namespace) = (self.reader(), self.relay.clone(), self.namespace);
+            let (root, relay, namespace) = (self.root.clone(), self.relay.clone(), self.namespace);
+            let mut held: Held = batch.iter().filter_map(|at| held.remove_entry(&at.chunk.id)).collect();
             tasks.spawn(async move {
                 let _permit = permit;
-                let (chunks, unreadable) = read_chunks(sender, batch).await;
+                let (chunks, unreadable) = read_chunks(root, batch, &mut held).await;
                 let sent = if chunks.is_empty() { Ok(()) } else { relay.put_chunks(namespace, chunks).await };
                 sent.map(|()| unreadable)
             });
@@ -160,14 +173,6 @@ impl Sender {
             unreadable.extend(done?);
         }
         Ok((!unreadable.is_empty()).then_some(unreadable))
-    }
-
-    fn reader(&self) -> Arc<Root> {
-        self.root.clone()
-    }
-
-    async fn read(&self, chunks: Vec<ChunkAt>) -> (Vec<VerifiedChunk>, BTreeSet<ChunkId>) {
-        read_chunks(self.root.clone(), chunks).await
     }
 }
 
@@ -199,8 +204,13 @@ fn key(at: &ChunkAt) -> Option<(&ferry_protocol::RelPath, u64)> {
     at.source.as_ref().map(|(path, _, offset)| (path, *offset))
 }
 
-/// Reads and verifies chunks; and those for which that did not work.
-async fn read_chunks(root: Arc<Root>, chunks: Vec<ChunkAt>) -> (Vec<VerifiedChunk>, BTreeSet<ChunkId>) {
+/// Takes chunks from those held, reads and verifies the others; and those for which that did not work.
+async fn read_chunks(root: Arc<Root>, chunks: Vec<ChunkAt>, held: &mut Held) -> (Vec<VerifiedChunk>, BTreeSet<ChunkId>) {
+    let mut ready: Vec<VerifiedChunk> = Vec::with_capacity(chunks.len());
+    let chunks: Vec<ChunkAt> = chunks.into_iter().filter(|at| held.remove(&at.chunk.id).map(|chunk| ready.push(chunk)).is_none()).collect();
+    if chunks.is_empty() {
+        return (ready, BTreeSet::new());
+    }
     let ids: BTreeSet<ChunkId> = chunks.iter().map(|c| c.chunk.id).collect();
     let read = tokio::task::spawn_blocking(move || {
         let mut good = Vec::with_capacity(chunks.len());
@@ -215,7 +225,9 @@ async fn read_chunks(root: Arc<Root>, chunks: Vec<ChunkAt>) -> (Vec<VerifiedChun
         }
         (good, bad)
     });
-    read.await.unwrap_or((Vec::new(), ids))
+    let (good, bad) = read.await.unwrap_or((Vec::new(), ids));
+    ready.extend(good);
+    (ready, bad)
 }
 
 #[cfg(test)]

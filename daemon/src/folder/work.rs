@@ -1,10 +1,11 @@
 //! What blocks on the disk, on threads of its own: looking, reading, applying. Each job answers with one wake of the control loop.
 
 use super::driver::Wake;
+use super::early::Early;
 use crate::fs::{self, HashOutcome, PathError, Root};
 use crossbeam_channel::{Receiver, Sender};
 use ferry_engine::{DiskAction, DiskOutcome, HashResult, HashTask, Kind, Listed, Look, LookResult, Obstacle};
-use ferry_protocol::{Name, NodeId, RelPath};
+use ferry_protocol::{Name, NodeId, RelPath, VerifiedChunk};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 pub(super) enum Job {
     /// Look at directories.
     Look(Arc<Root>, Look),
-    /// Read files and links.
-    Hash(Arc<Root>, Vec<HashTask>),
+    /// Read files and links; chunks may go out meanwhile.
+    Hash(Arc<Root>, Vec<HashTask>, Option<Arc<Early>>),
     /// Carry out a batch.
     Apply(Arc<Root>, u64, Vec<DiskAction>),
 }
@@ -51,11 +52,11 @@ fn run(job: Job) -> Wake {
             let result = caught(|| self::look(&root, &look)).unwrap_or(LookResult::Unreadable(Obstacle::Io));
             Wake::Looked(look, result)
         }
-        Job::Hash(root, tasks) => {
+        Job::Hash(root, tasks, early) => {
             let results = tasks
                 .into_iter()
                 .map(|task| {
-                    let result = caught(|| read(&root, &task)).unwrap_or((HashResult::Unreadable(Obstacle::Io), false));
+                    let result = caught(|| read(&root, &task, early.as_deref())).unwrap_or((HashResult::Unreadable(Obstacle::Io), false));
                     (task, result.0, result.1)
                 })
                 .collect();
@@ -117,7 +118,7 @@ fn names_of(root: &Root, path: &RelPath, names: &BTreeSet<Name>) -> Result<Vec<L
 }
 
 /// What stands there, and whether it was changed so lately that it must be read once more.
-fn read(root: &Root, task: &HashTask) -> (HashResult, bool) {
+fn read(root: &Root, task: &HashTask, early: Option<&Early>) -> (HashResult, bool) {
     if task.stat.kind == Kind::Symlink {
         return match fs::read_link(root, &task.path) {
             Ok((target, stat)) if stat.same_version(&task.stat) => (HashResult::Link(target.into(), stat), false),
@@ -125,7 +126,12 @@ fn read(root: &Root, task: &HashTask) -> (HashResult, bool) {
             Err(PathError::Blocked(obstacle)) => (HashResult::Unreadable(obstacle), false),
         };
     }
-    match fs::hash_file(root, &task.path, &task.stat, &mut |_, _| {}) {
+    let mut on_chunk = |_: u64, chunk: VerifiedChunk<&[u8]>| {
+        if let Some(early) = early {
+            early.offer(chunk);
+        }
+    };
+    match fs::hash_file(root, &task.path, &task.stat, &mut on_chunk) {
         HashOutcome::Hashed { manifest, stat, racy } => (HashResult::File(manifest, stat), racy),
         HashOutcome::Changed(_) => (HashResult::Changed, false),
         HashOutcome::Unreadable(obstacle) => (HashResult::Unreadable(obstacle), false),

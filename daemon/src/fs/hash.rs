@@ -1,7 +1,7 @@
 //! Reading files: manifests for the index, verified chunks for the relay and for peers.
 //!
-//! A file counts as read only if its version was the same before and after, seen through one handle (H01). Files of more than one chunk
-//! are hashed as a whole on a second thread while this one cuts and hashes chunks.
+//! A file counts as read only if its version was the same before and after, seen through one handle (H01). Large files are read and hashed as
+//! a whole on a second thread while this one cuts and hashes chunks.
 
 use super::handle::{PathError, obstacle, statx_fd};
 use super::list::open_file;
@@ -9,7 +9,7 @@ use super::root::{OpenRoot, Root};
 use ferry_engine::disk::{Obstacle, Stat};
 use ferry_protocol::chunker::ChunkSizes;
 use ferry_protocol::limits::{CHUNK_MAX_BYTES, FILE_MAX_BYTES};
-use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Manifest, RelPath, VerifiedChunk};
+use ferry_protocol::{ChunkRef, ContentHash, Manifest, RelPath, VerifiedChunk};
 use rustix::fd::OwnedFd;
 use rustix::fs::Advice;
 use rustix::io::Errno;
@@ -40,8 +40,11 @@ pub enum HashOutcome {
 const GRANULE_NS: i64 = 20_000_000;
 /// The same for filesystems that keep whole seconds (some count in twos).
 const COARSE_GRANULE_NS: i64 = 2_000_000_000;
-/// Bytes read between two looks at the hashing thread; at least one chunk of the standard sizes.
-const WINDOW_BYTES: usize = 8 << 20;
+/// Files up to this size, in bytes, are read in one go: several workers share the cores.
+const WHOLE_MAX_BYTES: usize = 8 << 20;
+/// Larger ones are read in windows of this size, in bytes, so many at once.
+const WINDOW_BYTES: usize = 4 << 20;
+const WINDOWS: usize = 2;
 
 thread_local! {
     /// One buffer for each worker thread, kept between files.
@@ -50,9 +53,9 @@ thread_local! {
 
 /// Reads a file and computes its manifest.
 ///
-/// `on_chunk` hears of each chunk of a file with more than one as soon as it is known, with its offset in bytes: uploads can start while
-/// hashing goes on. What it heard means nothing if the outcome is not [`HashOutcome::Hashed`].
-pub fn hash_file(root: &Root, path: &RelPath, expect: &Stat, on_chunk: &mut dyn FnMut(u64, ChunkRef)) -> HashOutcome {
+/// `on_chunk` hears of each chunk as soon as it is known, with its offset in bytes: uploads can start while hashing goes on. What it heard means
+/// nothing if the outcome is not [`HashOutcome::Hashed`].
+pub fn hash_file(root: &Root, path: &RelPath, expect: &Stat, on_chunk: &mut OnChunk<'_>) -> HashOutcome {
     let open = match root.enter() {
         Ok(open) => open,
         Err(error) => return HashOutcome::Unreadable(error.obstacle()),
@@ -69,13 +72,7 @@ pub fn hash_file(root: &Root, path: &RelPath, expect: &Stat, on_chunk: &mut dyn 
     if before.size > FILE_MAX_BYTES {
         return HashOutcome::Unreadable(Obstacle::Unrepresentable);
     }
-    let read = BUFFER.with_borrow_mut(|buffer| {
-        let read = manifest_of(&file, before.size, buffer, on_chunk);
-        // The buffer of the largest chunk sizes is not worth keeping.
-        buffer.truncate(2 * WINDOW_BYTES);
-        buffer.shrink_to(2 * WINDOW_BYTES);
-        read
-    });
+    let read = manifest_of(&file, before.size, on_chunk);
     finish(&open, &file, before, started_ns, read)
 }
 
@@ -105,101 +102,117 @@ pub(crate) fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// Hears of each chunk as soon as it is known: its offset in bytes, and the chunk.
+pub type OnChunk<'a> = dyn FnMut(u64, VerifiedChunk<&[u8]>) + 'a;
+
 /// The manifest of the first `size` bytes; nothing if the file ends before.
-fn manifest_of(
-    file: &OwnedFd,
-    size: u64,
-    buffer: &mut Vec<u8>,
-    on_chunk: &mut dyn FnMut(u64, ChunkRef),
-) -> Result<Option<Manifest>, Errno> {
-    let sizes = ChunkSizes::for_file(size);
+fn manifest_of(file: &OwnedFd, size: u64, on_chunk: &mut OnChunk<'_>) -> Result<Option<Manifest>, Errno> {
     if size == 0 {
         return Ok(Some(Manifest::empty()));
     }
-    if size > WINDOW_BYTES as u64 {
+    if size > WHOLE_MAX_BYTES as u64 {
         // Advice only: a filesystem that does not know it reads on as it likes.
         let _ = rustix::fs::fadvise(file, 0, None, Advice::Sequential);
+        return in_windows(file, size, on_chunk);
     }
-    let want = usize::try_from(size).unwrap_or(usize::MAX).min(WINDOW_BYTES.max(2 * sizes.max));
-    if buffer.len() < want {
-        buffer.resize(want, 0);
-    }
-    if size <= sizes.min as u64 {
+    BUFFER.with_borrow_mut(|buffer| {
+        let want = size as usize;
+        if buffer.len() < want {
+            buffer.resize(want, 0);
+        }
         let bytes = &mut buffer[..want];
         if read_full(file, bytes, 0)? < want {
             return Ok(None);
         }
-        return Ok(one_chunk(bytes));
-    }
-    let cutter = Cutter { sizes, size, chunks: Vec::new(), cut_to: 0, whole: Sha256::new() };
-    cutter.run(file, &mut buffer[..want], on_chunk)
+        let mut cutter = Cutter::new(size);
+        cutter.cut(bytes, true, on_chunk);
+        Ok(cutter.manifest(|| Sha256::digest(bytes).into()))
+    })
 }
 
-fn one_chunk(bytes: &[u8]) -> Option<Manifest> {
-    let id = ChunkId::of(bytes);
-    let len = u32::try_from(bytes.len()).ok()?;
-    Manifest::new(ContentHash::from_bytes(*id.as_bytes()), vec![ChunkRef { id, len }]).ok()
+/// Reads and hashes the whole on a second thread, a window ahead of this one, which cuts and hashes chunks.
+fn in_windows(file: &OwnedFd, size: u64, on_chunk: &mut OnChunk<'_>) -> Result<Option<Manifest>, Errno> {
+    let mut cutter = Cutter::new(size);
+    // Before each window there is room for what the last one left undecided: always less than the largest chunk.
+    let room = cutter.sizes.max;
+    let (give_back, free) = crossbeam_channel::bounded::<Vec<u8>>(WINDOWS);
+    let (filled, windows) = crossbeam_channel::bounded::<(Vec<u8>, usize)>(WINDOWS);
+    for _ in 0..WINDOWS {
+        // There is room for all of them.
+        let _ = give_back.send(vec![0; room + WINDOW_BYTES]);
+    }
+    let whole = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let (mut whole, mut at) = (Sha256::new(), 0);
+            while at < size {
+                let Ok(mut buffer) = free.recv() else { return Ok(None) };
+                let want = usize::try_from(size - at).unwrap_or(usize::MAX).min(WINDOW_BYTES);
+                let window = &mut buffer[room..room + want];
+                if read_full(file, window, at)? < want {
+                    return Ok(None);
+                }
+                whole.update(&*window);
+                at += want as u64;
+                if filled.send((buffer, want)).is_err() {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(whole))
+        });
+        // Dropped with this closure, also by a panic in it: the reader must not wait for ever.
+        let give_back = give_back;
+        let mut left: Vec<u8> = Vec::with_capacity(room);
+        let mut seen = 0;
+        for (mut buffer, len) in windows {
+            seen += len as u64;
+            let begin = room - left.len();
+            buffer[begin..room].copy_from_slice(&left);
+            let bytes = &buffer[begin..room + len];
+            let used = cutter.cut(bytes, seen == size, on_chunk);
+            left.clear();
+            left.extend_from_slice(&bytes[used..]);
+            // The reader may have ended already.
+            let _ = give_back.send(buffer);
+        }
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    Ok(whole.and_then(|whole| cutter.manifest(|| whole.finalize().into())))
 }
 
 struct Cutter {
     sizes: ChunkSizes,
-    size: u64,
     chunks: Vec<ChunkRef>,
     /// Offset of the first byte after the last cut.
     cut_to: u64,
-    whole: Sha256,
 }
 
 impl Cutter {
-    fn run(mut self, file: &OwnedFd, buffer: &mut [u8], on_chunk: &mut dyn FnMut(u64, ChunkRef)) -> Result<Option<Manifest>, Errno> {
-        // The buffer holds `have` bytes from `cut_to` on; the first `hashed` of them are in the hash of the whole.
-        let mut hashed = 0;
-        loop {
-            let left = usize::try_from(self.size - self.cut_to).unwrap_or(usize::MAX);
-            let have = left.min(buffer.len());
-            let got = read_full(file, &mut buffer[hashed..have], self.cut_to + hashed as u64)?;
-            if got < have - hashed {
-                return Ok(None);
-            }
-            let (window, is_end) = (&buffer[..have], have == left);
-            let whole = &mut self.whole;
-            let (sizes, chunks, cut_to) = (self.sizes, &mut self.chunks, &mut self.cut_to);
-            let used = std::thread::scope(|scope| {
-                let other = scope.spawn(move || whole.update(&window[hashed..]));
-                let used = cut_window(sizes, window, is_end, chunks, cut_to, on_chunk);
-                // A panic over there is a panic here.
-                other.join().map_or_else(|panic| std::panic::resume_unwind(panic), |()| used)
-            });
-            if is_end {
-                let only = (self.chunks.len() == 1).then(|| ContentHash::from_bytes(*self.chunks[0].id.as_bytes()));
-                let hash = only.unwrap_or_else(|| ContentHash::from_bytes(self.whole.finalize().into()));
-                return Ok(Manifest::new(hash, self.chunks).ok());
-            }
-            buffer.copy_within(used..have, 0);
-            hashed = have - used;
-        }
+    fn new(size: u64) -> Self {
+        Self { sizes: ChunkSizes::for_file(size), chunks: Vec::new(), cut_to: 0 }
     }
-}
 
-/// Cuts as much of the window as can be decided; how many bytes that are.
-fn cut_window(
-    sizes: ChunkSizes,
-    window: &[u8],
-    is_end: bool,
-    chunks: &mut Vec<ChunkRef>,
-    cut_to: &mut u64,
-    on_chunk: &mut dyn FnMut(u64, ChunkRef),
-) -> usize {
-    let mut at = 0;
-    while let Some(len) = sizes.next_cut(&window[at..], is_end) {
-        // A chunk is at most CHUNK_MAX_BYTES, which fits.
-        let chunk = ChunkRef { id: ChunkId::of(&window[at..at + len]), len: len as u32 };
-        chunks.push(chunk);
-        on_chunk(*cut_to, chunk);
-        *cut_to += len as u64;
-        at += len;
+    /// Cuts as much of the bytes after the last cut as can be decided; how many bytes that are.
+    fn cut(&mut self, bytes: &[u8], is_end: bool, on_chunk: &mut OnChunk<'_>) -> usize {
+        let mut at = 0;
+        while let Some(len) = self.sizes.next_cut(&bytes[at..], is_end) {
+            let chunk = VerifiedChunk::of(&bytes[at..at + len]);
+            // A chunk is at most CHUNK_MAX_BYTES, which fits.
+            self.chunks.push(ChunkRef { id: chunk.id(), len: len as u32 });
+            on_chunk(self.cut_to, chunk);
+            self.cut_to += len as u64;
+            at += len;
+        }
+        at
     }
-    at
+
+    /// The manifest. Of a file of one chunk its hash is the whole's.
+    fn manifest(self, whole: impl FnOnce() -> [u8; 32]) -> Option<Manifest> {
+        let hash = match &self.chunks[..] {
+            [only] => *only.id.as_bytes(),
+            _ => whole(),
+        };
+        Manifest::new(ContentHash::from_bytes(hash), self.chunks).ok()
+    }
 }
 
 /// Reads until the buffer is full or the file ends; how many bytes that were.

@@ -41,7 +41,7 @@ pub mod watch;
 pub use self::ignore::{IgnoreRules, Verdict};
 pub use apply::apply;
 pub use handle::PathError;
-pub use hash::{HashOutcome, hash_file, read_chunk};
+pub use hash::{HashOutcome, OnChunk, hash_file, read_chunk};
 pub use list::{list, read_link, stat};
 pub use root::{FolderMarker, InstanceId, Root, RootError, RootIdentity};
 pub use stage::{Stage, Staged};

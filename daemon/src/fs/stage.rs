@@ -13,6 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A file whose content is complete and verified, waiting for its name.
@@ -36,8 +37,13 @@ pub struct Stage {
     ino: u64,
     /// Whether the file began empty: what was not written is zeros.
     fresh: bool,
+    /// Bytes written by this stage.
+    written: AtomicU64,
     progress: Mutex<Progress>,
 }
+
+/// After so many bytes a stage begins to write them back.
+const WRITE_BACK_BYTES: u64 = 64 << 20;
 
 #[derive(Debug)]
 struct Progress {
@@ -82,8 +88,16 @@ impl Stage {
             whole: Sha256::new(),
             hashed: 0,
         };
-        let stage =
-            Self { root: root.clone(), manifest: manifest.clone(), offsets, file, ino: raw.stx_ino, fresh, progress: Mutex::new(progress) };
+        let stage = Self {
+            root: root.clone(),
+            manifest: manifest.clone(),
+            offsets,
+            file,
+            ino: raw.stx_ino,
+            fresh,
+            written: AtomicU64::new(0),
+            progress: Mutex::new(progress),
+        };
         rustix::fs::ftruncate(&stage.file, manifest.size()).map_err(obstacle)?;
         if !fresh && raw.stx_blocks > 0 {
             stage.find_present().map_err(obstacle)?;
@@ -110,13 +124,14 @@ impl Stage {
     }
 
     /// Writes a chunk at an offset where the manifest has it; elsewhere nothing happens. Chunks of zeros stay holes.
-    pub fn put(&self, offset: u64, chunk: &VerifiedChunk) -> Result<(), Obstacle> {
+    pub fn put<B: AsRef<[u8]>>(&self, offset: u64, chunk: &VerifiedChunk<B>) -> Result<(), Obstacle> {
         let Some(index) = self.place_of(offset, &chunk.id()) else { return Ok(()) };
         if self.lock().present[index] {
             return Ok(());
         }
         if !self.fresh || chunk.bytes().iter().any(|b| *b != 0) {
             write_full(&self.file, chunk.bytes(), offset).map_err(obstacle)?;
+            self.begin_writing_back(chunk.bytes().len() as u64);
         }
         let mut progress = self.lock();
         self.mark(&mut progress, index, Some(chunk.bytes()));
@@ -156,6 +171,15 @@ impl Stage {
     pub fn discard(self) {
         if let Ok(tmp) = self.root.enter().map_err(|_| ()).and_then(|open| open.own_dir(TMP).map_err(|_| ())) {
             let _ = rustix::fs::unlinkat(&tmp, part_name(&self.manifest.hash()), AtFlags::empty());
+        }
+    }
+
+    /// Has the disk begin with what has come, while more comes: otherwise all of a large file is written when it is placed.
+    fn begin_writing_back(&self, written: u64) {
+        let before = self.written.fetch_add(written, Ordering::Relaxed);
+        if before / WRITE_BACK_BYTES != (before + written) / WRITE_BACK_BYTES {
+            // Only for speed: whether it is durable is asked again, with its errors, before the file gets its name.
+            let _ = rustix::fs::fdatasync(&self.file);
         }
     }
 

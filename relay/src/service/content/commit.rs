@@ -229,6 +229,11 @@ impl Content {
                     continue;
                 }
                 let Some(FileContent { manifest, .. }) = value.content.file() else { continue };
+                if self.was_checked(entry, manifest).await? {
+                    // What it needs is asked for again in the transaction.
+                    checked.insert((update.id, value.dot));
+                    continue;
+                }
                 match self.check_whole(entry, manifest, inline).await? {
                     Ok(()) => _ = checked.insert((update.id, value.dot)),
                     Err(lacking) => missing.extend(lacking),
@@ -262,25 +267,23 @@ impl Content {
             Ok(runs) => runs,
             Err(missing) => return Ok(Err(missing)),
         };
-        let mut runs = runs.into_iter();
+        // The hash of the whole vouches for every chunk in it: they are hashed one by one only if it is wrong, to tell damage from a lie.
+        let mut stored = self.read_ahead(runs.clone());
         let mut ready = std::collections::VecDeque::new();
         let mut hash = Sha256::new();
         for chunk in manifest.chunks() {
             let bytes = match inline.get(chunk.id) {
-                Some(bytes) => bytes,
+                Some(bytes) => Some(bytes),
                 None => {
                     if ready.is_empty()
-                        && let Some(run) = runs.next()
+                        && let Some(run) = stored.recv().await
                     {
-                        ready.extend(self.read_run(run).await?);
+                        ready.extend(run?);
                     }
-                    match ready.pop_front() {
-                        Some((_, Some(bytes))) => bytes,
-                        Some((id, None)) => return Ok(Err(vec![id])),
-                        None => return Ok(Err(vec![chunk.id])),
-                    }
+                    ready.pop_front().and_then(|(_, bytes): super::read::ReadChunk| bytes)
                 }
             };
+            let Some(bytes) = bytes else { return self.damaged_of(runs, chunk.id).await.map(Err) };
             if bytes.len() != chunk.len as usize {
                 return Err(wrong_length(chunk.id));
             }
@@ -291,12 +294,44 @@ impl Content {
             .await?;
         }
         if hash.finalize().as_slice() != manifest.hash().as_bytes() {
+            let damaged = self.damaged(runs).await?;
+            if !damaged.is_empty() {
+                return Ok(Err(damaged));
+            }
             let detail = "The chunks of a file, put together, have another hash than the file. Nothing was committed.";
             return Err(ServiceError::invalid("file_hash_mismatch", detail)
                 .hint("Read the file again and send it anew.")
                 .with("file_hash", manifest.hash().to_string()));
         }
         Ok(Ok(()))
+    }
+}
+
+impl Content {
+    /// Which chunks of these runs are damaged or missing; each is reported.
+    async fn damaged(&self, runs: Vec<super::read::Run>) -> ServiceResult<Vec<ChunkId>> {
+        let mut out = Vec::new();
+        for run in runs {
+            out.extend(self.read_run(run).await?.into_iter().filter(|(_, bytes)| bytes.is_none()).map(|(id, _)| id));
+        }
+        Ok(out)
+    }
+
+    /// The same, where one is known to be missing.
+    async fn damaged_of(&self, runs: Vec<super::read::Run>, missing: ChunkId) -> ServiceResult<Vec<ChunkId>> {
+        let damaged = self.damaged(runs).await?;
+        Ok(if damaged.is_empty() { vec![missing] } else { damaged })
+    }
+
+    /// Whether this very content was hashed as a whole before, for an earlier commit to the namespace.
+    async fn was_checked(&self, entry: &Entry, manifest: &Manifest) -> ServiceResult<bool> {
+        let found = self.meta.find_content(entry.caller.user_id, manifest.hash(), manifest.size()).await?;
+        let Some((_, node)) = found.filter(|(namespace, _)| *namespace == entry.row.id) else { return Ok(false) };
+        let versions = self.meta.versions(entry.row.id, node).await?;
+        match versions.iter().find(|v| v.hash == manifest.hash()) {
+            Some(version) => Ok(self.meta.version_chunks(version.version_id).await? == manifest.chunks()),
+            None => Ok(false),
+        }
     }
 }
 

@@ -5,9 +5,12 @@ use crate::service::ServiceResult;
 use crate::store::content::{ChunkLocation, PackId};
 use bytes::Bytes;
 use ferry_protocol::ChunkId;
+use tokio::sync::mpsc;
 
 /// Most bytes of one read.
 const RUN_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Runs that are read before they are wanted.
+const RUNS_AHEAD: usize = 2;
 /// Bytes between two chunks that are read and thrown away rather than read around.
 const GAP_MAX_BYTES: u64 = 16 * 1024;
 
@@ -73,6 +76,29 @@ impl Content {
         let bad: Vec<(ChunkLocation, &'static str)> = checked.iter().filter(|c| c.1.is_none()).map(|c| (c.0, c.2)).collect();
         self.report_damage(&bad).await;
         Ok(checked.into_iter().map(|(chunk, bytes, _)| (chunk.id, bytes)).collect())
+    }
+
+    /// Reads runs one after another, ahead of whoever takes them. Nothing is hashed: for what is hashed as a whole. What cannot be read is
+    /// nothing in the answer.
+    pub(super) fn read_ahead(&self, runs: Vec<Run>) -> mpsc::Receiver<ServiceResult<Vec<ReadChunk>>> {
+        let (sender, receiver) = mpsc::channel(RUNS_AHEAD);
+        let blobs = self.blobs.clone();
+        tokio::spawn(async move {
+            for run in runs {
+                let read = blobs.read(run.pack, run.start, (run.end - run.start) as usize).await;
+                let parts = read.map(|whole| {
+                    let part = |chunk: &ChunkLocation| {
+                        let from = (chunk.offset - run.start) as usize;
+                        (chunk.id, whole.as_ref().map(|whole| whole.slice(from..from + chunk.len as usize)))
+                    };
+                    run.chunks.iter().map(part).collect()
+                });
+                if sender.send(parts.map_err(Into::into)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
     }
 
     /// Says that chunks are damaged: log, metric, and a mark that makes `missing` ask devices for good bytes (X02).

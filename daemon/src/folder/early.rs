@@ -1,0 +1,118 @@
+//! Uploading while reading: chunks go to the relay from memory as they are cut, so that a new file is read once and the network works while the
+//! disk does.
+//!
+//! It is an offer, never a promise. What the relay has already is not sent; what does not go out in time, because the relay is slow or away, is
+//! read again when its commit is sent. A small edit's chunks rest here for the moment until its commit takes them along. Memory is bounded by
+//! [`BATCHES_MAX`] + 1 times [`BATCH_BYTES`] and one chunk (I14).
+
+use crate::relay::RelayClient;
+use ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES;
+use ferry_protocol::{ChunkId, NamespaceId, VerifiedChunk};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Bytes of one request.
+const BATCH_BYTES: usize = CHUNK_BATCH_TARGET_BYTES;
+/// Requests under way at once.
+const BATCHES_MAX: u32 = 3;
+/// How long a reader waits for a free request before it reads on without.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Chunks on their way. One for each folder and relay.
+pub(super) struct Early {
+    relay: Arc<RelayClient>,
+    namespace: NamespaceId,
+    runtime: tokio::runtime::Handle,
+    free: Arc<Semaphore>,
+    resting: Mutex<Resting>,
+    /// The last reader did not get a request in time: the next ones do not wait.
+    slow: AtomicBool,
+}
+
+#[derive(Default)]
+struct Resting {
+    chunks: BTreeMap<ChunkId, VerifiedChunk>,
+    bytes: usize,
+}
+
+impl Early {
+    pub fn new(relay: Arc<RelayClient>, namespace: NamespaceId, runtime: tokio::runtime::Handle) -> Self {
+        let free = Arc::new(Semaphore::new(BATCHES_MAX as usize));
+        Self { relay, namespace, runtime, free, resting: Mutex::default(), slow: AtomicBool::new(false) }
+    }
+
+    /// Whether it speaks to this relay.
+    pub fn is_for(&self, relay: &Arc<RelayClient>) -> bool {
+        Arc::ptr_eq(&self.relay, relay)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Resting> {
+        // Whole between any two statements.
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a chunk that was just cut. Called on a thread that reads; may wait a moment.
+    pub fn offer(&self, chunk: VerifiedChunk<&[u8]>) {
+        let batch = {
+            let mut resting = self.lock();
+            if !resting.chunks.contains_key(&chunk.id()) {
+                resting.bytes += chunk.bytes().len();
+                resting.chunks.insert(chunk.id(), chunk.to_vec());
+            }
+            if resting.bytes < BATCH_BYTES {
+                return;
+            }
+            std::mem::take(&mut *resting)
+        };
+        self.send(batch.chunks.into_values().collect());
+    }
+
+    fn send(&self, chunks: Vec<VerifiedChunk>) {
+        let free = self.free.clone();
+        let permit = match free.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.slow.store(false, Ordering::Relaxed);
+                permit
+            }
+            Err(_) if self.slow.load(Ordering::Relaxed) => return,
+            Err(_) => match self.runtime.block_on(async { tokio::time::timeout(WAIT_MAX, free.acquire_owned()).await }) {
+                Ok(Ok(permit)) => permit,
+                _ => {
+                    self.slow.store(true, Ordering::Relaxed);
+                    return;
+                }
+            },
+        };
+        let (relay, namespace) = (self.relay.clone(), self.namespace);
+        self.runtime.spawn(async move {
+            let _permit = permit;
+            let ids: Vec<ChunkId> = chunks.iter().map(VerifiedChunk::id).collect();
+            let sent = async {
+                let missing: std::collections::BTreeSet<ChunkId> = relay.missing(namespace, &ids).await?.into_iter().collect();
+                let chunks: Vec<VerifiedChunk> = chunks.into_iter().filter(|c| missing.contains(&c.id())).collect();
+                relay.put_chunks(namespace, chunks).await
+            };
+            if let Err(error) = sent.await {
+                // The commit will find them missing and send them.
+                tracing::debug!(%error, "chunks did not go out while their files were read");
+            }
+        });
+    }
+
+    /// The resting chunks among these, which go out another way now.
+    pub fn take(&self, mut wanted: impl FnMut(&ChunkId) -> bool) -> Vec<VerifiedChunk> {
+        let mut resting = self.lock();
+        let taken: Vec<VerifiedChunk> = resting.chunks.extract_if(.., |id, _| wanted(id)).map(|(_, chunk)| chunk).collect();
+        resting.bytes -= taken.iter().map(|c| c.bytes().len()).sum::<usize>();
+        taken
+    }
+
+    /// Waits until what is under way now has gone out, so that nothing is sent twice.
+    pub async fn settle(&self) {
+        // Fair: requests that begin later wait behind this. The semaphore is never closed.
+        drop(self.free.acquire_many(BATCHES_MAX).await);
+    }
+}

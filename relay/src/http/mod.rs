@@ -27,6 +27,8 @@ mod abuse_tests;
 #[cfg(test)]
 mod content_tests;
 #[cfg(test)]
+mod socket_tests;
+#[cfg(test)]
 mod tests;
 
 pub use body::{Json, Path, Query, RawBody};

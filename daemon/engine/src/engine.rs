@@ -223,6 +223,11 @@ impl<T: Trees> Engine<T> {
         self.observed.open() == 0 && self.observed.after_looks.is_empty()
     }
 
+    /// How many nodes something stands in the way of: they are tried again after a pause.
+    pub fn blocked(&self) -> usize {
+        self.blocked.len()
+    }
+
     /// Ends all pauses: something that stood in the way may be gone (the relay is back, the disk has room again).
     pub fn retry_now(&mut self) {
         let now = self.now_ms;

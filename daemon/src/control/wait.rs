@@ -64,8 +64,11 @@ async fn settled(daemon: &Daemon, selectors: &[String]) -> Outcome<&'static str>
             }
             continue;
         }
-        let ended =
-            |s: &FolderStatus| matches!(s.state, FolderState::UpToDate | FolderState::Paused | FolderState::Held | FolderState::Error);
+        let ended = |s: &FolderStatus| match s.state {
+            FolderState::UpToDate | FolderState::Paused | FolderState::Held | FolderState::Error => true,
+            FolderState::Syncing => s.blocked > 0 && s.pending.download == s.blocked,
+            FolderState::Scanning => false,
+        };
         if looked.iter().all(ended) {
             match &still {
                 Some((before, since)) if *before == looked => {

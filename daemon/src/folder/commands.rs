@@ -52,7 +52,7 @@ fn query(driver: &mut Driver, command: FolderCommand) -> Result<(), TreeError> {
             drop(reply.send(Ok(verdicts)));
         }
         FolderCommand::IgnoreList { reply } => drop(reply.send(Ok(super::rules::list(state)))),
-        FolderCommand::Transfers { reply } => drop(reply.send(Ok(driver.fetcher.transfers()))),
+        FolderCommand::Transfers { reply } => drop(reply.send(Ok(driver.progress.transfers()))),
         FolderCommand::Why { path, reply } => drop(reply.send(super::answers::why(state, &path, &driver.relay))),
         FolderCommand::Conflicts { reply } => drop(reply.send(super::answers::conflicts(state))),
         FolderCommand::ResolveConflict { id, keep, reply } => {

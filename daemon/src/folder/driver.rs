@@ -10,6 +10,7 @@ use super::fetch::Fetcher;
 use super::flush::Flushes;
 use super::index_trees::IndexTrees;
 use super::opening::{self, Opened};
+use super::progress::Progress;
 use super::relay_side::RelaySide;
 use super::report::Report;
 use super::send::Sent;
@@ -76,6 +77,7 @@ pub(super) struct Driver {
     workers: Workers,
     pub state: Option<Opened>,
     pub fetcher: Fetcher,
+    pub progress: Progress,
     pub relay: RelaySide,
     pub early: Option<Arc<Early>>,
     pub paused: bool,
@@ -100,12 +102,14 @@ impl Driver {
         let (wakes, inbox) = channel;
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, 8);
         let now = Instant::now();
+        let progress = Progress::default();
         Ok(Self {
             workers: Workers::start(threads, &wakes)?,
-            fetcher: Fetcher::new(runtime.clone(), config.id, wakes.clone()),
+            fetcher: Fetcher::new(runtime.clone(), config.id, wakes.clone(), progress.clone()),
             relay: RelaySide::new(config.id),
             early: None,
-            report: Report::new(&config, status, deps.events.clone()),
+            report: Report::new(&config, status, deps.events.clone(), progress.clone()),
+            progress,
             paused: config.paused,
             config,
             deps,

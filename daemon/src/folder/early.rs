@@ -5,6 +5,8 @@
 //! read again when its commit is sent. A small edit's chunks rest here for the moment until its commit takes them along. Memory is bounded by
 //! [`BATCHES_MAX`] + 1 times [`BATCH_BYTES`] and one chunk (I14).
 
+use super::Direction;
+use super::progress::Progress;
 use crate::relay::RelayClient;
 use ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES;
 use ferry_protocol::{ChunkId, NamespaceId, VerifiedChunk};
@@ -26,6 +28,7 @@ pub(super) struct Early {
     relay: Arc<RelayClient>,
     namespace: NamespaceId,
     runtime: tokio::runtime::Handle,
+    progress: Progress,
     free: Arc<Semaphore>,
     resting: Mutex<Resting>,
     /// The last reader did not get a request in time: the next ones do not wait.
@@ -39,9 +42,9 @@ struct Resting {
 }
 
 impl Early {
-    pub fn new(relay: Arc<RelayClient>, namespace: NamespaceId, runtime: tokio::runtime::Handle) -> Self {
+    pub fn new(relay: Arc<RelayClient>, namespace: NamespaceId, runtime: tokio::runtime::Handle, progress: Progress) -> Self {
         let free = Arc::new(Semaphore::new(BATCHES_MAX as usize));
-        Self { relay, namespace, runtime, free, resting: Mutex::default(), slow: AtomicBool::new(false) }
+        Self { relay, namespace, runtime, progress, free, resting: Mutex::default(), slow: AtomicBool::new(false) }
     }
 
     /// Whether it speaks to this relay.
@@ -86,14 +89,17 @@ impl Early {
                 }
             },
         };
-        let (relay, namespace) = (self.relay.clone(), self.namespace);
+        let (relay, namespace, progress) = (self.relay.clone(), self.namespace, self.progress.clone());
         self.runtime.spawn(async move {
             let _permit = permit;
             let ids: Vec<ChunkId> = chunks.iter().map(VerifiedChunk::id).collect();
             let sent = async {
                 let missing: std::collections::BTreeSet<ChunkId> = relay.missing(namespace, &ids).await?.into_iter().collect();
                 let chunks: Vec<VerifiedChunk> = chunks.into_iter().filter(|c| missing.contains(&c.id())).collect();
-                relay.put_chunks(namespace, chunks).await
+                let bytes = chunks.iter().map(|c| c.bytes().len() as u64).sum();
+                relay.put_chunks(namespace, chunks).await?;
+                progress.moved(Direction::Upload, bytes);
+                Ok::<(), crate::relay::RelayError>(())
             };
             if let Err(error) = sent.await {
                 // The commit will find them missing and send them.

@@ -3,7 +3,9 @@
 //! Small files travel in groups: one request for many chunks, one pass over the disk. A large file is a stage of its own, which survives a
 //! restart. Own files are asked before the network.
 
+use super::Direction;
 use super::driver::Wake;
+use super::progress::{Moving, Progress};
 use crate::fs::{self, Root, Stage};
 use crate::relay::{FetchedChunk, RelayClient, RelayError};
 use crossbeam_channel::Sender;
@@ -35,6 +37,7 @@ pub(super) struct Fetcher {
     pub wakes: Sender<Wake>,
     large: Arc<Semaphore>,
     requests: Arc<Semaphore>,
+    progress: Progress,
 }
 
 /// Where chunks come from.
@@ -44,17 +47,19 @@ struct Source {
     relay: Option<Arc<RelayClient>>,
     namespace: NamespaceId,
     requests: Arc<Semaphore>,
+    progress: Progress,
 }
 
 impl Fetcher {
-    pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>) -> Self {
+    pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>, progress: Progress) -> Self {
         let (large, requests) = (Arc::new(Semaphore::new(LARGE_MAX)), Arc::new(Semaphore::new(REQUESTS_MAX)));
-        Self { runtime, namespace, wakes, large, requests }
+        Self { runtime, namespace, wakes, large, requests, progress }
     }
 
     /// Starts fetching; each content is answered in a [`Wake::Fetched`].
     pub fn start(&self, root: &Arc<Root>, relay: Option<Arc<RelayClient>>, fetches: Vec<Fetch>) {
-        let source = Source { root: root.clone(), relay, namespace: self.namespace, requests: self.requests.clone() };
+        let (namespace, requests, progress) = (self.namespace, self.requests.clone(), self.progress.clone());
+        let source = Source { root: root.clone(), relay, namespace, requests, progress };
         let (mut group, mut bytes) = (Vec::new(), 0);
         for fetch in fetches {
             if fetch.manifest.chunks().len() > 1 {
@@ -71,11 +76,6 @@ impl Fetcher {
         if !group.is_empty() {
             self.start_group(source, group);
         }
-    }
-
-    /// What is being fetched.
-    pub fn transfers(&self) -> Vec<super::Transfer> {
-        Vec::new()
     }
 
     fn start_group(&self, source: Source, group: Vec<Fetch>) {
@@ -99,6 +99,8 @@ impl Fetcher {
 impl Source {
     async fn small_files(self, group: Vec<Fetch>) -> Results {
         let contents: Vec<ContentHash> = group.iter().map(|f| f.manifest.hash()).collect();
+        let moving = |f: &Fetch| self.progress.begin(f.path.clone(), Direction::Download, f.manifest.size());
+        let _moving: Vec<Moving> = group.iter().map(moving).collect();
         let all = |obstacle: Obstacle| contents.iter().map(|c| (*c, Err(obstacle))).collect();
         let root = self.root.clone();
         let local = tokio::task::spawn_blocking(move || {
@@ -118,6 +120,7 @@ impl Source {
         let mut failed = Obstacle::Unavailable;
         if !needed.is_empty() {
             let got = self.ask_relay(&needed, |chunk| {
+                self.progress.moved(Direction::Download, chunk.bytes().len() as u64);
                 have.insert(chunk.id(), chunk.to_vec());
             });
             if let Err(obstacle) = got.await {
@@ -144,6 +147,7 @@ impl Source {
     }
 
     async fn large_file(self, fetch: Fetch) -> Result<(), Obstacle> {
+        let moving = Arc::new(self.progress.begin(fetch.path.clone(), Direction::Download, fetch.manifest.size()));
         let stage = {
             let (root, fetch) = (self.root.clone(), fetch);
             tokio::task::spawn_blocking(move || begin(&root, &fetch)).await.map_err(|_| Obstacle::Io)??
@@ -151,7 +155,9 @@ impl Source {
         let stage = Arc::new(stage);
         let mut requests = Vec::new();
         let (mut batch, mut bytes) = (Vec::new(), 0usize);
-        for (_, offset, chunk) in stage.missing() {
+        let missing = stage.missing();
+        moving.is_there(stage.manifest().size() - missing.iter().map(|(_, _, chunk)| u64::from(chunk.len)).sum::<u64>());
+        for (_, offset, chunk) in missing {
             bytes += chunk.len as usize;
             batch.push((offset, chunk));
             if bytes >= CHUNK_BATCH_TARGET_BYTES {
@@ -164,8 +170,8 @@ impl Source {
         }
         let mut tasks = tokio::task::JoinSet::new();
         for request in requests {
-            let (source, stage) = (self.clone(), stage.clone());
-            tasks.spawn(async move { source.fill_stage(&stage, request).await });
+            let (source, stage, moving) = (self.clone(), stage.clone(), moving.clone());
+            tasks.spawn(async move { source.fill_stage(&stage, request, &moving).await });
         }
         let mut result = Ok(());
         while let Some(done) = tasks.join_next().await {
@@ -183,7 +189,7 @@ impl Source {
     }
 
     /// Fetches some chunks of a large file. Writing goes on beside receiving.
-    async fn fill_stage(&self, stage: &Arc<Stage>, request: Vec<(u64, ChunkRef)>) -> Result<(), Obstacle> {
+    async fn fill_stage(&self, stage: &Arc<Stage>, request: Vec<(u64, ChunkRef)>, moving: &Moving) -> Result<(), Obstacle> {
         let mut places: BTreeMap<ChunkId, Vec<u64>> = BTreeMap::new();
         for (offset, chunk) in &request {
             places.entry(chunk.id).or_default().push(*offset);
@@ -191,6 +197,7 @@ impl Source {
         let ids: Vec<ChunkId> = places.keys().copied().collect();
         let mut writes = tokio::task::JoinSet::new();
         self.ask_relay(&ids, |chunk| {
+            moving.add(chunk.bytes().len() as u64);
             let (stage, offsets) = (stage.clone(), places.get(&chunk.id()).cloned().unwrap_or_default());
             writes.spawn_blocking(move || offsets.iter().try_for_each(|offset| stage.put(*offset, &chunk)));
         })

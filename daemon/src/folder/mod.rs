@@ -17,6 +17,7 @@ mod fetch;
 mod flush;
 mod index_trees;
 mod opening;
+mod progress;
 mod relay_side;
 mod report;
 mod rules;

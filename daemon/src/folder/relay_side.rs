@@ -122,7 +122,9 @@ impl Driver {
             && self.state.as_mut().is_some_and(|s| s.engine.relay_cursor().is_some() && s.engine.policy_mut().may_write);
         match self.deps.relay.borrow().as_ref().filter(|_| may) {
             Some(relay) if self.early.as_ref().is_some_and(|early| early.is_for(relay)) => {}
-            Some(relay) => self.early = Some(Arc::new(Early::new(relay.clone(), self.config.id, self.runtime.clone()))),
+            Some(relay) => {
+                self.early = Some(Arc::new(Early::new(relay.clone(), self.config.id, self.runtime.clone(), self.progress.clone())))
+            }
             None => self.early = None,
         }
     }
@@ -163,6 +165,7 @@ impl Driver {
             root: state.root.clone(),
             relay,
             early: self.early.clone(),
+            progress: self.progress.clone(),
             namespace,
             replica: state.engine.meta().replica,
             epoch,

@@ -5,8 +5,9 @@
 
 use super::driver::root_sentence;
 use super::opening::{OpenError, Opened};
+use super::progress::{Meter, Progress};
 use super::relay_side::RelaySide;
-use super::{FolderConfig, FolderState, FolderStatus, HeldDeletes, Issue, Pending, PendingBytes, RelayLink, RelayState};
+use super::{FolderConfig, FolderState, FolderStatus, HeldDeletes, Issue, Pending, Rates, RelayLink, RelayState};
 use crate::events::{EventKind, EventSink, Origin};
 use crate::folder::Via;
 use ferry_engine::{ChangeKind, Event, TreeError};
@@ -31,13 +32,27 @@ pub(super) struct Report {
     scanned: bool,
     since: BTreeMap<RelPath, (&'static str, i64)>,
     problem: Option<(String, &'static str, &'static str)>,
+    progress: Progress,
+    meter: Meter,
 }
 
 impl Report {
-    pub fn new(config: &FolderConfig, status: watch::Sender<Arc<FolderStatus>>, events: EventSink) -> Self {
+    pub fn new(config: &FolderConfig, status: watch::Sender<Arc<FolderStatus>>, events: EventSink, progress: Progress) -> Self {
         let current = FolderStatus::starting(config.id, config.name.clone(), config.path.clone(), now_ms());
         let (next, since) = (Instant::now(), BTreeMap::new());
-        Self { status, events, current, next, stale: true, scanning: None, scanned: false, since, problem: None }
+        Self {
+            status,
+            events,
+            current,
+            next,
+            stale: true,
+            scanning: None,
+            scanned: false,
+            since,
+            problem: None,
+            progress,
+            meter: Meter::default(),
+        }
     }
 
     /// When a status waits to be published.
@@ -85,7 +100,8 @@ impl Report {
         let mut new = self.current.clone();
         self.fill(&mut new, state.as_deref(), relay, paused)?;
         // A busy folder has more to say soon; a calm one is done.
-        self.stale = !matches!(new.state, FolderState::UpToDate | FolderState::Paused | FolderState::Error | FolderState::Held);
+        self.stale = new.rates != Rates::default()
+            || !matches!(new.state, FolderState::UpToDate | FolderState::Paused | FolderState::Error | FolderState::Held);
         if new.state != self.current.state {
             new.state_since_ms = now_ms();
             self.events.emit(EventKind::FolderState { state: new.state, reason: new.state_reason.clone() });
@@ -122,8 +138,11 @@ impl Report {
             self.events.emit(EventKind::ScanFinished { files: meta.items, bytes: meta.bytes, took_ms: took });
         }
         (new.files, new.bytes) = (meta.items, meta.bytes);
-        new.pending = Pending { upload: pending.upload, download: pending.download, delete: pending.delete };
-        new.pending_bytes = PendingBytes::default();
+        new.pending =
+            Pending { upload: pending.upload, download: pending.download + opened.engine.blocked() as u64, delete: pending.delete };
+        new.pending_bytes = self.progress.left();
+        new.rates = self.meter.sample(&self.progress, Instant::now());
+        new.blocked = opened.engine.blocked() as u64;
         self.fill_issues(new, opened);
         new.conflicts = opened.engine.contested() as u64;
         new.held = opened.engine.held_deletes().map(|(count, total)| HeldDeletes { count, total, made_here: true });
@@ -153,6 +172,9 @@ impl Report {
         let relay_open = asked && (new.pending.upload > 0 || !relay.is_idle());
         if !opened.engine.is_settled() || relay_open {
             return (FolderState::Syncing, None);
+        }
+        if new.blocked > 0 {
+            return (FolderState::Syncing, Some(format!("{} cannot be brought up to date now", counted(new.blocked))));
         }
         let waiting = (new.pending.upload > 0).then(|| {
             let why = relay.error.as_ref().map_or_else(|| "there is no relay now".to_owned(), ToString::to_string);
@@ -222,6 +244,10 @@ fn fs_size(opened: &Opened, path: &RelPath) -> u64 {
 
 fn issue(path: RelPath, code: &'static str, message: &str, hint: &str, since_ms: i64) -> Issue {
     Issue { path, code, message: message.to_owned(), hint: hint.to_owned(), since_ms }
+}
+
+fn counted(items: u64) -> String {
+    if items == 1 { "1 item".into() } else { format!("{items} items") }
 }
 
 pub(super) fn now_ms() -> i64 {

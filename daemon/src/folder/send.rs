@@ -4,13 +4,15 @@
 //! requests of some megabytes, and the nodes follow. Chunks are read from the files and hashed anew; what no longer verifies has been
 //! edited since, and is left out (H03). Nodes whose directory the relay does not know are left out too, so that they do not hold up the others.
 
+use super::Direction;
 use super::early::Early;
+use super::progress::{Moving, Progress};
 use crate::fs::{self, Root};
 use crate::relay::{RelayClient, RelayError};
 use ferry_engine::{ChunkAt, Commit};
 use ferry_protocol::limits::{CHUNK_BATCH_TARGET_BYTES, COMMIT_INLINE_MAX_BYTES};
 use ferry_protocol::wire::{CommitReply, CommitRequest, InlineChunk, NodeUpdate};
-use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, ReplicaId, VerifiedChunk};
+use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, RelPath, ReplicaId, VerifiedChunk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -46,6 +48,7 @@ pub(super) struct Sender {
     pub relay: Arc<RelayClient>,
     /// Chunks that were uploaded, or kept, while their files were read.
     pub early: Option<Arc<Early>>,
+    pub progress: Progress,
     pub namespace: NamespaceId,
     pub replica: ReplicaId,
     pub epoch: Epoch,
@@ -128,6 +131,18 @@ impl Sender {
         Err(RelayError::Retry { after: None, reason: "The relay still lacks chunks that were just sent to it.".into() })
     }
 
+    /// A transfer for each file of which chunks are sent.
+    fn moving(&self, wanted: &[&ChunkAt]) -> BTreeMap<RelPath, Arc<Moving>> {
+        let mut bytes: BTreeMap<&RelPath, u64> = BTreeMap::new();
+        for at in wanted {
+            if let Some((path, _, _)) = &at.source {
+                *bytes.entry(path).or_default() += u64::from(at.chunk.len);
+            }
+        }
+        let begin = |(path, bytes): (&RelPath, u64)| (path.clone(), Arc::new(self.progress.begin(path.clone(), Direction::Upload, bytes)));
+        bytes.into_iter().map(begin).collect()
+    }
+
     /// Sends chunks. Those that cannot be read, if there are any.
     async fn upload(&self, places: &Places, missing: Vec<ChunkId>, held: &mut Held) -> Result<Option<BTreeSet<ChunkId>>, RelayError> {
         let slots = Arc::new(Semaphore::new(UPLOADS_MAX));
@@ -146,6 +161,7 @@ impl Sender {
         }
         // In the order of the files, so that the disk is read forwards.
         wanted.sort_by(|a, b| key(a).cmp(&key(b)));
+        let moving = self.moving(&wanted);
         for at in wanted {
             bytes += at.chunk.len as usize;
             batch.push(at.clone());
@@ -161,10 +177,15 @@ impl Sender {
             let permit = slots.clone().acquire_owned().await;
             let (root, relay, namespace) = (self.root.clone(), self.relay.clone(), self.namespace);
             let mut held: Held = batch.iter().filter_map(|at| held.remove_entry(&at.chunk.id)).collect();
+            let moving: Vec<(Arc<Moving>, u64)> =
+                batch.iter().filter_map(|at| Some((moving.get(&at.source.as_ref()?.0)?.clone(), u64::from(at.chunk.len)))).collect();
             tasks.spawn(async move {
                 let _permit = permit;
                 let (chunks, unreadable) = read_chunks(root, batch, &mut held).await;
                 let sent = if chunks.is_empty() { Ok(()) } else { relay.put_chunks(namespace, chunks).await };
+                if sent.is_ok() {
+                    moving.iter().for_each(|(file, bytes)| file.add(*bytes));
+                }
                 sent.map(|()| unreadable)
             });
         }

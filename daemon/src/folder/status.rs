@@ -173,6 +173,8 @@ pub struct FolderStatus {
     pub pending: Pending,
     /// Content still to travel.
     pub pending_bytes: PendingBytes,
+    /// Of what is pending, how many items something stands in the way of; see the issues.
+    pub blocked: u64,
     /// Throughput.
     pub rates: Rates,
     /// The scan under way, if any.
@@ -205,6 +207,7 @@ impl FolderStatus {
             bytes: 0,
             pending: Pending::default(),
             pending_bytes: PendingBytes::default(),
+            blocked: 0,
             rates: Rates::default(),
             scan: None,
             issues: Vec::new(),

@@ -1,11 +1,11 @@
-//! K28, K29: the power goes. A device's whole disk (folder and index) is an ext4 image on a loop device that is shut down without a flush of
+//! K28, K29, K30: the power goes. A device's whole disk (folder and index) is an ext4 image on a loop device that is shut down without a flush of
 //! its log (`FS_IOC_SHUTDOWN`), at a random moment while files come in. After the journal's replay nothing half may count as an edit.
 
 use crate::e2e::{Dice, Mount, can_mount, make_image};
 use ferry_tests::cluster::Cluster;
 use ferry_tests::content::{flaw, unique};
 use ferry_tests::device::Device;
-use ferry_tests::poll::pause;
+use ferry_tests::poll::{pause, until};
 use ferry_tests::tree;
 use std::fs::{self, File};
 use std::path::Path;
@@ -56,6 +56,52 @@ fn k28_the_power_goes_while_files_come_in() {
         }
     }
     cluster.devices.iter_mut().for_each(Device::stop);
+    cluster.check_nothing_is_lost();
+    drop(cluster);
+    drop(mount);
+}
+
+/// K30: the power of the relay goes as soon as a device was told that all is sent: after the journal's replay the store is sound, and another
+/// device gets every file from it although the first one is away (I7).
+#[test]
+fn k30_the_power_of_the_relay_goes() {
+    if !can_mount() {
+        return;
+    }
+    let devices = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
+    let (image, disk) = (devices.path().join("image"), devices.path().join("disk"));
+    make_image(&image, 256);
+    let mut mount = Mount::image(&image, &disk);
+    let folder = tempfile::Builder::new().prefix("relay-").tempdir_in(&disk).expect("a temporary folder");
+    let both = vec![Device::new(devices.path(), "A"), Device::new(devices.path(), "B")];
+    let mut cluster = Cluster::with_devices(folder, both, |_| {});
+    for round in 0..4u32 {
+        cluster.devices[1].stop();
+        let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+        fs::create_dir_all(&a).expect("a folder");
+        let files: Vec<_> =
+            (0..60).map(|k| (format!("f{}", k + 20 * round), unique(&format!("{round} {k}"), 500 + 900 * k as usize))).collect();
+        files.iter().for_each(|(name, bytes)| fs::write(a.join(name), bytes).expect("room"));
+        assert_eq!(cluster.devices[0].run(&["wait", "--timeout", "90"]).code, 0, "all is sent");
+        cut_power(&disk);
+        cluster.devices[0].kill();
+        cluster.relay.kill();
+        drop(mount);
+        mount = Mount::image(&image, &disk);
+        let verify = cluster.relay.storage(&["verify", "--read-data"]);
+        assert!(verify.status.success(), "round {round}: {}", String::from_utf8_lossy(&verify.stdout));
+        cluster.relay.resume();
+        cluster.devices[1].start();
+        until("B gets what was sent", Duration::from_secs(90), || {
+            let missing: Vec<_> =
+                files.iter().filter(|(name, bytes)| fs::read(b.join(name)).ok().as_ref() != Some(bytes)).map(|(n, _)| n).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("round {round}: {missing:?}")) }
+        });
+        cluster.devices[0].start();
+        cluster.settle();
+    }
+    cluster.devices.iter_mut().for_each(Device::stop);
+    cluster.relay.stop();
     cluster.check_nothing_is_lost();
     drop(cluster);
     drop(mount);

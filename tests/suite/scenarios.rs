@@ -54,6 +54,24 @@ fn what_cannot_be_read_is_told_and_stays() {
     assert!(world.devices[0].engine.issues().next().is_none());
 }
 
+/// B26: a file is written again within the clock's granule after it was read, so that no stat shows it. The hands distrust such a reading and ask
+/// for it once more.
+#[test]
+fn a_rewrite_within_the_clocks_granule_is_read_again() {
+    for sent in [false, true] {
+        let mut world = Calm::new(2);
+        world.write(0, "f", "the first bytes");
+        look(&mut world, 0);
+        if sent {
+            world.converge();
+        }
+        assert!(world.devices[0].disk.rewrite_unseen(&path("f"), b"the other bytes"));
+        let name = ferry_protocol::Name::new("f").expect("a name");
+        world.devices[0].engine.distrust(ferry_protocol::NodeId::ROOT, &name).expect("trees in memory");
+        assert_eq!(world.converge()["f"], "the other bytes");
+    }
+}
+
 /// B48: a directory and a file in it are made, renamed and edited before anybody looks, whatever the order of the hints.
 #[test]
 fn made_renamed_edited_and_renamed_before_anybody_looks() {

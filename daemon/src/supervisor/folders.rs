@@ -1,7 +1,7 @@
 //! The folders of this device: persisted, running, found by id, name or path.
 //!
 //! * **S1** A folder is recorded, durable, before it starts, and its record is removed before anything else of it is (K39).
-//! * **S2** Removing a folder here never deletes a file of it, here or elsewhere.
+//! * **S2** Removing a folder here never deletes a file of it, here or elsewhere; a folder is added without what an earlier life of it knew.
 //! * **S3** No folder lies in another, and none holds or lies in the daemon's own state.
 
 use super::Daemon;
@@ -179,6 +179,7 @@ impl Daemon {
         };
         let config = FolderConfig { id, name, path, root: None, paused: false, pause_until_ms: None, created_here: namespace.is_none() };
         let record = Record { config, registered_with: None };
+        self.remove_index(id)?;
         {
             let folders = self.lock_folders();
             let mut records: Vec<Record> = folders.values().map(|r| r.record.clone()).collect();
@@ -190,6 +191,15 @@ impl Daemon {
         self.insert_started(id, running);
         self.folders_changed.notify_one();
         self.find(&id.to_string())
+    }
+
+    /// Removes the index of a folder that is not synced here. One that a removal left behind (the daemon was killed) must not be found by a later
+    /// attachment: what was done to the files in between would be taken for changes, and what is gone for deletes (K39).
+    fn remove_index(&self, id: NamespaceId) -> Outcome<()> {
+        match std::fs::remove_dir_all(self.paths.index_dir(id)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Problem::from(e)),
+            _ => Ok(()),
+        }
     }
 
     /// A second folder of a name that the account already has is nearly always a mistake. Not asked while the relay is not reachable.
@@ -284,8 +294,8 @@ impl Daemon {
         running.handle.stop().await;
         self.lock_folders().remove(&id);
         self.accept(id);
-        if let Err(e) = std::fs::remove_dir_all(self.paths.index_dir(id)) {
-            tracing::warn!("cannot remove the index of a removed folder: {e}");
+        if let Err(e) = self.remove_index(id) {
+            tracing::warn!("cannot remove the index of a removed folder: {}", e.message);
         }
         self.activity.events().of_folder(id, &running.record.config.name).emit(EventKind::FolderRemoved);
         Ok(running.record)

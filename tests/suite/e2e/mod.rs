@@ -8,6 +8,7 @@
 //! | [`conflicts`] | C01-C21: edits on two devices that do not know of each other |
 //! | [`races`] | C30-C33: a remote change meets a local one that nobody has scanned |
 //! | [`crashes`] | K: kill -9, full disk, lost and damaged index |
+//! | [`limits`] | K10, K12, K39, Q: open files, connections, full disks of state and relay, a folder that is removed |
 //! | [`roots`] | K20-K24: roots that vanish, deletes that need a yes |
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
@@ -19,6 +20,7 @@ mod basic;
 mod conflicts;
 mod crashes;
 mod editors;
+mod limits;
 mod model;
 mod races;
 mod relays;

@@ -1,0 +1,175 @@
+//! Rows in which something runs out (open files, the disk of the state, the disk of the relay), is asked too often, or ends: K10, K12, K39, Q04, Q12, U15.
+
+use super::crashes::Dice;
+use super::roots::{Mount, can_mount};
+use super::rows::*;
+use ferry_tests::cluster::{Cluster, NAMESPACE};
+use ferry_tests::device::Device;
+use ferry_tests::poll::{pause, until};
+use ferry_tests::tree;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Q04: with a few open files more than it has now a device is slower, and loses nothing.
+#[test]
+fn q04_few_open_files() {
+    let mut cluster = Cluster::new(2);
+    for device in &cluster.devices {
+        let pid = device.pid().expect("it runs");
+        let limit = Some(open_files(pid) as u64 + 12);
+        let pid = Pid::from_raw(pid as i32).expect("a process");
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("a limit");
+    }
+    let d = cluster.devices[0].path("d");
+    (0..1000).for_each(|k| put(&d, &format!("{}/{k}", k % 23), k));
+    cluster.settle_within(Duration::from_secs(240));
+    let b = cluster.devices[1].path("d");
+    (0..1000).try_for_each(|k| holds(&b, &format!("{}/{k}", k % 23), k)).expect("all of them arrived");
+    cluster.finish();
+}
+
+/// Q12: connections that are made and dropped again leave no open file behind.
+#[test]
+fn q12_connections_that_end_leave_nothing() {
+    let cluster = Cluster::new(1);
+    let (device, relay) = (&cluster.devices[0], cluster.relay.port());
+    let socket = device.home().join("run/control.sock");
+    let pids = [device.pid().expect("it runs"), cluster.relay.pid().expect("it runs")];
+    let before = pids.map(open_files);
+    for turn in 0..10_000u32 {
+        let local = UnixStream::connect(&socket);
+        let remote = TcpStream::connect(("127.0.0.1", relay));
+        if turn % 2 == 0 {
+            // Half a request, then nothing.
+            let _ = local.map(|mut s| std::io::Write::write_all(&mut s, b"GET /v1/st"));
+            let _ = remote.map(|mut s| std::io::Write::write_all(&mut s, b"POST /auth/login HTTP/1.1\r\nhost: x\r\n"));
+        }
+    }
+    until("the open files are as before", Duration::from_secs(60), || {
+        let now = pids.map(open_files);
+        is(&format!("{now:?}, before {before:?}"), now.iter().zip(before).all(|(now, before)| *now <= before + 8))
+    });
+    assert!(cluster.devices[0].is_quiet().is_ok());
+    cluster.finish();
+}
+
+/// K10: the disk of a device's state is full: it says so and leaves its files alone; with room it goes on with the index that it had.
+#[test]
+fn k10_the_disk_of_the_state_is_full() {
+    if !can_mount() {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
+    let small = Mount::tmpfs(&folder.path().join("small"), "24m");
+    let root = folder.path().join("B");
+    fs::create_dir_all(&root).expect("a folder");
+    let devices = vec![Device::new(folder.path(), "A"), Device::new(small.path(), "B").with_root(&root)];
+    let mut cluster = Cluster::with_devices(folder, devices, |_| {});
+    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+    (0..50).for_each(|k| put(&a, &format!("{k}"), k));
+    cluster.settle();
+    let filler = small.path().join("filler");
+    let full = Command::new("sh").arg("-c").arg(format!("cat /dev/zero > '{}'", filler.display())).output().expect("sh");
+    assert!(!full.status.success(), "the disk is full");
+    let name = |k: u32| format!("{k} {}", "of a long name ".repeat(15));
+    (50..4000).for_each(|k| put(&a, &name(k), k));
+    until("B says that it has no room", Duration::from_secs(90), || {
+        let text = cluster.devices[1].run(&["status", "--json"]).out.to_lowercase();
+        if text.contains("space") { Ok(()) } else { Err(text) }
+    });
+    (0..50).try_for_each(|k| holds(&b, &format!("{k}"), k)).expect("what it had stays");
+    for path in tree::all_files(&b) {
+        let name = path.file_name().expect("a name");
+        assert_eq!(fs::read(&path).expect("readable"), fs::read(a.join(name)).expect("A has it"), "{name:?} is whole");
+    }
+    fs::remove_file(&filler).expect("room again");
+    cluster.settle_within(Duration::from_secs(180));
+    assert_eq!(tree::all_files(&b).len(), 4000, "no twins");
+    cluster.devices.iter_mut().for_each(Device::stop);
+    cluster.check_nothing_is_lost();
+    drop(cluster);
+    drop(small);
+}
+
+/// K12: the relay's disk is full: it says so, keeps nothing half, and goes on serving; with room the rest arrives.
+#[test]
+fn k12_the_relays_disk_is_full() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::new(2);
+    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+    put(&a, "before", 1);
+    cluster.settle();
+    cluster.relay.stop();
+    let blobs = cluster.relay.data().join("blobs");
+    let aside = cluster.relay.data().join("aside");
+    fs::rename(&blobs, &aside).expect("moved aside");
+    let small = Mount::tmpfs(&blobs, "6m");
+    let copied = Command::new("cp").arg("-a").arg(format!("{}/.", aside.display())).arg(&blobs).status().expect("cp");
+    assert!(copied.success());
+    cluster.relay.resume();
+    (0..4).for_each(|k| put_bytes(&a, &format!("big{k}"), &sized(&a, 10 + k, 4 << 20)));
+    until("A says that the relay has no room", Duration::from_secs(90), || {
+        let text = cluster.devices[0].status().to_string();
+        if text.contains("space") || text.contains("full") || text.contains("storage") { Ok(()) } else { Err(text) }
+    });
+    let verify = cluster.relay.storage(&["verify", "--read-data"]);
+    assert!(verify.status.success(), "nothing half: {}", String::from_utf8_lossy(&verify.stdout));
+    mv(&b, "before", "renamed");
+    until("what needs no room goes on", Duration::from_secs(60), || holds(&a, "renamed", 1));
+    small.resize("64m");
+    cluster.settle_within(Duration::from_secs(180));
+    (0..4).try_for_each(|k| holds_bytes(&b, &format!("big{k}"), &sized(&a, 10 + k, 4 << 20))).expect("the rest arrived");
+    cluster.devices.iter_mut().for_each(Device::stop);
+    cluster.relay.stop();
+    cluster.check_nothing_is_lost();
+    drop(cluster);
+    drop(small);
+}
+
+/// K39, U15: a folder is removed from a device, and the daemon is killed at any moment of it: its files stay byte for byte, and what happens to
+/// them afterwards is nobody else's.
+#[test]
+fn k39_a_folder_is_removed_and_the_daemon_killed() {
+    let mut dice = Dice::of_this_run("k39");
+    let mut cluster = Cluster::new(2);
+    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+    (0..200).for_each(|k| put(&a, &format!("{}/{k}", k % 9), k));
+    chmod(&a, "1/1", 0o755);
+    cluster.settle();
+    let (there, here) = (tree::read(&a), tree::read(&b));
+    for round in 0..4 {
+        let device = &mut cluster.devices[1];
+        let mut removal = Command::new(ferry_tests::programs::program("ferry"));
+        removal.env("FERRY_HOME", device.home()).args(["folder", "remove", NAMESPACE]);
+        let mut removal = removal.spawn().expect("ferry starts");
+        pause(Duration::from_millis(if round == 3 { 3_000 } else { dice.below(60) }));
+        device.kill();
+        let _ = removal.wait();
+        assert!(tree::differences(&tree::read(&b), &here).is_empty(), "round {round}: its files stay as they are");
+        device.start();
+        if device.status()["folders"].as_array().is_some_and(|f| !f.is_empty()) {
+            continue;
+        }
+        fs::remove_dir_all(&b).expect("deleted after it was removed");
+        put(&cluster.devices[0].path("d"), "later", 1000 + round);
+        let quiet = || cluster.devices[0].is_quiet();
+        until("A goes on", Duration::from_secs(60), quiet);
+        rm(&a, "later");
+        until("A goes on", Duration::from_secs(60), quiet);
+        assert!(tree::differences(&tree::read(&a), &there).is_empty(), "round {round}: nothing is deleted elsewhere");
+        cluster.devices[1].attach(NAMESPACE);
+        cluster.settle();
+        assert!(tree::differences(&tree::read(&b), &here).is_empty(), "round {round}: it comes back whole");
+    }
+    cluster.finish();
+}

@@ -31,9 +31,17 @@ impl NodeState {
     }
 }
 
-/// Equality by events: values under one dot are the same value.
 fn same_body(a: &Body, b: &Body) -> bool {
-    a.context == b.context && a.values.len() == b.values.len() && a.values.iter().zip(&b.values).all(|(x, y)| x.dot == y.dot)
+    a.context == b.context && a.values == b.values
+}
+
+/// Values under one dot are the same value, unless a replica was set back and used its numbers twice: then everybody keeps the same one of the
+/// two, and the replica notices ([`join_body`] stays a least upper bound).
+fn later(a: Value, b: &Value) -> Value {
+    // Only a serialiser that reports its own failure can fail here; a value has none.
+    let bytes = |v: &Value| postcard::to_allocvec(v).unwrap_or_default();
+    let order = if a == *b { Ordering::Equal } else { a.stamp.cmp(&b.stamp).then_with(|| bytes(&a).cmp(&bytes(b))) };
+    if order == Ordering::Less { b.clone() } else { a }
 }
 
 /// The newest places of both.
@@ -56,7 +64,8 @@ fn join_places(a: &[Place], b: &[Place]) -> Vec<Place> {
 /// A value stays unless the other side has seen its event and no longer holds it: then it was replaced there.
 fn join_body(a: &Body, b: &Body) -> Body {
     let kept = |of: &Body, other: &Body| -> Vec<Value> {
-        of.values.iter().filter(|v| other.value(v.dot).is_some() || !other.covers(v.dot)).cloned().collect()
+        let kept = of.values.iter().filter(|v| other.value(v.dot).is_some() || !other.covers(v.dot)).cloned();
+        kept.map(|v| if let Some(same) = other.value(v.dot) { later(v, same) } else { v }).collect()
     };
     let mut values = kept(a, b);
     values.extend(kept(b, a));

@@ -10,6 +10,7 @@
 //! | [`races`] | what if a user acts while a batch is carried out? | nothing (the simulated world) |
 //! | [`properties`] | does the planner keep its fourteen properties on generated trees? | nothing (simulated disks and relay) |
 //! | [`scenarios`] | do rows of the catalogue hold that happen between two steps of a device? | nothing (simulated disks and relay) |
+//! | [`set_back`] | what if a store goes back in time, or an answer comes late? | nothing (the simulated world) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
@@ -22,4 +23,5 @@ mod power_cut;
 mod properties;
 mod races;
 mod scenarios;
+mod set_back;
 mod tidy;

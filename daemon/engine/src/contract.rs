@@ -15,6 +15,7 @@ pub fn run<T: Trees>(mut make: impl FnMut() -> T) {
     meta_counts(make());
     pages_are_complete(make());
     many_links_to_one_inode(make());
+    a_cleared_tree_is_empty(make());
 }
 
 fn id(n: u8) -> NodeId {
@@ -47,6 +48,26 @@ fn file(parent: NodeId, at: &str, ino: u64, chunks: &[&[u8]]) -> Item {
     };
     let dots = vec![Dot { replica: ReplicaId::from_bytes([1; 16]), counter: 1 }];
     Item { parent, name: name(at), stat, content: ItemContent::File(manifest), dots, mode: 0o640, mtime_ns: -5 }
+}
+
+fn a_cleared_tree_is_empty<T: Trees>(mut trees: T) {
+    let (key, item) = (ItemKey::primary(id(1)), file(NodeId::ROOT, "a", 7, &[b"content"]));
+    trees.put_node(id(1), &record(1, "a")).expect("put");
+    trees.set_kid(NodeId::ROOT, &name("a"), id(1), true).expect("put");
+    trees.put_item(key, Some(&item)).expect("put");
+    trees.set_unsent(id(1), true).expect("put");
+    trees.meta_mut().clock = 9;
+    let replica = trees.meta().replica;
+    trees.clear().expect("clear");
+    assert_eq!((trees.node(id(1)), trees.nodes_after(None, 9), trees.feed_after(0, 9)), (Ok(None), Ok(Vec::new()), Ok(Vec::new())));
+    assert_eq!((trees.kids_named(NodeId::ROOT, &name("a")), trees.kids_after(NodeId::ROOT, None, 9)), (Ok(Vec::new()), Ok(Vec::new())));
+    assert_eq!((trees.item(key), trees.items_of(id(1)), trees.item_at(NodeId::ROOT, &name("a"))), (Ok(None), Ok(Vec::new()), Ok(None)));
+    assert_eq!((trees.items_of_inode(1, 7), trees.holders(ChunkId::of(b"content"), 9)), (Ok(Vec::new()), Ok(Vec::new())));
+    assert_eq!((trees.is_unsent(id(1)), trees.unsent_after(None, 9)), (Ok(false), Ok(Vec::new())));
+    let meta = trees.meta();
+    assert_eq!((meta.items, meta.bytes, meta.clock, meta.replica), (0, 0, 9, replica), "the counts follow, the rest stays");
+    trees.put_item(key, Some(&item)).expect("put");
+    assert_eq!(trees.item_at(NodeId::ROOT, &name("a")), Ok(Some(key)), "and it is used again");
 }
 
 fn nodes_and_feed<T: Trees>(mut trees: T) {

@@ -6,7 +6,7 @@ use crate::trees::{NodeRecord, Result, TreeError, Trees};
 use ferry_protocol::limits::LAMPORT_JUMP_MAX;
 use ferry_protocol::read::shown;
 use ferry_protocol::wire::FeedPage;
-use ferry_protocol::{Content, Dot, Epoch, NodeId, NodeState, ReplicaId, Stamp, Value};
+use ferry_protocol::{Content, Dot, Epoch, NodeId, NodeState, Place, ReplicaId, Stamp, Stamped, Value};
 
 /// Why a page of a feed was not taken in. Nothing of it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +20,8 @@ pub enum HearError {
     /// A counter is so far ahead that taking it would use the numbers up.
     #[error("a stamp is too far ahead of everything known")]
     ClockJump,
-    /// Others have heard more from this replica than it remembers: this index was restored from an older copy. Call
-    /// [`Engine::begin_new_life`] with a fresh replica id (P16).
+    /// Others have heard more from this replica than it remembers, or something else under the same number: this index was restored from an
+    /// older copy. Call [`Engine::begin_new_life`] with a fresh replica id (P16).
     #[error("this device's index is older than what others have heard from it")]
     RolledBack,
 }
@@ -60,6 +60,8 @@ impl<T: Trees> Engine<T> {
     fn begin_epoch(&mut self, epoch: Epoch) -> Result<()> {
         let first = self.trees.meta().relay.is_none();
         self.trees.meta_mut().relay = Some((epoch, 0));
+        // The answer to a commit of the older feed says nothing of this one.
+        self.drop_commit();
         if first && self.trees.meta().seq == 0 {
             return Ok(());
         }
@@ -78,31 +80,35 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Goes on under a fresh replica id after a roll-back, in union mode: what is on disk is compared with what is heard, nothing is deleted.
+    ///
+    /// What the index knew is forgotten as if it were lost (E9): its events may bear numbers that stand for something else elsewhere, and what
+    /// it had not sent may name contents that nobody holds. Answers to looks, pages and commits of the older life may still come; they do no
+    /// harm. A batch that is under way must still be answered before there is another one.
     pub fn begin_new_life(&mut self, replica: ReplicaId) -> Result<()> {
-        let mut after = None;
-        loop {
-            let page = self.trees.nodes_after(after, 512)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (id, _) in page {
-                for (key, _) in self.trees.items_of(id)? {
-                    self.trees.put_item(key, None)?;
-                }
-            }
-        }
+        self.trees.clear()?;
         let meta = self.trees.meta_mut();
         meta.replica = replica;
         meta.minted = 0;
         meta.heard = false;
         meta.relay = meta.relay.map(|(epoch, _)| (epoch, 0));
-        self.observed = Default::default();
-        self.plans = Default::default();
+        self.observed = self.observed.again();
+        self.plans = self.plans.again();
+        self.publishing = Default::default();
+        self.brake.release();
+        self.view = Default::default();
+        self.dirty.clear();
+        self.orphans.clear();
+        self.blocked.clear();
+        self.issues.clear();
         self.opening = Some(None);
         Ok(())
     }
 
-    /// Takes in a page of the relay's feed.
-    pub fn handle_page(&mut self, page: &FeedPage) -> std::result::Result<Heard, HearError> {
+    /// Takes in a page of the relay's feed that was asked for from the cursor `since`.
+    ///
+    /// The states of every page are joined; the cursor moves on only with a page that leaves no gap. So a page that was asked for before the
+    /// feed began again, by [`Engine::begin_new_life`] or another epoch, skips nothing (I11).
+    pub fn handle_page(&mut self, page: &FeedPage, since: u64) -> std::result::Result<Heard, HearError> {
         match self.trees.meta().relay {
             Some((epoch, _)) if epoch != page.epoch => return Err(HearError::Epoch(page.epoch)),
             Some(_) => {}
@@ -118,10 +124,12 @@ impl<T: Trees> Engine<T> {
             heard.changed += usize::from(self.hear_node(update.id, &update.state, true)?);
         }
         let meta = self.trees.meta_mut();
-        // A page that comes late or twice moves nothing back (I8, I11).
-        let cursor = meta.relay.map_or(0, |(_, cursor)| cursor).max(page.cursor);
-        meta.relay = Some((page.epoch, cursor));
-        meta.heard |= !page.has_more;
+        let cursor = meta.relay.map_or(0, |(_, cursor)| cursor);
+        if since <= cursor {
+            // A page that comes late or twice moves nothing back (I8, I11).
+            meta.relay = Some((page.epoch, cursor.max(page.cursor)));
+            meta.heard |= !page.has_more;
+        }
         Ok(heard)
     }
 
@@ -138,7 +146,8 @@ impl<T: Trees> Engine<T> {
             let known = self.trees.node(update.id)?;
             let known_counter = known.as_ref().map_or(0, |r| r.state.body().counter(own));
             let own_place = update.state.places().iter().any(|p| p.stamp.replica == own && p.stamp.counter > clock);
-            if update.state.body().counter(own) > known_counter || own_place {
+            let used_twice = known.is_some_and(|r| uses_twice(own, &r.state, &update.state));
+            if update.state.body().counter(own) > known_counter || own_place || used_twice {
                 return Err(HearError::RolledBack);
             }
         }
@@ -210,4 +219,17 @@ impl<T: Trees> Engine<T> {
         state.body_mut().put(&dots, value);
         self.write(id, state)
     }
+}
+
+/// Whether this replica's events mean one thing in one state and another in the other: it was set back and has used its numbers twice.
+fn uses_twice(own: ReplicaId, known: &NodeState, heard: &NodeState) -> bool {
+    let value = |v: &Value| v.dot.replica == own && known.body().value(v.dot).is_some_and(|k| k != v);
+    let place = |p: &Place| p.stamp.replica == own && known.places().iter().any(|k| k.stamp == p.stamp && k != p);
+    fn register<V: Copy + PartialEq>(own: ReplicaId, known: Option<Stamped<V>>, heard: Option<Stamped<V>>) -> bool {
+        matches!((known, heard), (Some(k), Some(h)) if h.stamp.replica == own && k.stamp == h.stamp && k.value != h.value)
+    }
+    heard.body().values().iter().any(value)
+        || heard.places().iter().any(place)
+        || register(own, known.attributes().mode, heard.attributes().mode)
+        || register(own, known.attributes().mtime_ns, heard.attributes().mtime_ns)
 }

@@ -171,6 +171,11 @@ impl Trees for MemoryTrees {
         let from = after.map_or(Unbounded, Excluded);
         Ok(self.unsent.range((from, Unbounded)).take(limit).copied().collect())
     }
+    fn clear(&mut self) -> Result<()> {
+        let meta = Meta { items: 0, bytes: 0, ..self.meta.clone() };
+        *self = Self { meta, ..Self::new(self.meta.replica) };
+        Ok(())
+    }
     fn meta(&self) -> &Meta {
         &self.meta
     }

@@ -107,6 +107,13 @@ pub(crate) struct Observations {
 }
 
 impl Observations {
+    /// Nothing is known any more; the looks under way are forgotten, the batch under way is not.
+    pub fn again(&mut self) -> Self {
+        let mut overlap = std::mem::take(&mut self.overlap);
+        overlap.forget_looks();
+        Self { overlap, ..Self::default() }
+    }
+
     /// How much is being looked at or read.
     pub fn open(&self) -> usize {
         self.order.len() + self.overlap.open() + self.found.len()

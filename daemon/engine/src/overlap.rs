@@ -66,6 +66,13 @@ impl Overlap {
     pub fn waits(&self, spot: &Spot) -> bool {
         self.again.contains(spot)
     }
+
+    /// All looks are forgotten: their answers will be dropped. The batch under way stays, for its answer is still to come.
+    pub fn forget_looks(&mut self) {
+        self.looks.clear();
+        self.touched.clear();
+        self.again.clear();
+    }
 }
 
 /// What a look saw that does not count, because a batch touched the place meanwhile.

@@ -114,6 +114,12 @@ pub(crate) struct Aside {
 }
 
 impl Plans {
+    /// Nothing is planned any more; the batch under way has no effect but is still waited for.
+    pub fn again(&mut self) -> Self {
+        let batch = self.batch.take().map(|(id, _)| (id, Vec::new()));
+        Self { batch, next_batch: self.next_batch, ..Self::default() }
+    }
+
     pub fn waiting(&self) -> u64 {
         let fetching: usize = self.fetching.values().map(|(_, nodes)| nodes.len()).sum();
         fetching as u64 + self.batch.as_ref().map_or(0, |(_, actions)| actions.len() as u64)

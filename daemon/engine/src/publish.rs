@@ -158,7 +158,12 @@ impl<T: Trees> Engine<T> {
 
     /// Takes the relay's answer to the commit under way. `MissingChunks` leaves it under way: send them and commit again, or give up with
     /// [`Engine::drop_commit`].
+    ///
+    /// An answer that nobody waits for any more, because the feed began again meanwhile, changes nothing: what it accepted the feed tells.
     pub fn handle_commit(&mut self, reply: &CommitReply) -> Result<()> {
+        if self.publishing.in_flight.is_none() {
+            return Ok(());
+        }
         match reply {
             CommitReply::MissingChunks(_) => return Ok(()),
             CommitReply::Accepted { head_seq, gapless } => {

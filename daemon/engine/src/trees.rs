@@ -149,6 +149,9 @@ pub trait Trees {
     /// Unsent nodes in the order of their ids.
     fn unsent_after(&self, after: Option<NodeId>, limit: usize) -> Result<Vec<NodeId>>;
 
+    /// Forgets all nodes and items. Of the rest only the counts change.
+    fn clear(&mut self) -> Result<()>;
+
     /// The rest.
     fn meta(&self) -> &Meta;
     /// The rest, to write to.

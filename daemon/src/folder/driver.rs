@@ -41,8 +41,8 @@ pub(super) enum Wake {
     Applied(u64, Vec<DiskOutcome>),
     /// Contents were staged, or not.
     Fetched(Vec<(ContentHash, Result<(), Obstacle>)>),
-    /// A page of the relay's feed.
-    Page(Result<DeltaReply, RelayError>),
+    /// A page of the relay's feed, asked for from this cursor.
+    Page(u64, Result<DeltaReply, RelayError>),
     /// A commit ended.
     Sent(Box<Sent>),
     /// The relay, the author or the settings changed.
@@ -247,7 +247,7 @@ impl Driver {
             Wake::Command(FolderCommand::Stop) => return Ok(false),
             Wake::Command(command) => commands::handle(self, command)?,
             Wake::Changed => self.follow_changes(),
-            Wake::Page(page) => self.handle_page(page)?,
+            Wake::Page(since, page) => self.handle_page(since, page)?,
             Wake::Sent(sent) => self.handle_sent(*sent)?,
             wake => self.handle_disk(wake)?,
         }
@@ -294,7 +294,7 @@ impl Driver {
                     state.engine.handle_fetch(content, result)?;
                 }
             }
-            Wake::Hint(Hint::Rung(_)) | Wake::Command(_) | Wake::Page(_) | Wake::Sent(_) | Wake::Changed => {}
+            Wake::Hint(Hint::Rung(_)) | Wake::Command(_) | Wake::Page(..) | Wake::Sent(_) | Wake::Changed => {}
         }
         Ok(())
     }

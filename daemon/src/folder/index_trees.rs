@@ -28,6 +28,10 @@ pub struct IndexTrees {
     stored_meta: Option<Meta>,
 }
 
+/// Everything but [`Table::Meta`].
+const TREE_TABLES: [Table; 8] =
+    [Table::Nodes, Table::Feed, Table::Kids, Table::Items, Table::Names, Table::Inodes, Table::Chunks, Table::Unsent];
+
 const META_KEY: &[u8] = b"trees";
 /// Chunk ids are cut to this many bytes as keys: a holder is verified before it is used, so a chance hit costs a look.
 const CHUNK_KEY_BYTES: usize = 12;
@@ -332,6 +336,21 @@ impl Trees for IndexTrees {
         rows.iter().map(|(key, _)| NodeId::from_slice(key).ok_or_else(malformed)).collect()
     }
 
+    fn clear(&mut self) -> Result<()> {
+        for table in TREE_TABLES {
+            let mut from = Vec::new();
+            loop {
+                let rows = self.range(table, &from, None, 4096)?;
+                let Some((last, _)) = rows.last() else { break };
+                from = after_key(last.clone());
+                for (key, _) in rows {
+                    self.set(table, key, None);
+                }
+            }
+        }
+        (self.meta.items, self.meta.bytes) = (0, 0);
+        Ok(())
+    }
     fn meta(&self) -> &Meta {
         &self.meta
     }

@@ -150,7 +150,7 @@ impl Driver {
             let (relay, wakes) = (relay.clone(), self.wakes.clone());
             self.runtime.spawn(async move {
                 let (epoch, since) = cursor.map_or((None, 0), |(epoch, since)| (Some(epoch), since));
-                let _ = wakes.send(Wake::Page(relay.delta(namespace, since, epoch, PAGE_NODES).await));
+                let _ = wakes.send(Wake::Page(since, relay.delta(namespace, since, epoch, PAGE_NODES).await));
             });
         }
         if self.relay.sending {
@@ -179,7 +179,7 @@ impl Driver {
         Ok(())
     }
 
-    pub(super) fn handle_page(&mut self, page: Result<DeltaReply, RelayError>) -> Result<(), TreeError> {
+    pub(super) fn handle_page(&mut self, since: u64, page: Result<DeltaReply, RelayError>) -> Result<(), TreeError> {
         self.relay.pulling = false;
         self.relay.heard = self.relay.asked;
         let Some(state) = &mut self.state else { return Ok(()) };
@@ -201,8 +201,9 @@ impl Driver {
             state.engine.retry_now();
         }
         let heard_before = state.engine.meta().heard;
-        match state.engine.handle_page(&page) {
-            Ok(_) => self.relay.pull_wanted |= page.has_more,
+        match state.engine.handle_page(&page, since) {
+            // A page from beyond where the feed is read now was asked for before it began again.
+            Ok(_) => self.relay.pull_wanted |= page.has_more || state.engine.relay_cursor().is_some_and(|(_, cursor)| cursor < since),
             Err(HearError::Trees(error)) => return Err(error),
             Err(HearError::Epoch(epoch)) => {
                 state.engine.handle_epoch(epoch)?;

@@ -1,10 +1,10 @@
 //! The laws of merging and reading, on random histories of three replicas (`faults.md` 5.3, properties 1, 3, 6, 10, 11 and 14).
 
 use crate::history::{Replica, all_joined, names, run, run_keeping, steps};
-use ferry_protocol::node::{Content, Dot, NodeState};
+use ferry_protocol::node::{Author, Content, Dot, NodeState, Place, Stamp, Value};
 use ferry_protocol::read::{Entry, States, break_cycles, name_at, parent_at, resolve, rows_of};
 use ferry_protocol::wire::NodeUpdate;
-use ferry_protocol::{Name, NodeId, RelPath};
+use ferry_protocol::{DeviceId, Name, NodeId, RelPath, ReplicaId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use unicode_normalization::UnicodeNormalization;
@@ -169,6 +169,33 @@ fn check_tree(states: &States, tree: &BTreeMap<RelPath, Entry>) -> Result<(), Te
     }
     prop_assert!(seen.values().all(|n| *n == 1), "a node keeps one name: {seen:?}");
     Ok(())
+}
+
+/// A replica that was set back uses its numbers twice. Whoever hears both values keeps the same one, in whatever order.
+#[test]
+fn two_values_under_one_number_join_to_one() {
+    let replica = ReplicaId::from_bytes([1; 16]);
+    let state = |counter: u64, target: &[u8]| {
+        let stamp = Stamp { counter, replica };
+        let mut state = NodeState::new(Place { stamp: Stamp { counter: 1, replica }, parent: NodeId::ROOT, name: Name::new("l").unwrap() });
+        let author = Author { device: DeviceId::from_bytes([1; 16]), name: "D".into() };
+        let content = Content::Symlink(target.into());
+        state.body_mut().put(&[], Value { dot: Dot { replica, counter: 1 }, stamp, content, author, wall_ms: 0 });
+        state
+    };
+    let all = [state(2, b"a"), state(2, b"b"), state(3, b"a"), state(4, b"c")];
+    for a in &all {
+        assert_eq!(bytes(&joined(a, a)), bytes(a));
+        for b in &all {
+            let ab = joined(a, b);
+            assert_eq!(bytes(&ab), bytes(&joined(b, a)), "commutative");
+            assert!(ab.includes(a) && ab.includes(b) && ab.body().values().len() == 1);
+            assert_eq!(a.clone().join(b), !a.includes(b), "join tells whether it changed");
+            for c in &all {
+                assert_eq!(bytes(&joined(&ab, c)), bytes(&joined(a, &joined(b, c))), "associative");
+            }
+        }
+    }
 }
 
 #[test]

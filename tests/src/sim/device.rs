@@ -260,11 +260,11 @@ impl Device {
             return false;
         }
         let page = relay.page(after, limit);
-        let mut result = self.engine.handle_page(&page);
+        let mut result = self.engine.handle_page(&page, after);
         if let Err(HearError::Epoch(epoch)) = result {
             self.note("epoch changed");
             self.engine.handle_epoch(epoch).expect("trees in memory");
-            result = self.engine.handle_page(&relay.page(0, limit));
+            result = self.engine.handle_page(&relay.page(0, limit), 0);
         }
         self.note(format!("hear after {after}: {:?} -> {result:?}", page.nodes.iter().map(|u| u.id).collect::<Vec<_>>()));
         if result == Err(HearError::RolledBack) {
@@ -273,33 +273,21 @@ impl Device {
             self.note("begins a new life");
             self.engine.begin_new_life(life).expect("trees in memory");
             self.engine.rescan();
-            self.forget_work();
             return true;
         }
         result.expect("an honest page");
         true
     }
 
-    /// A page that was read before comes again.
-    pub fn hear_old(&mut self, relay: &SimRelay, random: u64) {
-        if let Some((epoch, cursor)) = self.engine.relay_cursor()
-            && epoch == relay.epoch
-            && cursor > 0
-        {
-            let page = relay.page(random % cursor, 3);
-            if page.cursor <= cursor {
-                let result = self.engine.handle_page(&page);
-                self.note(format!("hears an old page up to {}: {result:?}", page.cursor));
-            }
+    /// A page that was asked for from anywhere comes: one that was read before, or one from beyond what was read, because it was asked for before
+    /// the feed began again.
+    pub fn hear_any(&mut self, relay: &SimRelay, random: u64) {
+        if self.engine.relay_cursor().is_some_and(|(epoch, _)| epoch == relay.epoch) {
+            let since = random % (relay.head + 1);
+            let page = relay.page(since, 3);
+            let result = self.engine.handle_page(&page, since);
+            self.note(format!("hears any page from {since} to {}: {result:?}", page.cursor));
         }
-    }
-
-    fn forget_work(&mut self) {
-        self.sending = None;
-        self.looks.clear();
-        self.hashes.clear();
-        self.fetches.clear();
-        self.batch = None;
     }
 
     fn plan(&mut self, max: usize) -> bool {

@@ -138,6 +138,11 @@ impl SimRelay {
         self.chunks.get(&id).map(|b| b.to_vec())
     }
 
+    /// All chunks.
+    pub fn chunks(&self) -> impl Iterator<Item = (ChunkId, &Bytes)> {
+        self.chunks.iter().map(|(id, bytes)| (*id, bytes))
+    }
+
     /// All states: what the law of reading shows of them is what everybody should see.
     pub fn states(&self) -> ferry_protocol::read::States {
         self.nodes.iter().map(|(id, (state, _))| (*id, state.clone())).collect()

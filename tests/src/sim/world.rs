@@ -8,13 +8,13 @@
 
 use crate::sim::calm::{Calm, check_device, text};
 use crate::sim::device::{Device, STEPS, Step};
-use crate::sim::disk::SimDisk;
+use crate::sim::disk::{CHUNK_BYTES, SimDisk};
 use crate::sim::relay::SimRelay;
 use crate::sim::rng::Rng;
 use crate::sim::user;
 use ferry_engine::memory::MemoryTrees;
 use ferry_engine::{Planted, Policy};
-use ferry_protocol::RelPath;
+use ferry_protocol::{ChunkId, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a seed stands for.
@@ -249,7 +249,7 @@ impl World {
             Fault::LostHints => device.engine.rescan(),
             Fault::LostAnswers => device.lose_answer(&mut self.calm.relay, applied),
             Fault::OldPages => {
-                device.hear_old(&self.calm.relay, self.rng.next());
+                device.hear_any(&self.calm.relay, self.rng.next());
             }
             Fault::Offline => self.offline[who] = applied,
             Fault::CutBatch => {
@@ -261,7 +261,7 @@ impl World {
                 device.durable = device.engine.trees().clone();
                 device.restart();
             }
-            Fault::PowerCut => self.power_cut(who),
+            Fault::PowerCut => self.keeping_last_copies(|world| world.power_cut(who)),
             Fault::Full => device.disk.full = applied,
             Fault::Unreadable => self.unreadable(who, applied),
             Fault::Clock => device.skew_ms = self.rng.below(2_000_000) as i64 - 1_000_000,
@@ -269,12 +269,11 @@ impl World {
                 if applied {
                     self.relay_backup = self.calm.relay.clone();
                 } else if self.rng.percent(30) {
-                    let backup = self.relay_backup.clone();
-                    self.calm.relay.restore(&backup);
                     device.note("RELAY RESTORED");
+                    self.keeping_last_copies(|world| world.calm.relay.restore(&world.relay_backup));
                 }
             }
-            Fault::DeviceRestored => self.device_restored(who, applied),
+            Fault::DeviceRestored => self.keeping_last_copies(|world| world.device_restored(who, applied)),
             Fault::IndexLost => {
                 if self.rng.percent(30) {
                     device.note("INDEX LOST");
@@ -283,6 +282,30 @@ impl World {
             }
             Fault::NoBirth => {}
         }
+    }
+
+    /// Faults are recoverable: what some state names is never destroyed everywhere at once. A store that lost the last copy gets it back.
+    fn keeping_last_copies(&mut self, fault: impl FnOnce(&mut Self)) {
+        let before = self.held_chunks();
+        fault(self);
+        let after = self.held_chunks();
+        for id in self.named_chunks() {
+            if let (None, Some(bytes)) = (after.get(&id), before.get(&id)) {
+                self.calm.relay.upload(bytes);
+            }
+        }
+    }
+
+    fn held_chunks(&self) -> BTreeMap<ChunkId, Vec<u8>> {
+        let disks = self.calm.devices.iter().flat_map(|d| user::contents(&d.disk));
+        let chunks = disks.flat_map(|bytes| bytes.chunks(CHUNK_BYTES).map(|c| (ChunkId::of(c), c.to_vec())).collect::<Vec<_>>());
+        chunks.chain(self.calm.relay.chunks().map(|(id, bytes)| (id, bytes.to_vec()))).collect()
+    }
+
+    fn named_chunks(&self) -> BTreeSet<ChunkId> {
+        let states = self.calm.devices.iter().map(|d| d.engine.trees().states()).chain([self.calm.relay.states()]);
+        let values = states.flat_map(|states| states.into_values().flat_map(|s| s.body().values().to_vec()));
+        values.filter_map(|v| v.content.file().map(|f| f.manifest.chunks().to_vec())).flatten().map(|c| c.id).collect()
     }
 
     fn power_cut(&mut self, who: usize) {

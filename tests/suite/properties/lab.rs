@@ -226,7 +226,7 @@ impl Hand {
             }
             let after = cursor.filter(|(epoch, _)| *epoch == relay.epoch).map_or(0, |(_, cursor)| cursor);
             any = true;
-            match self.engine.handle_page(&relay.page(after, limit)) {
+            match self.engine.handle_page(&relay.page(after, limit), after) {
                 Err(HearError::Epoch(epoch)) => self.engine.handle_epoch(epoch).expect("trees in memory"),
                 result => drop(result.expect("an honest page")),
             }

@@ -295,7 +295,7 @@ fn any_gossip_one_tree(case: &Case, planted: Option<Planted>) {
                     if let Some((_, cursor)) = hand.engine.relay_cursor() {
                         let page = lab.relay.page(rng.below(cursor as usize + 1) as u64, limit);
                         if page.cursor <= cursor {
-                            hand.engine.handle_page(&page).expect("an honest page");
+                            hand.engine.handle_page(&page, 0).expect("an honest page");
                         }
                     }
                 }

@@ -93,6 +93,12 @@ impl<T: Trees> Engine<T> {
             Effect::Moved(key, parent, name) => Effect::Moved(key, self.standing(parent)?, name),
             other => other,
         };
+        if let Some((parent, _)) = effect.target()
+            && self.directory_path(parent)?.is_none()
+        {
+            // It is in a directory that a user made where ours was to stand: found there once that directory is known.
+            return self.handle_stale(action, &effect);
+        }
         match (effect, stat) {
             (Effect::Put(key, item), Some(stat)) => {
                 if let DiskAction::PutFile { content, .. } = action {

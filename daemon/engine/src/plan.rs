@@ -74,7 +74,7 @@ pub(crate) enum Effect {
 
 impl Effect {
     /// Where something stands once it is done.
-    fn target(&self) -> Option<Spot> {
+    pub fn target(&self) -> Option<Spot> {
         match self {
             Self::Put(_, item) => Some((item.parent, item.name.clone())),
             Self::Moved(_, parent, name) => Some((*parent, name.clone())),

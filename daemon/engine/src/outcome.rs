@@ -2,6 +2,7 @@
 
 use crate::disk::{DiskAction, DiskOutcome, Obstacle, Stat};
 use crate::engine::{ChangeKind, Engine, Event};
+use crate::observe::Spot;
 use crate::plan::Effect;
 use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
 use ferry_protocol::{ContentHash, NodeId, RelPath};
@@ -114,27 +115,7 @@ impl<T: Trees> Engine<T> {
                     self.emit(Event::RemoteChange { kind: if replaced { ChangeKind::Edited } else { ChangeKind::Created }, path });
                 }
             }
-            (Effect::Moved(key, parent, name), Some(stat)) => {
-                if let Some(item) = self.trees.item(key)? {
-                    if item.content == ItemContent::Dir && self.observed.wants_inside(&(item.parent, item.name.clone())) {
-                        // It is no longer where it would have been looked into.
-                        self.observed.want(key.node, None, true);
-                    }
-                    // A directory that was kept for this may go now.
-                    self.dirty.insert(item.parent);
-                    let mut mode = stat.mode;
-                    if item.content == ItemContent::Dir && mode != item.stat.mode {
-                        // Nothing was expected of a directory's mode: a user changed it.
-                        mode = item.stat.mode;
-                        self.observed.want(parent, Some(name.clone()), false);
-                    }
-                    self.settle_item(key, &Item { parent, name, stat: Stat { mode, ..stat }, ..item })?;
-                    self.wake_orphans(key.node);
-                    if parent != PARKED {
-                        self.emit(Event::RemoteChange { kind: ChangeKind::Moved, path: action.path().clone() });
-                    }
-                }
-            }
+            (Effect::Moved(key, parent, name), Some(stat)) => self.apply_move(action, key, (parent, name), stat)?,
             (Effect::Removed(key), _) => {
                 if let Some(item) = self.trees.item(key)? {
                     self.trees.put_item(key, None)?;
@@ -157,6 +138,30 @@ impl<T: Trees> Engine<T> {
             }
             // Done without a stat where one belongs: looked at like anything unexpected.
             (effect, None) => self.handle_stale(action, &effect)?,
+        }
+        Ok(())
+    }
+
+    fn apply_move(&mut self, action: &DiskAction, key: ItemKey, (parent, name): Spot, stat: Stat) -> Result<()> {
+        let Some(item) = self.trees.item(key)? else { return Ok(()) };
+        let mut mode = stat.mode;
+        if item.content == ItemContent::Dir {
+            if self.observed.wants_inside(&(item.parent, item.name.clone())) {
+                // It is no longer where it would have been looked into.
+                self.observed.want(key.node, None, true);
+            }
+            if mode != item.stat.mode {
+                // Nothing was expected of a directory's mode: a user changed it.
+                mode = item.stat.mode;
+                self.observed.want(parent, Some(name.clone()), false);
+            }
+        }
+        // A directory that was kept for this may go now.
+        self.dirty.insert(item.parent);
+        self.settle_item(key, &Item { parent, name, stat: Stat { mode, ..stat }, ..item })?;
+        self.wake_orphans(key.node);
+        if parent != PARKED {
+            self.emit(Event::RemoteChange { kind: ChangeKind::Moved, path: action.path().clone() });
         }
         Ok(())
     }

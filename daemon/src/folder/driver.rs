@@ -61,6 +61,9 @@ const BATCH_MAX: usize = 1000;
 const WAKES_MAX: usize = 256;
 /// How often the root is proved while nothing happens.
 const ROOT_CHECK: Duration = Duration::from_secs(2);
+/// How long a large file that changed while it was read is left before it is looked at again: whoever writes it goes on, and reading it over and
+/// over would only slow him down.
+const GROWING_WAIT: Duration = Duration::from_secs(1);
 /// How long a file that was changed within the clock's granule is left before it is read again (B26).
 const RACY_WAIT: Duration = Duration::from_millis(50);
 
@@ -87,6 +90,7 @@ pub(super) struct Driver {
     looks: usize,
     hashes: usize,
     racy: Vec<(Instant, HashTask)>,
+    growing: Vec<(Instant, HashTask)>,
     rescan_due: Instant,
     pub flushes: Flushes,
 }
@@ -123,6 +127,7 @@ impl Driver {
             looks: 0,
             hashes: 0,
             racy: Vec::new(),
+            growing: Vec::new(),
             rescan_due: now,
             flushes: Flushes::default(),
         })
@@ -206,6 +211,7 @@ impl Driver {
         due = self
             .racy
             .iter()
+            .chain(&self.growing)
             .map(|(at, _)| *at)
             .chain(self.relay.due())
             .chain(self.report.due())
@@ -238,6 +244,7 @@ impl Driver {
         self.looks = 0;
         self.hashes = 0;
         self.racy.clear();
+        self.growing.clear();
         self.next_open = Instant::now() + ROOT_CHECK;
         self.report.not_open(&opening::OpenError::Index(error.to_string()));
     }
@@ -282,6 +289,10 @@ impl Driver {
             Wake::Hashed(results) => {
                 self.hashes = self.hashes.saturating_sub(results.len());
                 for (task, result, racy) in results {
+                    if result == HashResult::Changed && task.stat.size > HASH_GROUP_MAX_BYTES {
+                        self.growing.push((Instant::now() + GROWING_WAIT, task));
+                        continue;
+                    }
                     if racy {
                         self.racy.push((Instant::now() + RACY_WAIT, task.clone()));
                     }
@@ -303,6 +314,11 @@ impl Driver {
     fn reread_racy(&mut self) {
         let now = Instant::now();
         let Some(state) = &mut self.state else { return };
+        for (_, task) in self.growing.extract_if(.., |(at, _)| *at <= now) {
+            if let Err(error) = state.engine.handle_hash(&task, HashResult::Changed) {
+                tracing::warn!(%error, "a file could not be scheduled for another reading");
+            }
+        }
         let mut again = Vec::new();
         self.racy.retain(|(at, task)| {
             let due = *at <= now;
@@ -333,6 +349,7 @@ impl Driver {
             self.looks = 0;
             self.hashes = 0;
             self.racy.clear();
+            self.growing.clear();
             self.report.not_open(&opening::OpenError::Root(error));
         }
     }

@@ -1,4 +1,4 @@
-//! The simulated world: a few hundred seeds, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
+//! The simulated world: 1,500 seeds, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
 
 use ferry_tests::sim::world::{Options, kept_seeds, run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ fn failed(seeds: impl IntoIterator<Item = u64>) -> Vec<String> {
 
 #[test]
 fn every_seed_ends_well() {
-    assert_eq!(failed(0..200), Vec::<String>::new(), "repeat with these commands");
+    assert_eq!(failed(0..1500), Vec::<String>::new(), "repeat with these commands");
 }
 
 #[test]

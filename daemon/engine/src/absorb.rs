@@ -63,7 +63,12 @@ impl<T: Trees> Engine<T> {
             && let Some(item) = self.trees.item(key)?
         {
             let same_kind = item.stat.kind == stat.kind;
-            return if same_kind { self.absorb_edit(key, item, stat, content) } else { Ok(()) };
+            if !same_kind {
+                // Something else came to stand for this place while it was read.
+                self.observed.want(spot.0, Some(spot.1.clone()), true);
+                return Ok(());
+            }
+            return self.absorb_edit(key, item, stat, content);
         }
         self.absorb_new(spot, stat, content)
     }

@@ -431,8 +431,22 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    /// Whether something at this place is being looked at or read: no plan is made for it until that is known.
-    pub(crate) fn is_unsettled(&self, parent: NodeId, name: &Name) -> bool {
-        self.observed.found.contains_key(&(parent, name.clone()))
+    /// Whether something at this place, or in place of a directory above it, is being looked at or read: no plan is made for it until that is
+    /// known.
+    pub(crate) fn is_unsettled(&self, parent: NodeId, name: &Name) -> Result<bool> {
+        let mut spot = (parent, name.clone());
+        for _ in 0..ferry_protocol::limits::PATH_DEPTH_MAX {
+            if self.observed.found.is_empty() {
+                return Ok(false);
+            }
+            if self.observed.found.contains_key(&spot) {
+                return Ok(true);
+            }
+            match self.trees.item(ItemKey::primary(spot.0))? {
+                Some(item) => spot = (item.parent, item.name),
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 }

@@ -254,9 +254,11 @@ impl<T: Trees> Engine<T> {
     fn examine(&mut self, id: NodeId, draft: &mut Draft) -> Result<()> {
         let Some(record) = self.trees.node(id)? else { return Ok(()) };
         let items = self.trees.items_of(id)?;
-        if items.iter().any(|(_, item)| self.is_unsettled(item.parent, &item.name)) {
-            self.observed.after_looks.insert(id);
-            return Ok(());
+        for (_, item) in &items {
+            if self.is_unsettled(item.parent, &item.name)? {
+                self.observed.after_looks.insert(id);
+                return Ok(());
+            }
         }
         let desired = match self.read_node(id, &record)? {
             Reading::Nothing => Vec::new(),
@@ -300,7 +302,7 @@ impl<T: Trees> Engine<T> {
         if self.is_ignored(desired.parent, &desired.name, &path, desired.content.is_dir())? {
             return Ok(());
         }
-        if self.is_unsettled(desired.parent, &desired.name) {
+        if self.is_unsettled(desired.parent, &desired.name)? {
             self.observed.after_looks.insert(id);
             return Ok(());
         }

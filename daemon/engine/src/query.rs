@@ -95,7 +95,7 @@ impl<T: Trees> Engine<T> {
             facts.wanted_attributes = Some((desired.mode, desired.mtime_ns));
             facts.wanted = Some((desired.content, author));
         }
-        facts.is_being_read = self.is_unsettled(parent, name);
+        facts.is_being_read = self.is_unsettled(parent, name)?;
         self.why_node(&mut facts)?;
         Ok(facts)
     }

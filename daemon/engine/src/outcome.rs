@@ -89,10 +89,9 @@ impl<T: Trees> Engine<T> {
         // A look between the action and its outcome may have missed what had just left.
         self.observed.not_missing(effect.key());
         self.publishing.reconsider(effect.key().node);
-        let effect = match effect {
-            Effect::Put(key, item) => Effect::Put(key, Box::new(Item { parent: self.standing(item.parent)?, ..*item })),
-            Effect::Moved(key, parent, name) => Effect::Moved(key, self.standing(parent)?, name),
-            other => other,
+        let Some(effect) = self.where_it_stands(&effect)? else {
+            // Its directory was not made here but by somebody else: what stands there is looked at.
+            return self.handle_stale(action, &effect);
         };
         if let Some((parent, _)) = effect.target()
             && self.directory_path(parent)?.is_none()
@@ -166,10 +165,24 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    /// The directory that stands for this one on disk: while the batch was under way a twin may have taken its place.
-    fn standing(&self, directory: NodeId) -> Result<NodeId> {
-        let gone = directory != NodeId::ROOT && directory != PARKED && self.trees.item(ItemKey::primary(directory))?.is_none();
-        Ok(if gone { self.canonical(directory) } else { directory })
+    /// The effect below the directory that stands for its own on disk: while the batch was under way a twin may have taken its place. Nothing if
+    /// no such directory is known on disk.
+    fn where_it_stands(&self, effect: &Effect) -> Result<Option<Effect>> {
+        let standing = |directory: NodeId| -> Result<Option<NodeId>> {
+            for at in [directory, self.canonical(directory)] {
+                if at == NodeId::ROOT || at == PARKED || self.trees.item(ItemKey::primary(at))?.is_some() {
+                    return Ok(Some(at));
+                }
+            }
+            Ok(None)
+        };
+        Ok(match effect {
+            Effect::Put(key, item) => {
+                standing(item.parent)?.map(|parent| Effect::Put(*key, Box::new(Item { parent, ..Item::clone(item) })))
+            }
+            Effect::Moved(key, parent, name) => standing(*parent)?.map(|parent| Effect::Moved(*key, parent, name.clone())),
+            other => Some(other.clone()),
+        })
     }
 
     /// Something else stood there than was expected: it is looked at, and the node planned again after that.

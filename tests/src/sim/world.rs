@@ -196,7 +196,12 @@ impl World {
             let now = self.calm.now_ms;
             self.calm.devices[who].set_time(now);
             if self.rng.percent(self.options.user_percent) {
-                self.user(who);
+                // A relay that was set back may lack what a user is about to overwrite.
+                if self.options.faults.contains(&Fault::RelayRestored) {
+                    self.keeping_last_copies(|world| world.user(who));
+                } else {
+                    self.user(who);
+                }
             } else if self.rng.percent(3) {
                 self.fault(who);
             } else {

@@ -19,6 +19,7 @@
 mod absorb;
 mod backoff;
 mod brake;
+mod clearing;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod disk;

@@ -149,7 +149,7 @@ fn unsent<T: Trees>(mut trees: T) {
     assert_eq!(trees.unsent_after(None, 10), Ok(vec![id(1), id(2), id(3)]));
     assert_eq!(trees.unsent_after(Some(id(1)), 1), Ok(vec![id(2)]));
     trees.set_unsent(id(2), false).expect("set");
-    assert_eq!((trees.is_unsent(id(1)), trees.is_unsent(id(2))), (Ok(true), Ok(false)));
+    assert_eq!((trees.is_unsent(id(1)), trees.is_unsent(id(2)), trees.unsent()), (Ok(true), Ok(false), 2));
 }
 
 fn meta_counts<T: Trees>(mut trees: T) {
@@ -272,7 +272,7 @@ fn all_reads<T: Trees>(trees: &T, limit: usize, mut numbers: Numbers) -> Vec<Str
         format!("{:?}", trees.nodes_after(None, limit)),
         format!("{:?}", trees.nodes_after(Some(some_id(&mut numbers)), limit)),
         format!("{:?}", trees.feed_after(numbers.below(40) as u64, limit)),
-        format!("{:?}", trees.unsent_after(None, limit)),
+        format!("{:?} {}", trees.unsent_after(None, limit), trees.unsent()),
         format!("{:?}", trees.unsent_after(Some(some_id(&mut numbers)), limit)),
     ];
     for node in [NodeId::ROOT, id(1), id(2), id(3), id(0xFE), PARKED] {

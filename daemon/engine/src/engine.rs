@@ -110,7 +110,7 @@ pub enum ChangeKind {
 /// Counts of what is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pending {
-    /// Nodes that the relay may lack, capped at 100,000.
+    /// Nodes that the relay may lack.
     pub upload: u64,
     /// Things to fetch or place.
     pub download: u64,
@@ -194,7 +194,7 @@ impl<T: Trees> Engine<T> {
     /// What is left to do.
     pub fn pending(&self) -> Result<Pending> {
         Ok(Pending {
-            upload: if self.policy.may_write { self.trees.unsent_after(None, 100_000)?.len() as u64 } else { 0 },
+            upload: if self.policy.may_write { self.trees.unsent() } else { 0 },
             download: self.plans.waiting()
                 + self.dirty.len() as u64
                 + (self.observed.after_looks.len() + self.observed.after_missing.len()) as u64,

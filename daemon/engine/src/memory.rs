@@ -167,6 +167,10 @@ impl Trees for MemoryTrees {
         }
         Ok(())
     }
+    fn unsent(&self) -> u64 {
+        self.unsent.len() as u64
+    }
+
     fn unsent_after(&self, after: Option<NodeId>, limit: usize) -> Result<Vec<NodeId>> {
         let from = after.map_or(Unbounded, Excluded);
         Ok(self.unsent.range((from, Unbounded)).take(limit).copied().collect())

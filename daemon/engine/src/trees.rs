@@ -148,6 +148,8 @@ pub trait Trees {
     fn set_unsent(&mut self, node: NodeId, unsent: bool) -> Result<()>;
     /// Unsent nodes in the order of their ids.
     fn unsent_after(&self, after: Option<NodeId>, limit: usize) -> Result<Vec<NodeId>>;
+    /// How many nodes are marked so. Costs no reading: it is asked for with every status.
+    fn unsent(&self) -> u64;
 
     /// Forgets all nodes and items. Of the rest only the counts change.
     fn clear(&mut self) -> Result<()>;

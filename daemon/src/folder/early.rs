@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 /// Bytes of one request.
 const BATCH_BYTES: usize = CHUNK_BATCH_TARGET_BYTES;
 /// Requests under way at once.
-const BATCHES_MAX: u32 = 3;
+const BATCHES_MAX: u32 = 5;
 /// How long a reader waits for a free request before it reads on without.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 

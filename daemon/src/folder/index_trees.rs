@@ -26,6 +26,8 @@ pub struct IndexTrees {
     written: BTreeMap<Key, Option<Vec<u8>>>,
     meta: Meta,
     stored_meta: Option<Meta>,
+    /// How many rows the table of unsent nodes has.
+    unsent: u64,
 }
 
 /// Everything but [`Table::Meta`].
@@ -112,7 +114,19 @@ impl IndexTrees {
         let stored = store.get(Table::Meta, META_KEY).map_err(store_error)?;
         let stored_meta: Option<Meta> = stored.map(|bytes| decode(&bytes)).transpose()?;
         let meta = stored_meta.clone().unwrap_or_else(|| Meta::new(replica));
-        Ok(Self { store, _opened: opened, written: BTreeMap::new(), meta, stored_meta })
+        let mut trees = Self { store, _opened: opened, written: BTreeMap::new(), meta, stored_meta, unsent: 0 };
+        trees.count_unsent()?;
+        Ok(trees)
+    }
+
+    fn count_unsent(&mut self) -> Result<()> {
+        let mut from = Vec::new();
+        loop {
+            let rows = self.store.range(Table::Unsent, &from, None, 4096).map_err(store_error)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            self.unsent += rows.len() as u64;
+            from = after_key(last.clone());
+        }
     }
 
     /// Brings all gathered writes to the index, together.
@@ -326,8 +340,16 @@ impl Trees for IndexTrees {
     }
 
     fn set_unsent(&mut self, node: NodeId, unsent: bool) -> Result<()> {
+        if self.is_unsent(node)? == unsent {
+            return Ok(());
+        }
+        self.unsent = if unsent { self.unsent + 1 } else { self.unsent.saturating_sub(1) };
         self.set(Table::Unsent, node.as_bytes().to_vec(), unsent.then(Vec::new));
         Ok(())
+    }
+
+    fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     fn unsent_after(&self, after: Option<NodeId>, limit: usize) -> Result<Vec<NodeId>> {
@@ -348,7 +370,7 @@ impl Trees for IndexTrees {
                 }
             }
         }
-        (self.meta.items, self.meta.bytes) = (0, 0);
+        (self.meta.items, self.meta.bytes, self.unsent) = (0, 0, 0);
         Ok(())
     }
     fn meta(&self) -> &Meta {

@@ -54,6 +54,55 @@ fn what_cannot_be_read_is_told_and_stays() {
     assert!(world.devices[0].engine.issues().next().is_none());
 }
 
+/// I15: what a look or a reading met that began before everything was looked at again is older news, also when its answer comes after that: it is
+/// no longer told once the newer look is over, although what it stood for goes by another path now.
+#[test]
+fn what_an_older_look_met_is_not_told_for_ever() {
+    let mut world = Calm::new(2);
+    for (directory, file) in [("d", "d/in"), ("p", "p/f")] {
+        world.mkdir(0, directory);
+        world.write(0, file, "first version");
+    }
+    world.converge();
+    world.write(0, "p/f", "second version");
+    let device = &mut world.devices[0];
+    for unreadable in ["d", "p/f"] {
+        device.disk.set_unreadable(&path(unreadable), true);
+    }
+    device.engine.rescan();
+    let (mut looks, mut readings) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        for look in device.engine.next_looks(8).expect("trees in memory") {
+            let seen = device.disk.look(&look);
+            if look.path == path("d") {
+                looks.push((look, seen));
+            } else {
+                device.engine.handle_look(&look, seen).expect("trees in memory");
+            }
+        }
+        for task in device.engine.next_hashes(8).expect("trees in memory") {
+            let read = device.disk.hash(&task);
+            readings.push((task, read));
+        }
+    }
+    assert_eq!((looks.len(), readings.len()), (1, 1));
+    device.disk.unreadable.clear();
+    device.engine.rescan();
+    for (look, seen) in looks {
+        device.engine.handle_look(&look, seen).expect("trees in memory");
+    }
+    for (task, read) in readings {
+        device.engine.handle_hash(&task, read).expect("trees in memory");
+    }
+    let told: Vec<String> = device.engine.issues().map(|(p, _)| p.to_string()).collect();
+    assert_eq!(told, ["d", "p/f"], "told until it is known better");
+    world.rename(0, "d", "e");
+    world.rename(0, "p", "q");
+    let got = world.converge();
+    assert_eq!(got["q/f"], "second version");
+    assert!(world.devices[0].engine.issues().next().is_none(), "{:?}", world.devices[0].engine.issues().collect::<Vec<_>>());
+}
+
 /// B26: a file is written again within the clock's granule after it was read, so that no stat shows it. The hands distrust such a reading and ask
 /// for it once more.
 #[test]

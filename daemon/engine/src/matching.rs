@@ -139,7 +139,7 @@ impl<T: Trees> Engine<T> {
             let Some(stat) = self.observed.found.get(&spot).copied() else { continue };
             match self.path_at(spot.0, &spot.1)? {
                 Some(path) => {
-                    self.observed.hashing += 1;
+                    self.observed.hashing.insert(spot.clone(), self.observed.sweep);
                     out.push(HashTask { directory: spot.0, name: spot.1, path, stat });
                 }
                 None => self.observed.forget_found(&spot),
@@ -150,8 +150,8 @@ impl<T: Trees> Engine<T> {
 
     /// Takes what was read.
     pub fn handle_hash(&mut self, task: &HashTask, result: HashResult) -> Result<()> {
-        self.observed.hashing = self.observed.hashing.saturating_sub(1);
         let spot = (task.directory, task.name.clone());
+        let sweep = self.observed.hashing.remove(&spot).unwrap_or(self.observed.sweep);
         if self.observed.found.get(&spot) != Some(&task.stat) {
             return Ok(());
         }
@@ -176,7 +176,7 @@ impl<T: Trees> Engine<T> {
             }
             HashResult::Unreadable(obstacle) => {
                 self.observed.forget_found(&spot);
-                self.set_look_issue(task.path.clone(), obstacle);
+                self.set_look_issue(task.path.clone(), obstacle, sweep);
                 Ok(())
             }
         }

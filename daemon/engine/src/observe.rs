@@ -90,7 +90,8 @@ pub(crate) struct Observations {
     pub unmatched: BTreeSet<Spot>,
     pub asked: BTreeSet<Spot>,
     pub hash_queue: VecDeque<Spot>,
-    pub hashing: usize,
+    /// What is being read, each with the full look in which that began.
+    pub hashing: BTreeMap<Spot, u64>,
     pub missing: BTreeMap<ItemKey, Missing>,
     pub last_missing_ms: u64,
     /// How often in a row was asked for what is missing.
@@ -100,13 +101,20 @@ pub(crate) struct Observations {
     /// Issues that looks met, with the full look in which they did.
     issues: BTreeMap<RelPath, u64>,
     /// How many full looks were begun, and the last one that is known to be over.
-    sweep: u64,
+    pub sweep: u64,
     swept: u64,
+    /// The last look that was given out before the newest full look began: what it and those before it meet is older news.
+    looks_before: u64,
     /// Nodes to plan again once the disk has been looked at.
     pub after_looks: BTreeSet<NodeId>,
 }
 
 impl Observations {
+    /// In which full look an issue counts as met that this look meets.
+    fn sweep_of(&self, look: &Look) -> u64 {
+        self.sweep.saturating_sub(u64::from(look.serial <= self.looks_before))
+    }
+
     /// Nothing is known any more; the looks under way are forgotten, the batch under way is not.
     pub fn again(&mut self) -> Self {
         let mut overlap = std::mem::take(&mut self.overlap);
@@ -206,6 +214,7 @@ impl<T: Trees> Engine<T> {
     /// Looks at everything again.
     pub fn rescan(&mut self) {
         self.observed.sweep += 1;
+        self.observed.looks_before = self.observed.overlap.last_look();
         self.observed.want(NodeId::ROOT, None, true);
         self.observed.want(PARKED, None, true);
     }
@@ -276,8 +285,10 @@ impl<T: Trees> Engine<T> {
         Ok(out)
     }
 
-    pub(crate) fn set_look_issue(&mut self, path: RelPath, obstacle: Obstacle) {
-        self.observed.issues.insert(path.clone(), self.observed.sweep);
+    /// Something was met that a person should know, by what began in this full look.
+    pub(crate) fn set_look_issue(&mut self, path: RelPath, obstacle: Obstacle, sweep: u64) {
+        let met = self.observed.issues.entry(path.clone()).or_insert(sweep);
+        *met = sweep.max(*met);
         self.set_issue(path, obstacle);
     }
 
@@ -299,7 +310,7 @@ impl<T: Trees> Engine<T> {
         match result {
             LookResult::Gone => self.look_at_itself(look.directory)?,
             LookResult::Unreadable(obstacle) => {
-                self.set_look_issue(look.path.clone(), obstacle);
+                self.set_look_issue(look.path.clone(), obstacle, self.observed.sweep_of(look));
                 if self.planted(Planted::UnreadableIsMissing) {
                     self.handle_entries(look, Vec::new(), &doubtful)?;
                 }
@@ -338,9 +349,9 @@ impl<T: Trees> Engine<T> {
             present.insert(entry.name);
             match entry.stat {
                 _ if !counts => {}
-                Err(obstacle) => self.set_look_issue(path, obstacle),
+                Err(obstacle) => self.set_look_issue(path, obstacle, self.observed.sweep_of(look)),
                 Ok(stat) if self.is_ignored(spot.0, &spot.1, &path, stat.kind == Kind::Dir)? => self.handle_ignored(&spot)?,
-                Ok(stat) => self.handle_entry(spot, path, stat, look.deep)?,
+                Ok(stat) => self.handle_entry(look, spot, path, stat)?,
             }
         }
         match &look.names {
@@ -366,10 +377,10 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
-    fn handle_entry(&mut self, spot: Spot, path: RelPath, stat: Stat, deep: bool) -> Result<()> {
+    fn handle_entry(&mut self, look: &Look, spot: Spot, path: RelPath, stat: Stat) -> Result<()> {
         let key = self.trees.item_at(spot.0, &spot.1)?;
         if stat.kind == Kind::Other {
-            self.set_look_issue(path, Obstacle::Unsupported);
+            self.set_look_issue(path, Obstacle::Unsupported, self.observed.sweep_of(look));
             if let Some(key) = key {
                 self.mark_missing(key);
             }
@@ -381,7 +392,7 @@ impl<T: Trees> Engine<T> {
             self.observed.not_missing(key);
             let unchanged = item.stat.same_version(&stat) && item.stat.mode == stat.mode;
             if stat.kind == Kind::Dir {
-                if deep {
+                if look.deep {
                     self.observed.want(key.node, None, true);
                 }
                 if !unchanged {

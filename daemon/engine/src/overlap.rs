@@ -38,6 +38,11 @@ impl Overlap {
         self.next_look
     }
 
+    /// The serial number of the last look that was given out.
+    pub fn last_look(&self) -> u64 {
+        self.next_look
+    }
+
     /// A look is answered: the last batch that had been answered when it was given out; nothing for a look that nobody waits for.
     fn end_look(&mut self, serial: u64) -> Option<u64> {
         let since = self.looks.remove(&serial);

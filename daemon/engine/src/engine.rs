@@ -306,7 +306,7 @@ impl<T: Trees> Engine<T> {
             Obstacle::RootGone => "the folder is not where it was",
             Obstacle::Unavailable => "its content is not to be had now",
             Obstacle::ViewerOnly => "it was changed here, but this user may only read the folder",
-            Obstacle::Busy => "too many files are open",
+            Obstacle::Busy => "it keeps changing, or too many files are open",
             Obstacle::Io => "the disk answered with an error",
         };
         self.issues.insert(path, Issue { code: obstacle.code(), message: message.to_owned(), hint: obstacle.hint() });

@@ -64,7 +64,7 @@ impl<T: Trees> Engine<T> {
             self.brake.release();
             return Ok(());
         }
-        if !self.observed.looks_idle() || !self.observed.found.is_empty() {
+        if !self.observed.looks_idle() || !self.observed.unmatched.is_empty() {
             return Ok(());
         }
         let due = self.observed.missing_due_ms(self.policy.missing_grace_ms);

@@ -548,7 +548,8 @@ impl<T: Trees> Engine<T> {
         let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
         self.unblock(id);
         self.blocked.insert(id, crate::backoff::Blocked { path: path.clone(), obstacle, until_ms, tries });
-        if obstacle != Obstacle::Busy {
+        // Once is a moment's matter.
+        if obstacle != Obstacle::Busy || tries > 0 {
             self.set_issue(path, obstacle);
         }
         Ok(())

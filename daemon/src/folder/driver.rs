@@ -33,6 +33,8 @@ pub(super) enum Wake {
     Command(FolderCommand),
     /// The watcher saw something.
     Hint(Hint),
+    /// An answer of the disk's threads, with the life of the folder that asked: see [`Driver::life`].
+    OfLife(u64, Box<Wake>),
     /// A directory was looked at.
     Looked(Look, LookResult),
     /// Files were read; whether each was changed so lately that it must be read again.
@@ -84,6 +86,8 @@ pub(super) struct Driver {
     pub relay: RelaySide,
     pub early: Option<Arc<Early>>,
     pub paused: bool,
+    /// How often the folder was closed.
+    life: u64,
     started: Instant,
     next_open: Instant,
     next_root_check: Instant,
@@ -121,6 +125,7 @@ impl Driver {
             wakes,
             inbox,
             state: None,
+            life: 0,
             started: now,
             next_open: now,
             next_root_check: now + ROOT_CHECK,
@@ -156,7 +161,7 @@ impl Driver {
             }
         }
         self.set_time();
-        self.reread_racy();
+        self.reread_racy()?;
         self.check_root();
         if !self.paused {
             self.give_out()?;
@@ -199,11 +204,14 @@ impl Driver {
 
     fn timeout(&self) -> Duration {
         let now = Instant::now();
+        // What cannot be given out now is not due: it would be due for ever, and the loop would spin.
+        let works = self.state.is_some() && !self.paused;
         let mut due = match &self.state {
             None => self.next_open,
-            Some(_) => self.next_root_check.min(self.rescan_due.max(now)),
+            Some(state) if works && state.engine.meta().heard => self.next_root_check.min(self.rescan_due.max(now)),
+            Some(_) => self.next_root_check,
         };
-        if let Some(state) = &self.state
+        if let Some(state) = self.state.as_ref().filter(|_| works)
             && let Some(ms) = state.engine.deadline_ms()
         {
             due = due.min(self.started + Duration::from_millis(ms) + Duration::from_millis(1));
@@ -213,7 +221,7 @@ impl Driver {
             .iter()
             .chain(&self.growing)
             .map(|(at, _)| *at)
-            .chain(self.relay.due())
+            .chain(self.relay.due().filter(|_| works && self.deps.relay.borrow().is_some()))
             .chain(self.report.due())
             .chain(self.flushes.due())
             .fold(due, Instant::min);
@@ -240,13 +248,19 @@ impl Driver {
     }
 
     fn close(&mut self, error: TreeError) {
+        self.end_life();
+        self.report.not_open(&opening::OpenError::Index(error.to_string()));
+    }
+
+    /// Forgets the open folder; it is opened again after a while.
+    fn end_life(&mut self) {
+        self.life += 1;
         self.state = None;
         self.looks = 0;
         self.hashes = 0;
         self.racy.clear();
         self.growing.clear();
         self.next_open = Instant::now() + ROOT_CHECK;
-        self.report.not_open(&opening::OpenError::Index(error.to_string()));
     }
 
     fn handle(&mut self, wake: Wake) -> Result<bool, TreeError> {
@@ -261,8 +275,14 @@ impl Driver {
         Ok(true)
     }
 
-    /// What the disk's threads and the watcher bring. After a reopening, answers to the older life are dropped: everything is asked anew.
+    /// What the disk's threads and the watcher bring. Answers that were asked for before the folder was opened again are dropped: the engine
+    /// counts its questions from the beginning, and everything is asked anew.
     fn handle_disk(&mut self, wake: Wake) -> Result<(), TreeError> {
+        let wake = match wake {
+            Wake::OfLife(life, _) if life != self.life => return Ok(()),
+            Wake::OfLife(_, wake) => *wake,
+            wake => wake,
+        };
         if let Wake::Hint(Hint::Rung(ring)) = wake {
             self.heard_ring(ring);
             return Ok(());
@@ -305,35 +325,28 @@ impl Driver {
                     state.engine.handle_fetch(content, result)?;
                 }
             }
-            Wake::Hint(Hint::Rung(_)) | Wake::Command(_) | Wake::Page(..) | Wake::Sent(_) | Wake::Changed => {}
+            Wake::OfLife(..) | Wake::Hint(Hint::Rung(_)) | Wake::Command(_) | Wake::Page(..) | Wake::Sent(_) | Wake::Changed => {}
         }
         Ok(())
     }
 
     /// Files that were changed within the clock's granule are looked at once more: a later change could carry the same times.
-    fn reread_racy(&mut self) {
+    fn reread_racy(&mut self) -> Result<(), TreeError> {
         let now = Instant::now();
-        let Some(state) = &mut self.state else { return };
+        let Some(state) = &mut self.state else { return Ok(()) };
         for (_, task) in self.growing.extract_if(.., |(at, _)| *at <= now) {
-            if let Err(error) = state.engine.handle_hash(&task, HashResult::Changed) {
-                tracing::warn!(%error, "a file could not be scheduled for another reading");
-            }
+            state.engine.handle_hash(&task, HashResult::Changed)?;
         }
-        let mut again = Vec::new();
-        self.racy.retain(|(at, task)| {
-            let due = *at <= now;
-            if due {
-                again.push(task.clone());
-            }
-            !due
-        });
-        for mut task in again {
+        for (_, task) in self.racy.extract_if(.., |(at, _)| *at <= now) {
             // The engine forgets that it knows this version, and so reads it again.
-            task.stat.ctime_ns = 0;
-            if let Err(error) = state.engine.distrust(task.directory, &task.name) {
-                tracing::warn!(%error, "a file could not be scheduled for a second reading");
-            }
+            state.engine.distrust(task.directory, &task.name)?;
         }
+        Ok(())
+    }
+
+    /// Whether no file waits to be read a second time.
+    pub fn reads_nothing_again(&self) -> bool {
+        self.racy.is_empty() && self.growing.is_empty()
     }
 
     fn check_root(&mut self) {
@@ -344,12 +357,7 @@ impl Driver {
         let Some(state) = &self.state else { return };
         if let Err(error) = state.root.check() {
             tracing::warn!(folder = %self.config.name, %error, "the folder is not where it was; nothing is deleted, everything stops");
-            self.next_open = Instant::now() + ROOT_CHECK;
-            self.state = None;
-            self.looks = 0;
-            self.hashes = 0;
-            self.racy.clear();
-            self.growing.clear();
+            self.end_life();
             self.report.not_open(&opening::OpenError::Root(error));
         }
     }
@@ -366,7 +374,7 @@ impl Driver {
         }
         for look in state.engine.next_looks(LOOKS_MAX.saturating_sub(self.looks))? {
             self.looks += 1;
-            self.workers.give(Job::Look(state.root.clone(), look));
+            self.workers.give(self.life, Job::Look(state.root.clone(), look));
         }
         let mut group = Vec::new();
         for task in state.engine.next_hashes(HASHES_MAX.saturating_sub(self.hashes))? {
@@ -374,18 +382,18 @@ impl Driver {
             let alone = task.stat.size > HASH_GROUP_MAX_BYTES;
             group.push(task);
             if alone || group.len() == HASH_GROUP {
-                self.workers.give(Job::Hash(state.root.clone(), std::mem::take(&mut group), self.early.clone()));
+                self.workers.give(self.life, Job::Hash(state.root.clone(), std::mem::take(&mut group), self.early.clone()));
             }
         }
         if !group.is_empty() {
-            self.workers.give(Job::Hash(state.root.clone(), group, self.early.clone()));
+            self.workers.give(self.life, Job::Hash(state.root.clone(), group, self.early.clone()));
         }
         let plan = state.engine.plan(BATCH_MAX)?;
         if !plan.fetches.is_empty() {
             self.fetcher.start(&state.root, self.deps.relay.borrow().clone(), plan.fetches);
         }
         if let Some(batch) = plan.batch {
-            self.workers.give(Job::Apply(state.root.clone(), batch.id, batch.actions));
+            self.workers.give(self.life, Job::Apply(state.root.clone(), batch.id, batch.actions));
         }
         self.give_to_relay()
     }

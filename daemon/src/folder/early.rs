@@ -3,7 +3,7 @@
 //!
 //! It is an offer, never a promise. What the relay has already is not sent; what does not go out in time, because the relay is slow or away, is
 //! read again when its commit is sent. A small edit's chunks rest here for the moment until its commit takes them along. Memory is bounded by
-//! [`BATCHES_MAX`] + 1 times [`BATCH_BYTES`] and one chunk (I14).
+//! [`BATCHES_MAX`] + 2 times [`BATCH_BYTES`] and a chunk for each reader (I14).
 
 use super::Direction;
 use super::progress::Progress;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of one request.
 const BATCH_BYTES: usize = CHUNK_BATCH_TARGET_BYTES;
@@ -31,6 +31,8 @@ pub(super) struct Early {
     progress: Progress,
     free: Arc<Semaphore>,
     resting: Mutex<Resting>,
+    /// Whose turn it is to wait for a request.
+    turn: Mutex<()>,
     /// The last reader did not get a request in time: the next ones do not wait.
     slow: AtomicBool,
 }
@@ -44,7 +46,7 @@ struct Resting {
 impl Early {
     pub fn new(relay: Arc<RelayClient>, namespace: NamespaceId, runtime: tokio::runtime::Handle, progress: Progress) -> Self {
         let free = Arc::new(Semaphore::new(BATCHES_MAX as usize));
-        Self { relay, namespace, runtime, progress, free, resting: Mutex::default(), slow: AtomicBool::new(false) }
+        Self { relay, namespace, runtime, progress, free, resting: Mutex::default(), turn: Mutex::default(), slow: AtomicBool::new(false) }
     }
 
     /// Whether it speaks to this relay.
@@ -59,36 +61,43 @@ impl Early {
 
     /// Takes a chunk that was just cut. Called on a thread that reads; may wait a moment.
     pub fn offer(&self, chunk: VerifiedChunk<&[u8]>) {
-        let batch = {
+        let is_full = {
             let mut resting = self.lock();
+            if resting.bytes >= 2 * BATCH_BYTES {
+                return;
+            }
             if !resting.chunks.contains_key(&chunk.id()) {
                 resting.bytes += chunk.bytes().len();
                 resting.chunks.insert(chunk.id(), chunk.to_vec());
             }
-            if resting.bytes < BATCH_BYTES {
-                return;
-            }
-            std::mem::take(&mut *resting)
+            resting.bytes >= BATCH_BYTES
         };
-        self.send(batch.chunks.into_values().collect());
+        // One reader at a time waits for a request; the others read on.
+        let Some(_turn) = self.turn.try_lock().ok().filter(|_| is_full) else { return };
+        let permit = self.permit();
+        let batch = std::mem::take(&mut *self.lock());
+        if let Some(permit) = permit {
+            self.send(permit, batch.chunks.into_values().collect());
+        }
     }
 
-    fn send(&self, chunks: Vec<VerifiedChunk>) {
+    /// A free request, if there is one soon.
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
         let free = self.free.clone();
-        let permit = match free.clone().try_acquire_owned() {
-            Ok(permit) => {
-                self.slow.store(false, Ordering::Relaxed);
-                permit
-            }
-            Err(_) if self.slow.load(Ordering::Relaxed) => return,
-            Err(_) => match self.runtime.block_on(async { tokio::time::timeout(WAIT_MAX, free.acquire_owned()).await }) {
-                Ok(Ok(permit)) => permit,
-                _ => {
-                    self.slow.store(true, Ordering::Relaxed);
-                    return;
-                }
-            },
-        };
+        if let Ok(permit) = free.clone().try_acquire_owned() {
+            self.slow.store(false, Ordering::Relaxed);
+            return Some(permit);
+        }
+        if self.slow.load(Ordering::Relaxed) {
+            return None;
+        }
+        let waited = self.runtime.block_on(async { tokio::time::timeout(WAIT_MAX, free.acquire_owned()).await });
+        let permit = waited.ok().and_then(Result::ok);
+        self.slow.store(permit.is_none(), Ordering::Relaxed);
+        permit
+    }
+
+    fn send(&self, permit: OwnedSemaphorePermit, chunks: Vec<VerifiedChunk>) {
         let (relay, namespace, progress) = (self.relay.clone(), self.namespace, self.progress.clone());
         self.runtime.spawn(async move {
             let _permit = permit;

@@ -87,10 +87,11 @@ impl Fetcher {
 
     fn start_large(&self, source: Source, fetch: Fetch) {
         let (wakes, large) = (self.wakes.clone(), self.large.clone());
+        let moving = Arc::new(self.progress.begin(fetch.path.clone(), Direction::Download, fetch.manifest.size()));
         self.runtime.spawn(async move {
             let _permit = large.acquire_owned().await;
             let content = fetch.manifest.hash();
-            let result = source.large_file(fetch).await;
+            let result = source.large_file(fetch, moving).await;
             let _ = wakes.send(Wake::Fetched(vec![(content, result)]));
         });
     }
@@ -146,8 +147,7 @@ impl Source {
         Ok(())
     }
 
-    async fn large_file(self, fetch: Fetch) -> Result<(), Obstacle> {
-        let moving = Arc::new(self.progress.begin(fetch.path.clone(), Direction::Download, fetch.manifest.size()));
+    async fn large_file(self, fetch: Fetch, moving: Arc<Moving>) -> Result<(), Obstacle> {
         let stage = {
             let (root, fetch) = (self.root.clone(), fetch);
             tokio::task::spawn_blocking(move || begin(&root, &fetch)).await.map_err(|_| Obstacle::Io)??

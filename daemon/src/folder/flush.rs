@@ -24,7 +24,7 @@ struct Waiting {
 enum Phase {
     /// The watcher has not come to our event yet.
     Ringing(u64),
-    /// What was seen is being looked at, and the feed read for the so-manieth time.
+    /// What was seen is being looked at, and the feed is read: the reading of this number.
     Settling { pull: u64 },
 }
 
@@ -99,7 +99,7 @@ impl Driver {
             self.look_at_everything(ring);
         }
         let rests = match &self.state {
-            Some(state) => self.paused || (state.engine.pending()?.scan == 0 && state.engine.is_looked_at()),
+            Some(state) => self.paused || (self.reads_nothing_again() && state.engine.pending()?.scan == 0 && state.engine.is_looked_at()),
             None => true,
         };
         let (relay, paused) = (&self.relay, self.paused);

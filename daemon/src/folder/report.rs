@@ -32,6 +32,8 @@ pub(super) struct Report {
     scanned: bool,
     since: BTreeMap<RelPath, (&'static str, i64)>,
     problem: Option<(String, &'static str, &'static str)>,
+    /// Since when changes may be noticed late.
+    unwatched_ms: Option<i64>,
     progress: Progress,
     meter: Meter,
 }
@@ -50,6 +52,7 @@ impl Report {
             scanned: false,
             since,
             problem: None,
+            unwatched_ms: None,
             progress,
             meter: Meter::default(),
         }
@@ -67,6 +70,7 @@ impl Report {
 
     pub fn opened(&mut self) {
         self.problem = None;
+        self.unwatched_ms = None;
         self.scanned = false;
     }
 
@@ -101,7 +105,12 @@ impl Report {
         self.fill(&mut new, state.as_deref(), relay, paused)?;
         // A busy folder has more to say soon; a calm one is done.
         self.stale = new.rates != Rates::default()
-            || !matches!(new.state, FolderState::UpToDate | FolderState::Paused | FolderState::Error | FolderState::Held);
+            || match new.state {
+                FolderState::Scanning => true,
+                // What something stands in the way of waits longer than this.
+                FolderState::Syncing => state.as_deref().is_some_and(|s| !s.engine.is_settled()) || !relay.is_idle(),
+                FolderState::UpToDate | FolderState::Paused | FolderState::Error | FolderState::Held => false,
+            };
         if new.state != self.current.state {
             new.state_since_ms = now_ms();
             self.events.emit(EventKind::FolderState { state: new.state, reason: new.state_reason.clone() });
@@ -205,6 +214,7 @@ impl Report {
         }
         self.since = since;
         if let Some(problem) = opened.watch_problem() {
+            let now = *self.unwatched_ms.get_or_insert(now);
             new.issues_total += 1;
             new.issues.push(issue(
                 RelPath::root(),

@@ -104,7 +104,7 @@ impl Sender {
                 return Ok(Sent::Unreadable(unreadable));
             }
         }
-        let mut unplaced = None;
+        let (mut unplaced, mut others_accepted) = (None, false);
         for _ in 0..ROUNDS_MAX {
             match (self.relay.commit(self.namespace, &request).await, &unplaced) {
                 (Ok(CommitReply::MissingChunks(missing)), _) => {
@@ -113,7 +113,10 @@ impl Sender {
                         return Ok(Sent::Unreadable(unreadable));
                     }
                 }
-                (Ok(CommitReply::Accepted { .. }), Some(_)) => break,
+                (Ok(CommitReply::Accepted { .. }), Some(_)) => {
+                    others_accepted = true;
+                    break;
+                }
                 (Ok(answer), _) => return Ok(Sent::Answer(answer)),
                 (Err(error), _) => {
                     let refused = unknown_places(&error).ok_or_else(|| error.clone())?;
@@ -126,7 +129,7 @@ impl Sender {
             }
         }
         if let Some(error) = unplaced {
-            return Ok(Sent::Unplaced { error, others_accepted: !request.nodes.is_empty() });
+            return Ok(Sent::Unplaced { error, others_accepted });
         }
         Err(RelayError::Retry { after: None, reason: "The relay still lacks chunks that were just sent to it.".into() })
     }

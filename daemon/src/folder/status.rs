@@ -171,7 +171,7 @@ pub struct FolderStatus {
     pub bytes: u64,
     /// What is not the same yet.
     pub pending: Pending,
-    /// Content still to travel.
+    /// Content still to travel, of what is being sent or fetched.
     pub pending_bytes: PendingBytes,
     /// Of what is pending, how many items something stands in the way of; see the issues.
     pub blocked: u64,

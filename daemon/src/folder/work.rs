@@ -21,19 +21,19 @@ pub(super) enum Job {
 
 /// Threads that take jobs.
 pub(super) struct Workers {
-    jobs: Sender<Job>,
+    jobs: Sender<(u64, Job)>,
 }
 
 impl Workers {
     /// Starts so many threads; they end when this is dropped.
     pub fn start(threads: usize, wakes: &Sender<Wake>) -> std::io::Result<Self> {
-        let (jobs, queue) = crossbeam_channel::unbounded::<Job>();
+        let (jobs, queue) = crossbeam_channel::unbounded::<(u64, Job)>();
         for index in 0..threads {
-            let (queue, wakes): (Receiver<Job>, _) = (queue.clone(), wakes.clone());
+            let (queue, wakes): (Receiver<(u64, Job)>, _) = (queue.clone(), wakes.clone());
             std::thread::Builder::new().name(format!("ferry-disk-{index}")).spawn(move || {
-                for job in queue {
+                for (life, job) in queue {
                     // The loop ends when the folder does; an answer without a reader is of no use to anyone.
-                    let _ = wakes.send(run(job));
+                    let _ = wakes.send(Wake::OfLife(life, Box::new(run(job))));
                 }
             })?;
         }
@@ -41,8 +41,8 @@ impl Workers {
     }
 
     /// Gives a job to the next free thread. The control loop bounds how many are under way.
-    pub fn give(&self, job: Job) {
-        let _ = self.jobs.send(job);
+    pub fn give(&self, life: u64, job: Job) {
+        let _ = self.jobs.send((life, job));
     }
 }
 

@@ -131,7 +131,7 @@ impl Stage {
         }
         if !self.fresh || chunk.bytes().iter().any(|b| *b != 0) {
             write_full(&self.file, chunk.bytes(), offset).map_err(obstacle)?;
-            self.begin_writing_back(chunk.bytes().len() as u64);
+            self.begin_writing_back(chunk.bytes().len() as u64)?;
         }
         let mut progress = self.lock();
         self.mark(&mut progress, index, Some(chunk.bytes()));
@@ -169,18 +169,28 @@ impl Stage {
 
     /// Gives up and frees the space.
     pub fn discard(self) {
+        self.unlink_part();
+    }
+
+    fn unlink_part(&self) {
         if let Ok(tmp) = self.root.enter().map_err(|_| ()).and_then(|open| open.own_dir(TMP).map_err(|_| ())) {
             let _ = rustix::fs::unlinkat(&tmp, part_name(&self.manifest.hash()), AtFlags::empty());
         }
     }
 
     /// Has the disk begin with what has come, while more comes: otherwise all of a large file is written when it is placed.
-    fn begin_writing_back(&self, written: u64) {
+    ///
+    /// The kernel tells an error of writing back once: whoever opens the file later would hear nothing of it. So the part is thrown away, and
+    /// [`Stage::finish`] finds it gone (K15).
+    fn begin_writing_back(&self, written: u64) -> Result<(), Obstacle> {
         let before = self.written.fetch_add(written, Ordering::Relaxed);
         if before / WRITE_BACK_BYTES != (before + written) / WRITE_BACK_BYTES {
-            // Only for speed: whether it is durable is asked again, with its errors, before the file gets its name.
-            let _ = rustix::fs::fdatasync(&self.file);
+            rustix::fs::fdatasync(&self.file).map_err(|errno| {
+                self.unlink_part();
+                obstacle(errno)
+            })?;
         }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {

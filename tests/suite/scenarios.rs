@@ -373,3 +373,34 @@ fn a_first_look_that_is_cut_off_again_and_again() {
     assert_eq!(world.converge(), wanted);
     assert_eq!(world.relay.states().len(), wanted.len(), "each thing is one node");
 }
+
+/// K01, I2: the daemon dies after it put a directory where its twin had stood, before that was written down: the directory is known again by its
+/// inode, and nothing in it is taken for deleted or for new.
+#[test]
+fn a_directory_in_its_twins_place_is_known_after_a_crash() {
+    let mut world = Calm::new(2);
+    world.mkdir(0, "a");
+    world.write(0, "a/f", "in the directory");
+    world.converge();
+    world.mkdir(0, "b");
+    look(&mut world, 0);
+    world.rename(1, "a", "b");
+    world.settle(1);
+    let wanted = world.tree(1);
+    while world.devices[0].step(Step::Hear, &mut world.relay) {}
+    for _ in 0..4 {
+        let device = &mut world.devices[0];
+        device.step(Step::Plan, &mut world.relay);
+        device.durable = device.engine.trees().clone();
+        while device.step(Step::Act, &mut world.relay) {}
+        if world.tree(0) == wanted {
+            break;
+        }
+        world.devices[0].step(Step::FinishBatch, &mut world.relay);
+    }
+    assert_eq!(world.tree(0), wanted);
+    world.devices[0].restart();
+    assert_eq!(world.converge(), wanted);
+    assert_eq!(world.relay.living(), 2, "no new nodes");
+    assert!(world.devices[0].disk.trash.is_empty(), "nothing was removed");
+}

@@ -51,7 +51,7 @@ impl<T: Trees> Engine<T> {
                 return Ok(false);
             }
             let same_kind = item.stat.kind == stat.kind;
-            if same_kind && !self.observed.found_elsewhere(&item.stat, spot) {
+            if same_kind && !self.observed.found_elsewhere(&item.stat, spot) && !self.came_from_elsewhere(spot, &stat)? {
                 self.observed.not_missing(key);
                 if stat.kind == Kind::Dir {
                     self.absorb_attributes(key, &item, stat)?;
@@ -91,6 +91,20 @@ impl<T: Trees> Engine<T> {
         }
         self.observed.hash_queue.push_back(spot.clone());
         Ok(true)
+    }
+
+    /// Whether a directory that is known from another place stands here: moved where another one was removed, by a user or by our own hands just
+    /// before a crash. Taken for the one that was known here, it would leave its own files behind as deleted.
+    fn came_from_elsewhere(&self, spot: &Spot, stat: &Stat) -> Result<bool> {
+        if stat.kind != Kind::Dir {
+            return Ok(false);
+        }
+        for key in self.trees.items_of_inode(stat.dev, stat.ino)? {
+            if self.trees.item(key)?.is_some_and(|item| (item.parent, &item.name) != (spot.0, &spot.1) && item.stat.same_inode(stat)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes an item. What was thought to stand at its place does not: one place, one item.

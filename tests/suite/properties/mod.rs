@@ -380,6 +380,27 @@ fn folding_never_maps_two_onto_one(case: &Case, planted: Option<Planted>) {
     assert!(lab.hands[1].disk.crimes.is_empty());
 }
 
+/// The first user makes `é` and exchanges a file and a directory, the second renames a directory to `é`; then daemons die in the middle of batches.
+#[test]
+fn a_directory_takes_the_place_of_its_twin_and_the_daemon_dies() {
+    let mkdir = |dir, name| Act::Mkdir { dir, name };
+    let write = |dir, name| Act::Write { dir, name, content: 1 };
+    let base = vec![
+        write(0, 1),
+        mkdir(0, 3),
+        mkdir(159, 4),
+        mkdir(130, 0),
+        mkdir(142, 0),
+        mkdir(211, 1),
+        write(0, 0),
+        write(148, 0),
+        write(103, 2),
+    ];
+    let first = vec![mkdir(0, 4), Act::Exchange { a: 64, b: 152 }];
+    let second = vec![Act::Rename { at: 117, dir: 0, name: 4, over: true }];
+    any_part_in_any_order(&Case { base, acts: [first, second, Vec::new()], seed: 2345565278911072551 }, None);
+}
+
 /// The gate tries the same cases each time; `PROPTEST_CASES=N` tries N others.
 fn config() -> Config {
     let mut config = Config { max_shrink_iters: 4000, ..Config::default() };

@@ -404,3 +404,23 @@ fn a_directory_in_its_twins_place_is_known_after_a_crash() {
     assert_eq!(world.relay.living(), 2, "no new nodes");
     assert!(world.devices[0].disk.trash.is_empty(), "nothing was removed");
 }
+
+/// I2, E6: a file that stands beside its equal is not removed in favour of that one while that one is missing: a user deleted one of two, not both.
+#[test]
+fn of_two_equal_files_that_meet_the_one_that_is_left_stays() {
+    let mut world = Calm::new(2);
+    world.mkdir(0, "a");
+    world.write(0, "a/f", "the same bytes");
+    world.converge();
+    world.mkdir(0, "b");
+    world.write(0, "b/f", "the same bytes");
+    look(&mut world, 0);
+    world.rename(1, "a", "b");
+    world.settle(1);
+    world.remove(0, "a/f");
+    look(&mut world, 0);
+    while world.devices[0].step(Step::Hear, &mut world.relay) {}
+    let got = world.converge();
+    assert_eq!(got.keys().collect::<Vec<_>>(), ["b/", "b/f"]);
+    assert_eq!(got["b/f"], "the same bytes");
+}

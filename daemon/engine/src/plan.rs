@@ -521,8 +521,22 @@ impl<T: Trees> Engine<T> {
             if !self.trees.items_in(key.node, None, 1)?.is_empty() {
                 return Ok(());
             }
+        } else if self.stands_for_missing(key, item)? {
+            self.observed.after_missing.insert(key.node);
+            return Ok(());
         }
         self.plan_removal(key, item, draft)
+    }
+
+    /// Whether what should stand here instead is missing: if that is deleted, this is all that is left of both (E6).
+    fn stands_for_missing(&mut self, key: ItemKey, item: &Item) -> Result<bool> {
+        if self.observed.missing.is_empty() || item.parent == PARKED {
+            return Ok(false);
+        }
+        match self.desired_at(item.parent, &item.name)? {
+            Some(desired) if desired.key != key => self.is_missing(desired.key, desired.parent),
+            _ => Ok(false),
+        }
     }
 
     pub(crate) fn plan_removal(&mut self, key: ItemKey, item: &Item, draft: &mut Draft) -> Result<()> {

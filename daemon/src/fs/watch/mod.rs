@@ -1,7 +1,8 @@
 //! File events as hints: what to look at again. Events are never facts; what counts is what a look at the disk finds.
 //!
 //! Each directory has one watch, placed before the directory is listed, so that nothing falls between. Of Ferry's own directory only the
-//! files directly in it are watched, for [`Watcher::ring`]. What cannot be told in single paths (lost events, too many, no watch left) becomes a rescan. The only user of `notify`.
+//! files directly in it are watched, for [`Watcher::ring`]. What cannot be told in single paths (lost events, too many, no watch left) becomes a
+//! rescan. The only user of `notify`.
 
 pub mod coalesce;
 

@@ -3,7 +3,7 @@
 //! * **CM1** Numbers are given in commit order inside the writing transaction, so no reader skips one (I11).
 //! * **CM2** The same commit again gives the same answer and changes nothing (I8, R4).
 //! * **CM3** A file of several chunks is hashed as a whole before it is committed (I5); of one chunk, the chunk's hash is the file's.
-//! * **CM4** A value that is new here was written by a device of a member, and not under the relay's own replica id (I13).
+//! * **CM4** A value that is new here was written by a device of a member, and not under the replica id of this run of the relay (I13).
 //! * **CM5** A node that is new here, or moved, stands in the root or in a node that is here or comes with it (I10, R34).
 
 use super::derive::{node_write, version_write};

@@ -508,12 +508,13 @@ impl<T: Trees> Engine<T> {
             return Ok(());
         }
         if item.content == ItemContent::Dir {
-            // A twin that no longer stands for all hands its place over; it is not removed.
+            // A twin that no longer stands for all hands its place over to the one that does; it goes if that one stands elsewhere already.
             if item.parent != PARKED
                 && let Some(desired) = self.desired_at(item.parent, &item.name)?
                 && desired.key != key
                 && desired.content.is_dir()
                 && desired.twins.iter().any(|(node, _, _)| *node == key.node)
+                && self.trees.item(desired.key)?.is_none()
             {
                 self.dirty.insert(desired.key.node);
                 return Ok(());

@@ -367,7 +367,11 @@ impl Driver {
         self.open_early();
         let Some(state) = &mut self.state else { return Ok(()) };
         if state.engine.meta().heard && Instant::now() >= self.rescan_due {
-            let every = self.deps.settings.borrow().rescan_interval;
+            let (every, keep) = {
+                let settings = self.deps.settings.borrow();
+                (settings.rescan_interval, settings.trash_retention)
+            };
+            empty_trash(&state.root, keep);
             self.rescan_due = Instant::now() + every.max(Duration::from_secs(10));
             state.engine.rescan();
             self.report.scan_started();
@@ -410,6 +414,16 @@ impl Driver {
         self.rescan_due = Instant::now();
         // A filesystem that has come back is worth a try at once.
         self.next_open = Instant::now();
+    }
+}
+
+/// What was displaced longer ago than it is to be kept goes.
+fn empty_trash(root: &crate::fs::Root, keep: Duration) {
+    let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    match crate::fs::trash::purge(root, super::report::now_ms().saturating_sub(keep_ms)) {
+        Ok(0) => {}
+        Ok(entries) => tracing::info!(entries, "old entries of the trash are gone"),
+        Err(error) => tracing::warn!(?error, "old entries of the trash could not be removed"),
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     };
     let author = deps.author.borrow().clone();
     let mut engine = Engine::open(trees, author, policy).map_err(|e| OpenError::Index(e.to_string()))?;
-    let rules = Rules::load(&root);
+    let rules = Rules::load(&root, settings.ignore_defaults);
     engine.set_filter(Box::new(rules.shared()));
     let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);
     let device = deps.author.borrow().device;
@@ -102,11 +102,22 @@ impl Opened {
     /// Takes note of ignore files in what was looked at; if the rules changed, everything is compared anew.
     pub fn notice_rules(&mut self, look: &Look, result: &LookResult) {
         if self.rules.notice(&self.root, look, result) {
-            self.engine.set_filter(Box::new(self.rules.shared()));
-            self.engine.rescan();
-            if let Some(watcher) = &self.watcher {
-                watcher.rewatch();
-            }
+            self.follow_rules();
+        }
+    }
+
+    /// Follows the setting of the built-in rules.
+    pub fn follow_defaults(&mut self, on: bool) {
+        if self.rules.set_defaults(on) {
+            self.follow_rules();
+        }
+    }
+
+    fn follow_rules(&mut self) {
+        self.engine.set_filter(Box::new(self.rules.shared()));
+        self.engine.rescan();
+        if let Some(watcher) = &self.watcher {
+            watcher.rewatch();
         }
     }
 

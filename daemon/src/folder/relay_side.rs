@@ -272,6 +272,7 @@ impl Driver {
     pub(super) fn follow_changes(&mut self) {
         let settings = self.deps.settings.borrow().clone();
         if let Some(state) = &mut self.state {
+            state.follow_defaults(settings.ignore_defaults);
             let policy = state.engine.policy_mut();
             policy.brake_items = settings.held_deletes_count;
             policy.brake_percent = u64::from(settings.held_deletes_percent);

@@ -34,13 +34,19 @@ impl Filter for SharedRules {
 }
 
 impl Rules {
-    /// The built-in rules and those of the file at the root; files below are read when their directories are looked at.
-    pub fn load(root: &Root) -> Self {
+    /// The built-in rules, if they are wanted, and those of the file at the root; files below are read when their directories are looked at.
+    pub fn load(root: &Root, defaults: bool) -> Self {
         let mut rules = IgnoreRules::new();
+        rules.set_defaults(defaults);
         if let Err(error) = rules.load(root, &RelPath::root()) {
             tracing::warn!(?error, "the ignore file of the folder cannot be read; only the built-in rules apply");
         }
         Self { shared: SharedRules(Arc::new(RwLock::new(rules))), loaded: BTreeMap::new() }
+    }
+
+    /// Turns the built-in rules on or off. Whether the rules changed: then everything is to be compared anew.
+    pub fn set_defaults(&self, on: bool) -> bool {
+        self.shared.0.write().unwrap_or_else(PoisonError::into_inner).set_defaults(on)
     }
 
     /// The rules, to share.

@@ -95,6 +95,15 @@ impl IgnoreRules {
         Self { built_in, files: BTreeMap::new() }
     }
 
+    /// Turns the built-in rules on or off; Ferry's own directory is never synced. Whether that changed anything.
+    pub fn set_defaults(&mut self, on: bool) -> bool {
+        let changed = on == self.built_in.is_empty();
+        if changed {
+            self.built_in = if on { Self::new().built_in } else { Gitignore::empty() };
+        }
+        changed
+    }
+
     /// Whether a path is an ignore file, whose change changes the rules.
     pub fn is_ignore_file(path: &RelPath) -> bool {
         path.names().last().is_some_and(|name| name.as_bytes() == IGNORE_FILE.as_bytes())
@@ -241,6 +250,16 @@ mod tests {
             assert_eq!(rules.set_file(&rel(dir), Some(text.as_bytes())), []);
         }
         rules
+    }
+
+    #[test]
+    fn the_built_in_rules_can_be_turned_off() {
+        let mut rules = IgnoreRules::new();
+        assert!(rules.check(&rel(".a.txt.swp"), false).is_ignored());
+        assert!(rules.set_defaults(false) && !rules.set_defaults(false));
+        assert!(!rules.check(&rel(".a.txt.swp"), false).is_ignored());
+        assert!(rules.check(&rel(".ferry/tmp/x"), false).is_ignored());
+        assert!(rules.set_defaults(true) && rules.check(&rel(".a.txt.swp"), false).is_ignored());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`manifest`] | what a file's content is: chunks and the hash of the whole |
 //! | [`chunker`] | where a file is cut (FastCDC) |
 //! | [`wire`] | bodies that cross a network or rest on a disk, with their versions |
+//! | [`grant`] | which devices may take part in a namespace, signed by the relay |
 //! | [`limits`] | every cap, with units in its name |
 //!
 //! This crate neither reads a clock nor touches a disk, a socket or a random source. Its invariants:
@@ -25,6 +26,7 @@
 mod bounded;
 pub mod chunker;
 pub mod conflict;
+pub mod grant;
 pub mod id;
 pub mod join;
 pub mod limits;

@@ -38,6 +38,13 @@ pub const PAGE_TARGET_BYTES: usize = 4 * 1024 * 1024;
 /// Longest name of a namespace, in bytes of UTF-8.
 pub const NAMESPACE_NAME_MAX_BYTES: usize = 255;
 
+/// Most devices in the grant of one namespace.
+pub const GRANT_MEMBERS_MAX: usize = 4096;
+/// Longest encoded grant, in bytes.
+pub const GRANT_MAX_BYTES: usize = 1024 * 1024;
+
 const _: () = assert!(CHUNK_BATCH_TARGET_BYTES + CHUNK_MAX_BYTES < REQUEST_MAX_BYTES);
 const _: () = assert!(COMMIT_INLINE_MAX_BYTES < REQUEST_MAX_BYTES);
 const _: () = assert!(PLACES_MAX >= 2);
+// A grant of the most members with the longest names fits: two ids, a role, a length and a name each.
+const _: () = assert!(GRANT_MEMBERS_MAX * (16 + 16 + 1 + 1 + DEVICE_NAME_MAX_BYTES) + 64 < GRANT_MAX_BYTES);

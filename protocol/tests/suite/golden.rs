@@ -1,8 +1,13 @@
 //! The bytes of every format. docs/PROTOCOL.md explains them field by field; a change here is a change of the format's version.
 
+use ferry_protocol::grant::{Grant, Member, SignedGrant};
 use ferry_protocol::node::{Attributes, Author, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};
-use ferry_protocol::wire::{Body, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, InlineChunk, NodeUpdate, decode, encode};
-use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Epoch, Manifest, Name, NodeId, ReplicaId, VerifiedChunk};
+use ferry_protocol::wire::{
+    Body, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, InlineChunk, NodeUpdate, Role, decode, encode,
+};
+use ferry_protocol::{
+    ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Epoch, Manifest, Name, NamespaceId, NodeId, ReplicaId, UserId, VerifiedChunk,
+};
 
 fn unhex(annotated: &str) -> Vec<u8> {
     let digits: String = annotated.lines().map(|l| l.split('|').next().unwrap_or("")).collect::<String>();
@@ -99,6 +104,31 @@ fn chunk_frames() {
     assert_eq!(hex::encode(&stream), hex::encode(unhex(FRAMES)));
 }
 
+#[test]
+fn a_grant() {
+    let member = |device, user, role, name: &str| Member {
+        device: DeviceId::from_bytes([device; 16]),
+        user: UserId::from_bytes([user; 16]),
+        role,
+        name: name.into(),
+    };
+    let grant = Grant {
+        namespace: NamespaceId::from_bytes([0x77; 16]),
+        epoch: 1_795_343_400_000,
+        issued_ms: 1_795_343_400_000,
+        expires_ms: 1_795_948_200_000,
+        members: vec![
+            member(0xd1, 0x01, Role::Owner, "LAPTOP"),
+            member(0xd2, 0x02, Role::Viewer, "TV"),
+            member(0xd3, 0x02, Role::Editor, ""),
+        ],
+    };
+    check(&grant, GRANT);
+    let signed = SignedGrant { body: encode(&grant)[..3].to_vec(), signature: vec![0x55; 64] };
+    check(&signed, &format!("01 | format 1\n 03 017777 | the body, cut short here\n 40 | 64 bytes\n {} | signature", "55".repeat(64)));
+    assert_eq!(SignedGrant::signed_bytes(b"body"), b"ferry grant 1\0body");
+}
+
 /// The form at rest: an index stores node states without a version byte of their own; the index has one.
 #[test]
 fn a_node_state_at_rest() {
@@ -189,4 +219,23 @@ const FRAMES: &str = r#"
     01                                 | kind 1: no good copy
     16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 | of this chunk
     00000000                           | no bytes
+"#;
+
+/// A grant of three devices of two users.
+const GRANT: &str = r#"
+    01                                 | format 1
+    77777777777777777777777777777777   | namespace
+    c0f8b896a034                       | epoch: 1795343400000
+    80f1f1acc068                       | issued: 1795343400000 ms
+    8081d6edc468                       | expires: 7 days later
+    03                                 | 3 devices, by rising id
+    d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1      | device
+    01010101010101010101010101010101      | its user
+    02 06 4c4150544f50                    | owner, "LAPTOP"
+    d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2d2      | device
+    02020202020202020202020202020202      | its user
+    00 02 5456                            | viewer, "TV"
+    d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3      | device
+    02020202020202020202020202020202      | its user
+    01 00                                 | editor, without a name
 "#;

@@ -7,6 +7,7 @@
 //! | [`laws`] | do the laws of `faults.md` 5.3 hold on random histories of three replicas? |
 //! | [`roundtrip`] | is decoding the inverse of encoding, for every body? |
 //! | [`hostile`] | are damaged and lying bytes refused, without a panic and within bounded memory? |
+//! | [`grants`] | are grants that lie or are not signed refused? |
 //! | [`golden`] | are the bytes of every format still those that are written down? |
 //! | [`cuts`] | does the chunker cut where it always cut? |
 //!
@@ -15,6 +16,7 @@
 mod allocation;
 mod cuts;
 mod golden;
+mod grants;
 mod history;
 mod hostile;
 mod laws;

@@ -26,7 +26,7 @@ pub struct Cluster {
     pub relay: Relay,
     /// The devices; all share one namespace.
     pub devices: Vec<Device>,
-    /// Each device's link to the relay.
+    /// Each device's link to the relay, on loopback; none on a test network.
     pub links: Vec<Proxy>,
     ledger: BTreeMap<String, (String, Vec<u8>)>,
     canary: Tree,
@@ -48,28 +48,37 @@ impl Cluster {
 
     /// [`Cluster::with_setup`] with devices made by the caller below `folder`.
     pub fn with_devices(folder: tempfile::TempDir, devices: Vec<Device>, setup: impl FnOnce(&[Device])) -> Self {
+        let relay = Relay::start(folder.path());
+        let links: Vec<Proxy> = devices.iter().map(|_| Proxy::to(relay.port())).collect();
+        let urls: Vec<String> = links.iter().map(|link| format!("http://127.0.0.1:{}", link.port())).collect();
+        let mut cluster = Self::of_parts(folder, relay, devices);
+        cluster.links = links;
+        setup(&cluster.devices);
+        urls.iter().enumerate().for_each(|(i, url)| cluster.begin(i, url));
+        cluster.settle();
+        cluster
+    }
+
+    /// A cluster of what the caller made below `folder`; no daemon runs yet, and no proxy is between a device and the relay.
+    pub fn of_parts(folder: tempfile::TempDir, relay: Relay, devices: Vec<Device>) -> Self {
         let canary = folder.path().join("canary");
         std::fs::create_dir_all(canary.join("inner")).expect("the canary's folder");
         std::fs::write(canary.join("sings"), "outside of every folder").expect("the canary");
         std::fs::write(canary.join("inner/too"), "and deeper").expect("the canary");
-        let relay = Relay::start(folder.path());
-        let links = devices.iter().map(|_| Proxy::to(relay.port())).collect();
         let canary = tree::read(&canary);
-        let mut cluster = Self { folder: Some(folder), relay, devices, links, ledger: BTreeMap::new(), canary };
-        setup(&cluster.devices);
-        for i in 0..cluster.devices.len() {
-            let url = format!("http://127.0.0.1:{}", cluster.links[i].port());
-            let device = &mut cluster.devices[i];
-            device.start();
-            device.login(&url);
-            if i == 0 {
-                device.add_new(NAMESPACE);
-            } else {
-                device.attach(NAMESPACE);
-            }
+        Self { folder: Some(folder), relay, devices, links: Vec::new(), ledger: BTreeMap::new(), canary }
+    }
+
+    /// Starts a device, logs it in at the relay's address and takes part in the namespace; the first device makes it.
+    pub fn begin(&mut self, number: usize, url: &str) {
+        let device = &mut self.devices[number];
+        device.start();
+        device.login(url);
+        if number == 0 {
+            device.add_new(NAMESPACE);
+        } else {
+            device.attach(NAMESPACE);
         }
-        cluster.settle();
-        cluster
     }
 
     /// The folder that holds everything of this cluster.

@@ -1,5 +1,6 @@
 //! A real daemon process with its home, driven by the command line as a person would.
 
+use crate::net::Host;
 use crate::poll::{until, until_true};
 use crate::programs::program;
 use crate::relay::{EMAIL, PASSWORD};
@@ -29,6 +30,7 @@ pub struct Device {
     root: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    host: Option<Host>,
 }
 
 impl Device {
@@ -38,13 +40,27 @@ impl Device {
         let root = folder.join(name);
         std::fs::create_dir_all(&home).expect("a home");
         std::fs::create_dir_all(&root).expect("a folder");
-        Self { name: name.into(), home, root, log: folder.join(format!("{name}.log")), child: None }
+        Self { name: name.into(), home, root, log: folder.join(format!("{name}.log")), child: None, host: None }
     }
 
     /// Another place for the synced folder.
     pub fn with_root(mut self, root: &Path) -> Self {
         self.root = root.into();
         self
+    }
+
+    /// On a host of a test network; what it runs, runs there.
+    pub fn on_host(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
+        self
+    }
+
+    /// The host of a test network that it is on.
+    ///
+    /// # Panics
+    /// If it is on none.
+    pub fn host(&self) -> &Host {
+        self.host.as_ref().expect("the device is on a host of a test network")
     }
 
     /// The device's name.
@@ -78,7 +94,8 @@ impl Device {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(program("ferry"));
+        let program = program("ferry");
+        let mut command = self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program));
         command.env("FERRY_HOME", &self.home).env("HOME", &self.home).env("NO_COLOR", "1").current_dir(&self.home);
         command
     }

@@ -6,6 +6,7 @@
 //! | [`relay`], [`device`] | one process each, its home and its command line |
 //! | [`tree`] | what is on a disk, read from the disk |
 //! | [`content`] | content that proves itself, and the sampler that looks for half files |
+//! | [`net`] | hosts and LANs as network namespaces, and a cluster on them |
 //! | [`proxy`] | the link between a device and its relay, to be cut |
 //! | [`sim`] | the simulated world: real engines on simulated disks |
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
@@ -14,6 +15,7 @@
 pub mod cluster;
 pub mod content;
 pub mod device;
+pub mod net;
 pub mod poll;
 pub mod programs;
 pub mod proxy;

@@ -1,11 +1,12 @@
 //! A real relay process with its data directory.
 
+use crate::net::Host;
 use crate::poll::until;
 use crate::programs::{free_port, program};
 use crate::tree;
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,10 +20,14 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub struct Relay {
     data: PathBuf,
     log: PathBuf,
-    port: u16,
+    address: SocketAddrV4,
     child: Option<Child>,
     env: Vec<(String, String)>,
+    host: Option<Host>,
 }
+
+/// The port of a relay on a host of a test network, where nothing else listens.
+const PORT: u16 = 8080;
 
 impl Relay {
     /// Makes the user and starts a relay below `folder`.
@@ -32,8 +37,17 @@ impl Relay {
 
     /// [`Relay::start`] with settings in the environment, such as `FERRY_RELAY__AUTH__REGISTRATION`.
     pub fn start_with(folder: &Path, env: &[(&str, &str)]) -> Self {
+        Self::begin(folder, env, SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()), None)
+    }
+
+    /// [`Relay::start_with`] on a host of a test network.
+    pub fn start_on(host: &Host, folder: &Path, env: &[(&str, &str)]) -> Self {
+        Self::begin(folder, env, SocketAddrV4::new(host.address(), PORT), Some(host.clone()))
+    }
+
+    fn begin(folder: &Path, env: &[(&str, &str)], address: SocketAddrV4, host: Option<Host>) -> Self {
         let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let mut relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), port: free_port(), child: None, env };
+        let mut relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), address, child: None, env, host };
         std::fs::create_dir_all(&relay.data).expect("a data directory");
         relay.add_user(EMAIL, PASSWORD);
         relay.resume();
@@ -42,7 +56,8 @@ impl Relay {
 
     /// `ferry-relay user add`; the relay need not run.
     pub fn add_user(&self, email: &str, password: &str) {
-        let mut child = Command::new(program("ferry-relay"))
+        let mut child = self
+            .command()
             .args(["user", "add", email, "--password-stdin", "--admin", "--data"])
             .arg(&self.data)
             .stdin(Stdio::piped())
@@ -59,8 +74,9 @@ impl Relay {
     pub fn resume(&mut self) {
         assert!(self.child.is_none(), "the relay runs already");
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let child = Command::new(program("ferry-relay"))
-            .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data"])
+        let child = self
+            .command()
+            .args(["serve", "--listen", &self.address.to_string(), "--data"])
             .arg(&self.data)
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
@@ -75,7 +91,8 @@ impl Relay {
             {
                 return Err(format!("it ended with {status}; log:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default()));
             }
-            TcpStream::connect(("127.0.0.1", self.port)).map(drop).map_err(|e| e.to_string())
+            let knock = || TcpStream::connect(self.address).map(drop).map_err(|e| e.to_string());
+            self.host.as_ref().map_or_else(knock, |host| host.inside(knock))
         });
     }
 
@@ -96,12 +113,12 @@ impl Relay {
 
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://ADDRESS:PORT`, for those on its host's network.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// Its data directory.
@@ -134,8 +151,12 @@ impl Relay {
 
     /// `ferry-relay storage …` on this relay's data.
     pub fn storage(&self, words: &[&str]) -> std::process::Output {
-        let mut command = Command::new(program("ferry-relay"));
-        command.arg("storage").args(words).arg("--data").arg(&self.data).output().expect("ferry-relay starts")
+        self.command().arg("storage").args(words).arg("--data").arg(&self.data).output().expect("ferry-relay starts")
+    }
+
+    fn command(&self) -> Command {
+        let program = program("ferry-relay");
+        self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program))
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`convergence`] | do named scenarios end as the catalogue says? | nothing (simulated disks and relay) |
 //! | [`e2e`] | do a real relay and real daemons do what the catalogue says? | the built programs; root for the rows that mount |
+//! | [`lan`] | do devices on real networks, with and without a relay, do what the catalogue says? | the built programs, root, network namespaces |
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
 //! | [`planner`] | is each planted bug caught? | nothing (the simulated world) |
@@ -18,6 +19,7 @@
 mod convergence;
 mod crash;
 mod e2e;
+mod lan;
 mod planner;
 mod power_cut;
 mod properties;

@@ -25,7 +25,7 @@ mod model;
 mod races;
 mod relays;
 mod roots;
-mod rows;
+pub mod rows;
 mod seed_flow;
 mod special;
 

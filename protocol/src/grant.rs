@@ -33,7 +33,7 @@ pub struct Member {
 pub struct Grant {
     /// The namespace, the only one that this speaks of.
     pub namespace: NamespaceId,
-    /// Grows with each change of devices or roles.
+    /// Grows with each change of the members.
     pub epoch: u64,
     /// When the relay signed, in milliseconds since 1970.
     pub issued_ms: i64,

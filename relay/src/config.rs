@@ -79,6 +79,11 @@ pub struct Auth {
     pub default_storage_limit_bytes: u64,
     /// The file of the key that signs access tokens (PEM, Ed25519); not set: `jwt.key` in the data directory, made at the first start.
     pub jwt_key: String,
+    /// The file of the key that signs grants, by which devices know each other without the relay (PEM, Ed25519); not set: `grant.key` in the data
+    /// directory, made at the first start. Several processes of one relay need the same one. Devices take another one with their next token.
+    pub grant_key: String,
+    /// How long a grant is good, in seconds: for so long devices that cannot reach the relay go on together.
+    pub grant_ttl_s: u32,
 }
 
 /// Who may register.
@@ -149,6 +154,8 @@ impl Default for Auth {
             refresh_ttl_days: 60,
             default_storage_limit_bytes: 0,
             jwt_key: String::new(),
+            grant_key: String::new(),
+            grant_ttl_s: 7 * 24 * 3600,
         }
     }
 }
@@ -216,6 +223,9 @@ impl Config {
         }
         if !(1..=366).contains(&self.auth.refresh_ttl_days) {
             return Err(ConfigError("auth.refresh_ttl_days must be between 1 and 366".into()));
+        }
+        if !(1..=366 * 24 * 3600).contains(&self.auth.grant_ttl_s) {
+            return Err(ConfigError("auth.grant_ttl_s must be between 1 second and 366 days, in seconds".into()));
         }
         self.proxies().map(drop)
     }

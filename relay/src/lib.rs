@@ -31,12 +31,13 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use service::ServiceError;
 use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
+use service::peers::Peers;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use store::StoreError;
 use store::accounts::AccountStore;
 use store::blob_dir::DirBlobs;
-use store::bus::LocalBus;
+use store::bus::{Bus, LocalBus};
 use store::sqlite::Sqlite;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,6 +71,8 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// Namespaces, node states, versions, chunks.
     pub content: Arc<Content>,
+    /// Grants, and where devices are.
+    pub peers: Arc<Peers>,
     /// The metadata database.
     pub db: Sqlite,
     /// The time.
@@ -101,11 +104,14 @@ impl App {
         prepare_data_dir(&config.data)?;
         let path = config.database_path()?;
         let db = Sqlite::open(&path).await.map_err(|e| StartError::Data(format!("cannot open the database {}: {e}", path.display())))?;
-        let accounts = Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), clock.clone()).await?;
-        let content = open_content(config, &db, clock.clone()).await?;
+        let bus: Arc<dyn Bus> = Arc::new(LocalBus::default());
+        let peers = Arc::new(Peers::open(&config.data, &config.auth, Arc::new(db.clone()), bus.clone(), clock.clone())?);
+        let accounts = Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), peers.clone(), clock.clone()).await?;
+        let content = open_content(config, &db, bus, clock.clone()).await?;
         Ok(Self {
             accounts: Arc::new(accounts),
             content: Arc::new(content),
+            peers,
             db,
             clock,
             base_url: config.base_url(),
@@ -130,7 +136,7 @@ impl App {
 }
 
 /// The content service over the configured blob store.
-async fn open_content(config: &Config, db: &Sqlite, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
+async fn open_content(config: &Config, db: &Sqlite, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
     let path = config.blobs_path()?;
     let blobs = DirBlobs::open(&path).map_err(|e| StartError::Data(format!("cannot use the chunk directory {}: {e}", path.display())))?;
     let limit = config.auth.default_storage_limit_bytes;
@@ -140,7 +146,7 @@ async fn open_content(config: &Config, db: &Sqlite, clock: Arc<dyn Clock>) -> Re
     let key = db.setting_or_insert("download_link_key", &hex::encode(fresh), clock.now_ms()).await?;
     let mut link_key = [0; 32];
     hex::decode_to_slice(&key, &mut link_key).map_err(|_| StoreError::Corrupt("the setting 'download_link_key' is not a key".into()))?;
-    Ok(Content::open(Arc::new(db.clone()), Arc::new(blobs), Arc::new(LocalBus::default()), clock, settings, link_key).await?)
+    Ok(Content::open(Arc::new(db.clone()), Arc::new(blobs), bus, clock, settings, link_key).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.

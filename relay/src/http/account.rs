@@ -127,6 +127,8 @@ struct TokenDoc {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     device_id: Option<DeviceId>,
+    /// The public key with which this relay's grants are checked, 64 hexadecimal digits.
+    grant_key: String,
 }
 
 impl From<TokenSet> for TokenDoc {
@@ -138,6 +140,7 @@ impl From<TokenSet> for TokenDoc {
             refresh_token: set.refresh_token,
             user_id: set.user_id,
             device_id: set.device_id,
+            grant_key: set.grant_key,
         }
     }
 }
@@ -275,6 +278,8 @@ struct ServerDoc {
     version: &'static str,
     /// The relay's own id.
     relay_id: String,
+    /// The public key with which this relay's grants are checked, 64 hexadecimal digits.
+    grant_key: String,
     /// The address for people and devices.
     url: String,
     #[schema(value_type = String)]
@@ -390,6 +395,7 @@ async fn server(State(app): State<AppState>) -> Answer<ServerDoc> {
         name: "ferry-relay",
         version: env!("CARGO_PKG_VERSION"),
         relay_id: app.accounts.relay_id().to_owned(),
+        grant_key: app.peers.grant_key(),
         url: app.base_url.clone(),
         registration: app.accounts.registration(),
         auth_methods: vec!["password", "join_code"],

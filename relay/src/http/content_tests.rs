@@ -44,6 +44,7 @@ impl Answer {
 
 /// A user who calls.
 pub(super) struct User {
+    email: String,
     pub(super) token: String,
     pub(super) id: UserId,
     pub(super) device: DeviceId,
@@ -88,11 +89,26 @@ impl World {
     pub(super) async fn user(&self, n: u8) -> User {
         let email = format!("u{n}@example.org");
         self.app.accounts.add_user(NewUser { email: &email, name: None, password: PASSWORD }, UserRole::User).await.unwrap();
-        let device = json!({"name": "laptop", "public_key": hex::encode([n; 32])});
+        self.login(email, Some(n)).await
+    }
+
+    /// One more device of a user.
+    pub(super) async fn device(&self, user: &User, n: u8) -> User {
+        self.login(user.email.clone(), Some(n)).await
+    }
+
+    /// A user in a browser, without a device.
+    pub(super) async fn browser(&self, user: &User) -> User {
+        self.login(user.email.clone(), None).await
+    }
+
+    async fn login(&self, email: String, n: Option<u8>) -> User {
+        let device = n.map(|n| json!({"name": "laptop", "public_key": hex::encode([n; 32])}));
         let body = json!({"email": email, "password": PASSWORD, "device": device}).to_string();
         let request = Request::post("/auth/login").header("content-type", "application/json").body(Body::from(body)).unwrap();
         let token = self.send(request).await.text("access_token");
-        let mut user = User { token, id: UserId::default(), device: DeviceId::of_public_key(&[n; 32]), home: NamespaceId::default() };
+        let device = n.map(|n| DeviceId::of_public_key(&[n; 32])).unwrap_or_default();
+        let mut user = User { email, token, id: UserId::default(), device, home: NamespaceId::default() };
         let list: Vec<NamespaceInfo> = serde_json::from_value(self.get(&user, "/sync/v1/namespaces").await.json()).unwrap();
         (user.id, user.home) = (list[0].owner, list[0].id);
         user

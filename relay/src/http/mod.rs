@@ -13,6 +13,7 @@ mod health;
 mod layers;
 mod metadata;
 pub mod openapi;
+mod peers;
 mod plain;
 pub mod routes;
 mod server;
@@ -26,6 +27,8 @@ mod ws;
 mod abuse_tests;
 #[cfg(test)]
 mod content_tests;
+#[cfg(test)]
+mod peers_tests;
 #[cfg(test)]
 mod socket_tests;
 #[cfg(test)]
@@ -70,7 +73,7 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Web => routes.merge(web::routes(app)),
             Role::Upload => routes.merge(chunks::upload_routes(app)).merge(upload::routes(app)),
             Role::Download => routes.merge(chunks::download_routes(app)).merge(download::routes(app)),
-            Role::Sync => routes.merge(sync::routes(app)).merge(ws::routes(app)),
+            Role::Sync => routes.merge(sync::routes(app)).merge(peers::routes(app)).merge(ws::routes(app)),
             Role::Metadata => routes.merge(metadata::routes(app)),
         };
     }

@@ -6,7 +6,7 @@ use crate::config::{Auth, Config};
 use crate::service::UserRole;
 use crate::service::accounts::NewUser;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Method, Request};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,6 +125,39 @@ async fn a_socket_is_for_its_user_and_so_many() {
     for socket in &mut open {
         socket.until(b"\"file_change\"").await;
         assert!(!String::from_utf8_lossy(&socket.seen).contains(&mal.home.to_string()));
+    }
+    world.app.drain.cancel();
+}
+
+/// A device that announces itself is news for its user's other devices: one message, however many namespaces they share.
+#[tokio::test]
+async fn devices_hear_of_each_other() {
+    let world = World::new().await;
+    let (alice, mal) = (world.user(1).await, world.user(2).await);
+    let phone = world.device(&alice, 3).await;
+    for n in 0..3 {
+        let made = world.json(&alice, Method::POST, "/sync/v1/namespaces", serde_json::json!({"name": format!("n{n}")})).await;
+        assert_eq!(made.status, 201);
+    }
+    let at = serve(&world.app).await;
+    let mut sockets = Vec::new();
+    for user in [&alice, &phone, &mal] {
+        let (status, mut socket) = Socket::open(at, &user.id.to_string(), &[("Authorization", &format!("Bearer {}", user.token))]).await;
+        assert_eq!(status, 101);
+        socket.until(b"\"hello\"").await;
+        sockets.push(socket);
+    }
+    let message = br#"{"type":"peers"}"#;
+    for (user, other) in [(&phone, 0), (&alice, 1)] {
+        let body = serde_json::json!({"addresses": [format!("10.0.0.{}:4711", other + 1)]});
+        assert_eq!(world.json(user, Method::POST, "/api/v1/peers/announce", body).await.status, 200);
+        sockets[other].until(message).await;
+    }
+    world.upload(&alice, "f", b"x").await;
+    world.upload(&mal, "f", b"x").await;
+    for (socket, told) in sockets.iter_mut().zip([1, 1, 0]) {
+        socket.until(b"\"file_change\"").await;
+        assert_eq!(socket.seen.windows(message.len()).filter(|w| w == message).count(), told, "nobody hears of itself");
     }
     world.app.drain.cancel();
 }

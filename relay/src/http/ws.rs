@@ -4,7 +4,7 @@ use super::auth::bearer;
 use super::{Access, AppState, Path, Problem, Route, Routes};
 use crate::service::content::WatchGuard;
 use crate::service::{Caller, ServiceError};
-use crate::store::bus::Wake;
+use crate::store::bus::{About, Wake};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderMap, header};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 /// How often the relay pings and looks again whether the token still counts (R21).
 const PING_EVERY: Duration = Duration::from_secs(25);
@@ -22,6 +22,8 @@ const PING_EVERY: Duration = Duration::from_secs(25);
 const MISSES_MAX: u32 = 2;
 /// How long one message may take to leave; a reader slower than that is dropped and resumes by its cursor.
 const SEND_MAX: Duration = Duration::from_secs(20);
+/// How long word of changed devices waits for more of it: a device that comes is news in each of its namespaces.
+const PEERS_WAIT: Duration = Duration::from_millis(100);
 /// Largest message from a client, in bytes.
 const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 /// Messages from a client between two pings.
@@ -61,8 +63,9 @@ async fn connect(
     let tracker = app.connections.clone();
     Ok(upgrade
         .on_upgrade(move |socket| {
-            tracker
-                .track_future(async move { Connection { app, caller, token, socket, members: BTreeMap::new(), _guard: guard }.run().await })
+            tracker.track_future(async move {
+                Connection { app, caller, token, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
+            })
         })
         .into_response())
 }
@@ -82,6 +85,8 @@ struct Connection {
     socket: WebSocket,
     /// Whether the caller is a member, for namespaces asked about since the last ping.
     members: BTreeMap<NamespaceId, bool>,
+    /// When to say that devices have changed.
+    peers_at: Option<Instant>,
     _guard: WatchGuard,
 }
 
@@ -114,6 +119,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut misses, mut received) = (0, 0);
         loop {
+            let peers_at = self.peers_at;
             tokio::select! {
                 () = drain.cancelled() => {
                     self.send(json!({"type": "bye"})).await?;
@@ -133,6 +139,10 @@ impl Connection {
                     Err(RecvError::Lagged(_)) => self.send(json!({"type": "gap"})).await?,
                     Err(RecvError::Closed) => return Err(End(RESTART, "restart")),
                 },
+                () = sleep_until(peers_at.unwrap_or_else(Instant::now)), if peers_at.is_some() => {
+                    self.peers_at = None;
+                    self.send(json!({"type": "peers"})).await?;
+                }
                 message = self.socket.recv() => {
                     let Some(Ok(message)) = message else { return Ok(()) };
                     if matches!(message, Message::Close(_)) {
@@ -166,6 +176,9 @@ impl Connection {
     }
 
     async fn pass_on(&mut self, wake: Wake) -> Result<(), End> {
+        if matches!(wake.about, About::Peers { by: Some(by) } if self.caller.device_id == Some(by)) {
+            return Ok(());
+        }
         let is_member = match self.members.get(&wake.namespace) {
             Some(known) => *known,
             None => {
@@ -174,11 +187,17 @@ impl Connection {
                 known
             }
         };
-        if is_member {
-            let data = json!({"namespace_id": wake.namespace, "seq": wake.seq});
-            self.send(json!({"type": "file_change", "data": data})).await?;
+        match wake.about {
+            _ if !is_member => Ok(()),
+            About::Feed { seq } => {
+                let data = json!({"namespace_id": wake.namespace, "seq": seq});
+                self.send(json!({"type": "file_change", "data": data})).await
+            }
+            About::Peers { .. } => {
+                self.peers_at = self.peers_at.or(Some(Instant::now() + PEERS_WAIT));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     async fn send(&mut self, value: Value) -> Result<(), End> {

@@ -1,15 +1,42 @@
-//! Wake-ups: "this namespace has changed". Losing every message costs latency only (R5); whoever listens asks the feed.
+//! Wake-ups: "something about this namespace has changed". Losing every message costs latency only (R5); whoever listens asks.
 
-use ferry_protocol::NamespaceId;
+use ferry_protocol::{DeviceId, NamespaceId};
 use tokio::sync::broadcast;
 
 /// A wake-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wake {
-    /// The namespace that changed.
+    /// The namespace that it is about: its members hear of it.
     pub namespace: NamespaceId,
-    /// Its head then; a hint.
-    pub seq: u64,
+    /// What is worth asking for.
+    pub about: About,
+}
+
+/// What a wake-up is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The feed.
+    Feed {
+        /// Its head then; a hint.
+        seq: u64,
+    },
+    /// Its devices, their roles or their addresses.
+    Peers {
+        /// The device that has just announced itself, and knows.
+        by: Option<DeviceId>,
+    },
+}
+
+impl Wake {
+    /// The feed of a namespace has grown.
+    pub fn feed(namespace: NamespaceId, seq: u64) -> Self {
+        Self { namespace, about: About::Feed { seq } }
+    }
+
+    /// The devices of a namespace have changed.
+    pub fn peers(namespace: NamespaceId, by: Option<DeviceId>) -> Self {
+        Self { namespace, about: About::Peers { by } }
+    }
 }
 
 /// Carries wake-ups between connections, and with another implementation between processes.

@@ -72,7 +72,7 @@ async fn what_a_crash_left_half_written_is_not_a_blob() {
 }
 
 async fn a_bus_carries_wakes(bus: &dyn Bus) {
-    let wake = |seq| Wake { namespace: NamespaceId::from_bytes([1; 16]), seq };
+    let wake = |seq| Wake::feed(NamespaceId::from_bytes([1; 16]), seq);
     bus.publish(wake(1));
     let (mut a, mut b) = (bus.subscribe(), bus.subscribe());
     bus.publish(wake(2));

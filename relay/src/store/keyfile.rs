@@ -27,3 +27,20 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
     std::fs::read(path)
 }
+
+/// The Ed25519 key pair at `path` (PEM), made if there is none. An unreadable or foreign file is an error that names `what` the key is for: without its
+/// keys the relay does not start (R08).
+pub fn ed25519(path: &Path, what: &str) -> Result<rcgen::KeyPair, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("cannot use the {what} {}: {e}", path.display());
+    if !path.try_exists().map_err(|e| failed(&e))? {
+        let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(|e| failed(&e))?;
+        write(path, made.serialize_pem().as_bytes()).map_err(|e| failed(&e))?;
+    }
+    let pem = read(path).map_err(|e| failed(&e))?;
+    let pem = String::from_utf8(pem).map_err(|_| failed(&"it is not a PEM file"))?;
+    let pair = rcgen::KeyPair::from_pem(&pem).map_err(|e| failed(&format!("it is not a private key ({e})")))?;
+    if !pair.is_compatible(&rcgen::PKCS_ED25519) {
+        return Err(failed(&"it is not an Ed25519 key"));
+    }
+    Ok(pair)
+}

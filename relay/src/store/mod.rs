@@ -9,6 +9,7 @@ pub mod content;
 #[cfg(test)]
 mod contract;
 pub mod keyfile;
+pub mod peers;
 pub mod sqlite;
 
 /// Why a store could not answer.

@@ -37,6 +37,8 @@ pub struct TokenSet {
     pub user_id: UserId,
     /// The device that logged in.
     pub device_id: Option<DeviceId>,
+    /// The public key with which the relay's grants are checked: 64 hexadecimal digits.
+    pub grant_key: String,
 }
 
 /// A secret for one use.
@@ -111,6 +113,7 @@ impl Accounts {
             Rotation::Dead => Err(ended()),
             Rotation::Reused(session) => {
                 self.forget_cached();
+                self.peers.changed(session.user_id).await;
                 tracing::warn!(session_id = %session.session_id, "a refresh token was used twice; its session is revoked");
                 self.note("refresh.reused", Some(session.user_id), session.device_id, Some(ip), "session revoked").await;
                 Err(ended())
@@ -122,6 +125,7 @@ impl Accounts {
     pub async fn logout(&self, caller: &Caller) -> ServiceResult<()> {
         self.store.revoke_session(caller.user_id, caller.session_id, "logout", self.clock.now_ms()).await?;
         self.forget_cached();
+        self.peers.changed(caller.user_id).await;
         self.note("logout", Some(caller.user_id), caller.device_id, None, "").await;
         Ok(())
     }
@@ -138,6 +142,7 @@ impl Accounts {
         if !found {
             return Err(ServiceError::not_found());
         }
+        self.peers.changed(user_id).await;
         self.note("session.revoked", Some(user_id), None, None, &session_id.to_string()).await;
         Ok(())
     }
@@ -157,6 +162,7 @@ impl Accounts {
         }
         self.store.revoke_sessions(user.user_id, Some(caller.session_id), "password changed", self.clock.now_ms()).await?;
         self.forget_cached();
+        self.peers.changed(user.user_id).await;
         self.note("password.changed", Some(user.user_id), caller.device_id, Some(ip), "").await;
         Ok(())
     }
@@ -216,6 +222,9 @@ impl Accounts {
             revoked_at_ms: None,
         };
         self.store.insert_session(&session, &NewToken { hash, expires_at_ms }).await?;
+        if device_id.is_some() {
+            self.peers.changed(user.user_id).await;
+        }
         self.note(event, Some(user.user_id), device_id, Some(ip), "").await;
         self.token_set(&session, token, now_ms)
     }
@@ -248,7 +257,14 @@ impl Accounts {
         let expires_in_s = self.policy.access_ttl_s;
         let expires_at_ms = now_ms + i64::from(expires_in_s) * 1000;
         let access_token = self.key.sign(session.user_id, session.device_id, session.session_id, now_ms, expires_at_ms)?;
-        Ok(TokenSet { access_token, expires_in_s, refresh_token, user_id: session.user_id, device_id: session.device_id })
+        Ok(TokenSet {
+            access_token,
+            expires_in_s,
+            refresh_token,
+            user_id: session.user_id,
+            device_id: session.device_id,
+            grant_key: self.peers.grant_key(),
+        })
     }
 
     fn refresh_ttl_ms(&self) -> i64 {

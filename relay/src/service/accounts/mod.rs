@@ -23,6 +23,7 @@ pub use users::NewUser;
 use crate::StartError;
 use crate::clock::Clock;
 use crate::config::{Auth, Registration};
+use crate::service::peers::Peers;
 use crate::service::{Caller, ServiceError, ServiceResult, SessionId};
 use crate::store::accounts::{AccountStore, AuditEntry, SessionAccess};
 use ferry_protocol::{DeviceId, UserId};
@@ -45,6 +46,8 @@ const ENDED_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 /// The accounts service.
 pub struct Accounts {
     store: Arc<dyn AccountStore>,
+    /// Told of devices that come, go or change.
+    peers: Arc<Peers>,
     clock: Arc<dyn Clock>,
     policy: Auth,
     key: TokenKey,
@@ -64,12 +67,28 @@ struct Cache {
 
 impl Accounts {
     /// Opens the service; makes the signing key at the first start.
-    pub async fn open(data: &Path, policy: &Auth, store: Arc<dyn AccountStore>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub async fn open(
+        data: &Path,
+        policy: &Auth,
+        store: Arc<dyn AccountStore>,
+        peers: Arc<Peers>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         let relay_id = store.setting_or_insert("relay_id", &hex::encode(random::<16>()?), clock.now_ms()).await?;
         let path = if policy.jwt_key.is_empty() { data.join("jwt.key") } else { (&policy.jwt_key).into() };
         let key = TokenKey::load_or_make(&path, format!("ferry-relay:{relay_id}")).map_err(StartError::Data)?;
         let passwords = Passwords::new()?;
-        Ok(Self { store, clock, policy: policy.clone(), key, passwords, limiter: Limiter::default(), relay_id, cache: Mutex::default() })
+        Ok(Self {
+            store,
+            peers,
+            clock,
+            policy: policy.clone(),
+            key,
+            passwords,
+            limiter: Limiter::default(),
+            relay_id,
+            cache: Mutex::default(),
+        })
     }
 
     /// Who holds this access token. Checks signature, claims, and that session, device and user are still good (A1, A4).

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::service::{Kind, UserRole};
 use crate::store::accounts::{User, UserChange};
+use crate::store::bus::LocalBus;
 use crate::store::sqlite::Sqlite;
 
 const T0: i64 = 1_800_000_000_000;
@@ -25,7 +26,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let db = Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
         let clock = ManualClock::at(T0);
-        let accounts = Accounts::open(dir.path(), &policy, Arc::new(db.clone()), Arc::new(clock.clone())).await.unwrap();
+        let accounts = open(&dir, &policy, &db, &clock).await;
         Self { accounts: Arc::new(accounts), clock, db, _dir: dir }
     }
 
@@ -40,6 +41,12 @@ impl World {
     async fn kind(&self, token: &str) -> Option<Kind> {
         self.accounts.authenticate(token).await.err().map(|e| e.kind())
     }
+}
+
+async fn open(dir: &tempfile::TempDir, policy: &Auth, db: &Sqlite, clock: &ManualClock) -> Accounts {
+    let (db, clock) = (Arc::new(db.clone()), Arc::new(clock.clone()));
+    let peers = Peers::open(dir.path(), policy, db.clone(), Arc::new(LocalBus::default()), clock.clone()).unwrap();
+    Accounts::open(dir.path(), policy, db, Arc::new(peers), clock).await.unwrap()
 }
 
 fn intro(n: u8) -> DeviceIntro {
@@ -169,8 +176,7 @@ async fn a_login_ends_sixty_days_after_its_last_use() {
 async fn what_is_revoked_is_dead_at_once_here_and_soon_elsewhere() {
     let world = World::new().await;
     let user = world.user("ana@example.org").await;
-    let elsewhere =
-        Accounts::open(world._dir.path(), &Auth::default(), Arc::new(world.db.clone()), Arc::new(world.clock.clone())).await.unwrap();
+    let elsewhere = open(&world._dir, &Auth::default(), &world.db, &world.clock).await;
     let set = world.login("ana@example.org", Some(1)).await;
     assert!(elsewhere.authenticate(&set.access_token).await.is_ok());
     assert!(world.kind(&set.access_token).await.is_none());

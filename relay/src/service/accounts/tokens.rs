@@ -65,19 +65,9 @@ pub(crate) struct TokenKey {
 }
 
 impl TokenKey {
-    /// Loads the key at `path`, or makes one (mode 0600). An unreadable or foreign file is an error: without its key the relay does not start (R08).
+    /// Loads the key at `path`, or makes one (mode 0600). An unreadable or foreign file is an error.
     pub(crate) fn load_or_make(path: &Path, issuer: String) -> Result<Self, String> {
-        let failed = |e: &dyn std::fmt::Display| format!("cannot use the token key {}: {e}", path.display());
-        if !path.try_exists().map_err(|e| failed(&e))? {
-            let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(|e| failed(&e))?;
-            keyfile::write(path, made.serialize_pem().as_bytes()).map_err(|e| failed(&e))?;
-        }
-        let pem = keyfile::read(path).map_err(|e| failed(&e))?;
-        let pem = String::from_utf8(pem).map_err(|_| failed(&"it is not a PEM file"))?;
-        let pair = rcgen::KeyPair::from_pem(&pem).map_err(|e| failed(&format!("it is not a private key ({e})")))?;
-        if !pair.is_compatible(&rcgen::PKCS_ED25519) {
-            return Err(failed(&"it is not an Ed25519 key"));
-        }
+        let pair = keyfile::ed25519(path, "token key")?;
         let public = pair.public_key_raw();
         Ok(Self {
             encoding: EncodingKey::from_ed_der(&pair.serialize_der()),

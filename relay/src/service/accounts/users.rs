@@ -172,6 +172,9 @@ impl Accounts {
         if change.disabled == Some(true) {
             self.store.revoke_sessions(user_id, None, "account locked", self.clock.now_ms()).await?;
         }
+        if change.disabled.is_some() {
+            self.peers.changed(user_id).await;
+        }
         self.note("user.changed", Some(user_id), None, None, &describe(change)).await;
         self.user(user_id).await
     }
@@ -186,6 +189,7 @@ impl Accounts {
         }
         self.store.revoke_sessions(user_id, None, "password set", self.clock.now_ms()).await?;
         self.forget_cached();
+        self.peers.changed(user_id).await;
         self.note("password.set", Some(user_id), None, None, "").await;
         Ok(())
     }
@@ -194,8 +198,10 @@ impl Accounts {
     pub async fn delete_user(&self, user_id: UserId) -> ServiceResult<()> {
         let user = self.user(user_id).await?;
         self.keep_an_admin(&user).await?;
+        let audience = self.peers.audience(user_id).await;
         self.store.delete_user(user_id).await?;
         self.forget_cached();
+        self.peers.tell(&audience, None);
         self.note("user.deleted", Some(user_id), None, None, &user.email_key).await;
         Ok(())
     }
@@ -223,6 +229,7 @@ impl Accounts {
         if !self.store.rename_device(user_id, device_id, &name).await? {
             return Err(ServiceError::not_found());
         }
+        self.peers.changed(user_id).await;
         self.device(device_id).await
     }
 
@@ -233,6 +240,7 @@ impl Accounts {
         if !found {
             return Err(ServiceError::not_found());
         }
+        self.peers.changed(user_id).await;
         self.note("device.revoked", Some(user_id), Some(device_id), None, "").await;
         Ok(())
     }

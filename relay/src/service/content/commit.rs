@@ -133,7 +133,7 @@ impl Content {
         tx.add_commit_record(namespace_id, user, request.commit, CommitRecord { digest, head_seq, gapless }, now_ms).await?;
         tx.commit().await?;
         if !joined.writes.is_empty() {
-            self.bus.publish(Wake { namespace: namespace_id, seq: head_seq });
+            self.bus.publish(Wake::feed(namespace_id, head_seq));
         }
         Ok(Attempt::Reply(CommitReply::Accepted { head_seq, gapless }))
     }

@@ -79,7 +79,7 @@ impl Content {
         tx.add_versions(namespace.id, &versions).await?;
         tx.commit().await?;
         if !writes.is_empty() {
-            self.bus.publish(Wake { namespace: namespace.id, seq: head_seq });
+            self.bus.publish(Wake::feed(namespace.id, head_seq));
         }
         Ok(head_seq)
     }

@@ -19,7 +19,7 @@ fn sql_size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn damaged(column: &str) -> StoreError {
+pub(super) fn damaged(column: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} holds what it cannot hold"))
 }
 

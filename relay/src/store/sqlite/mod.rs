@@ -6,6 +6,7 @@
 mod accounts;
 mod content;
 pub mod migrate;
+mod peers;
 mod sessions;
 
 use super::StoreError;

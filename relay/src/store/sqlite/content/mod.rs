@@ -67,7 +67,7 @@ fn role_text(role: Role) -> &'static str {
     }
 }
 
-fn role(text: &str) -> Result<Role, StoreError> {
+pub(super) fn role(text: &str) -> Result<Role, StoreError> {
     match text {
         "viewer" => Ok(Role::Viewer),
         "editor" => Ok(Role::Editor),

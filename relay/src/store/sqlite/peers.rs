@@ -1,0 +1,184 @@
+//! Grants and addresses on SQLite.
+
+use super::accounts::{damaged, device_id_of, user_id_of};
+use super::content::role;
+use super::{Sqlite, store_error};
+use crate::store::StoreError;
+use crate::store::peers::{Decide, Issued, Peer, PeerStore, Whereabouts};
+use async_trait::async_trait;
+use ferry_protocol::grant::Member;
+use ferry_protocol::{DeviceId, NamespaceId, UserId};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use std::net::SocketAddr;
+
+/// Devices that count at `?2`, for a query with `d` and `u`.
+const COUNTS: &str = "d.revoked_at IS NULL AND u.disabled = 0
+     AND EXISTS (SELECT 1 FROM sessions s WHERE s.device_id = d.device_id AND s.revoked_at IS NULL AND s.expires_at > ?2)";
+
+async fn members(connection: &mut SqliteConnection, namespace: NamespaceId, now_ms: i64, limit: u32) -> Result<Vec<Member>, StoreError> {
+    let sql = format!(
+        "SELECT d.device_id, d.user_id, m.role, d.name FROM members m JOIN users u ON u.user_id = m.user_id JOIN devices d ON d.user_id = m.user_id
+         WHERE m.namespace_id = ?1 AND {COUNTS} ORDER BY d.device_id LIMIT ?3"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(namespace.as_bytes().as_slice())
+        .bind(now_ms)
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .map_err(store_error)?;
+    rows.iter()
+        .map(|row| {
+            Ok(Member {
+                device: device_of(row, 0)?,
+                user: user_id_of(row.try_get::<&[u8], _>(1).map_err(store_error)?)?,
+                role: role(row.try_get(2).map_err(store_error)?)?,
+                name: row.try_get(3).map_err(store_error)?,
+            })
+        })
+        .collect()
+}
+
+async fn issued(connection: &mut SqliteConnection, namespace: NamespaceId) -> Result<Option<Issued>, StoreError> {
+    let row = sqlx::query("SELECT epoch, digest, issued_at FROM memberships WHERE namespace_id = ?1")
+        .bind(namespace.as_bytes().as_slice())
+        .fetch_optional(connection)
+        .await
+        .map_err(store_error)?;
+    row.map(|row| {
+        Ok(Issued {
+            epoch: u64::try_from(row.try_get::<i64, _>(0).map_err(store_error)?).map_err(|_| damaged("epoch"))?,
+            digest: row.try_get::<&[u8], _>(1).map_err(store_error)?.try_into().map_err(|_| damaged("digest"))?,
+            issued_at_ms: row.try_get(2).map_err(store_error)?,
+        })
+    })
+    .transpose()
+}
+
+async fn remember(connection: &mut SqliteConnection, namespace: NamespaceId, now: &Issued) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO memberships (namespace_id, epoch, digest, issued_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (namespace_id) DO UPDATE SET epoch = excluded.epoch, digest = excluded.digest, issued_at = excluded.issued_at",
+    )
+    .bind(namespace.as_bytes().as_slice())
+    .bind(i64::try_from(now.epoch).unwrap_or(i64::MAX))
+    .bind(now.digest.as_slice())
+    .bind(now.issued_at_ms)
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(store_error)
+}
+
+fn device_of(row: &SqliteRow, column: usize) -> Result<DeviceId, StoreError> {
+    device_id_of(row.try_get(column).map_err(store_error)?)?.ok_or_else(|| damaged("device_id"))
+}
+
+fn whereabouts_of(row: &SqliteRow, column: usize) -> Result<Whereabouts, StoreError> {
+    let text: &str = row.try_get(column).map_err(store_error)?;
+    let addresses = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().map_err(|_| damaged("addresses"))?;
+    Ok(Whereabouts { addresses, announced_at_ms: row.try_get(column + 1).map_err(store_error)? })
+}
+
+#[async_trait]
+impl PeerStore for Sqlite {
+    async fn member_namespaces(&self, user_id: UserId, limit: u32) -> Result<Vec<NamespaceId>, StoreError> {
+        let rows = sqlx::query("SELECT namespace_id FROM members WHERE user_id = ?1 ORDER BY namespace_id LIMIT ?2")
+            .bind(user_id.as_bytes().as_slice())
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await
+            .map_err(store_error)?;
+        let id = |row: &SqliteRow| NamespaceId::from_slice(row.try_get(0).map_err(store_error)?).ok_or_else(|| damaged("namespace_id"));
+        rows.iter().map(id).collect()
+    }
+
+    async fn issue(
+        &self,
+        namespace: NamespaceId,
+        now_ms: i64,
+        limit: u32,
+        decide: Decide<'_>,
+    ) -> Result<Option<(Issued, Vec<Member>)>, StoreError> {
+        // Nearly always nothing has changed: then nobody waits for the writer.
+        let mut reader = self.reader().begin().await.map_err(store_error)?;
+        let (before, list) = (issued(&mut reader, namespace).await?, members(&mut reader, namespace, now_ms, limit).await?);
+        drop(reader);
+        if list.is_empty() {
+            return Ok(None);
+        }
+        let now = decide(before.as_ref(), &list);
+        if before.as_ref() == Some(&now) {
+            return Ok(Some((now, list)));
+        }
+        let mut tx = self.begin().await?;
+        let (before, list) = (issued(&mut tx, namespace).await?, members(&mut tx, namespace, now_ms, limit).await?);
+        if list.is_empty() {
+            return Ok(None);
+        }
+        let now = decide(before.as_ref(), &list);
+        if before.as_ref() != Some(&now) {
+            remember(&mut tx, namespace, &now).await?;
+            tx.commit().await.map_err(store_error)?;
+        }
+        Ok(Some((now, list)))
+    }
+
+    async fn whereabouts(&self, device_id: DeviceId) -> Result<Option<Whereabouts>, StoreError> {
+        let row = sqlx::query("SELECT addresses, announced_at FROM device_addresses WHERE device_id = ?1")
+            .bind(device_id.as_bytes().as_slice())
+            .fetch_optional(self.reader())
+            .await
+            .map_err(store_error)?;
+        row.map(|row| whereabouts_of(&row, 0)).transpose()
+    }
+
+    async fn put_whereabouts(&self, device_id: DeviceId, at: &Whereabouts) -> Result<(), StoreError> {
+        let query = if at.addresses.is_empty() {
+            sqlx::query("DELETE FROM device_addresses WHERE device_id = ?1").bind(device_id.as_bytes().as_slice())
+        } else {
+            let text = at.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
+            sqlx::query(
+                "INSERT INTO device_addresses (device_id, addresses, announced_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (device_id) DO UPDATE SET addresses = excluded.addresses, announced_at = excluded.announced_at",
+            )
+            .bind(device_id.as_bytes().as_slice())
+            .bind(text)
+            .bind(at.announced_at_ms)
+        };
+        query.execute(self.writer()).await.map(drop).map_err(store_error)
+    }
+
+    async fn peers(
+        &self,
+        user_id: UserId,
+        except: Option<DeviceId>,
+        now_ms: i64,
+        after_ms: i64,
+        limit: u32,
+    ) -> Result<Vec<Peer>, StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT d.device_id, d.name, a.addresses, a.announced_at
+             FROM members mine JOIN members m ON m.namespace_id = mine.namespace_id JOIN users u ON u.user_id = m.user_id
+             JOIN devices d ON d.user_id = m.user_id JOIN device_addresses a ON a.device_id = d.device_id
+             WHERE mine.user_id = ?1 AND {COUNTS} AND a.announced_at > ?3 AND (?4 IS NULL OR d.device_id <> ?4)
+             ORDER BY a.announced_at DESC, d.device_id LIMIT ?5"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(user_id.as_bytes().as_slice())
+            .bind(now_ms)
+            .bind(after_ms)
+            .bind(except.as_ref().map(|d| d.as_bytes().as_slice()))
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await
+            .map_err(store_error)?;
+        rows.iter()
+            .map(|row| {
+                let name = row.try_get(1).map_err(store_error)?;
+                Ok(Peer { device_id: device_of(row, 0)?, name, at: whereabouts_of(row, 2)? })
+            })
+            .collect()
+    }
+}

@@ -2,8 +2,8 @@
 
 use crate::disk::{Kind, Stat};
 use crate::memory::MemoryTrees;
-use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, Trees};
-use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Dot, Manifest, Name, NodeId, NodeState, Place, ReplicaId, Stamp};
+use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, PeerCursor, Trees};
+use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Dot, Epoch, Manifest, Name, NodeId, NodeState, Place, ReplicaId, Stamp};
 
 /// Runs the whole suite. `make` gives fresh, empty trees each time.
 pub fn run<T: Trees>(mut make: impl FnMut() -> T) {
@@ -13,6 +13,7 @@ pub fn run<T: Trees>(mut make: impl FnMut() -> T) {
     two_items_meet_at_one_place(make());
     unsent(make());
     meta_counts(make());
+    runs_and_peers(make());
     pages_are_complete(make());
     many_links_to_one_inode(make());
     a_cleared_tree_is_empty(make());
@@ -57,6 +58,8 @@ fn a_cleared_tree_is_empty<T: Trees>(mut trees: T) {
     trees.put_item(key, Some(&item)).expect("put");
     trees.set_unsent(id(1), true).expect("put");
     trees.meta_mut().clock = 9;
+    trees.set_feed_runs(&[(life(1), 0)]).expect("put");
+    trees.set_peer_cursor(peer(1), Some(read_to(1, 4))).expect("put");
     let replica = trees.meta().replica;
     trees.clear().expect("clear");
     assert_eq!((trees.node(id(1)), trees.nodes_after(None, 9), trees.feed_after(0, 9)), (Ok(None), Ok(Vec::new()), Ok(Vec::new())));
@@ -64,6 +67,11 @@ fn a_cleared_tree_is_empty<T: Trees>(mut trees: T) {
     assert_eq!((trees.item(key), trees.items_of(id(1)), trees.item_at(NodeId::ROOT, &name("a"))), (Ok(None), Ok(Vec::new()), Ok(None)));
     assert_eq!((trees.items_of_inode(1, 7), trees.holders(ChunkId::of(b"content"), 9)), (Ok(Vec::new()), Ok(Vec::new())));
     assert_eq!((trees.is_unsent(id(1)), trees.unsent_after(None, 9)), (Ok(false), Ok(Vec::new())));
+    assert_eq!(
+        (trees.peer_cursor(peer(1)), trees.feed_runs()),
+        (Ok(None), Ok(vec![(life(1), 0)])),
+        "what was heard is forgotten, what was told is not"
+    );
     let meta = trees.meta();
     assert_eq!((meta.items, meta.bytes, meta.clock, meta.replica), (0, 0, 9, replica), "the counts follow, the rest stays");
     trees.put_item(key, Some(&item)).expect("put");
@@ -165,6 +173,33 @@ fn meta_counts<T: Trees>(mut trees: T) {
     assert_eq!(trees.meta().clock, 42);
 }
 
+fn life(n: u8) -> Epoch {
+    Epoch::from_bytes([n; 16])
+}
+
+fn peer(n: u8) -> ReplicaId {
+    ReplicaId::from_bytes([n; 16])
+}
+
+fn read_to(n: u8, seq: u64) -> PeerCursor {
+    PeerCursor { run: life(n), seq, at_end: seq.is_multiple_of(2) }
+}
+
+fn runs_and_peers<T: Trees>(mut trees: T) {
+    assert_eq!((trees.feed_runs(), trees.peer_cursor(peer(1))), (Ok(Vec::new()), Ok(None)));
+    trees.set_feed_runs(&[(life(1), 0), (life(2), u64::MAX)]).expect("set");
+    assert_eq!(trees.feed_runs(), Ok(vec![(life(1), 0), (life(2), u64::MAX)]));
+    trees.set_feed_runs(&[(life(2), 7)]).expect("set");
+    assert_eq!(trees.feed_runs(), Ok(vec![(life(2), 7)]));
+    trees.set_peer_cursor(peer(1), Some(read_to(1, 4))).expect("set");
+    trees.set_peer_cursor(peer(0xFF), Some(read_to(2, 5))).expect("set");
+    trees.set_peer_cursor(peer(1), Some(read_to(3, 6))).expect("set");
+    assert_eq!((trees.peer_cursor(peer(1)), trees.peer_cursor(peer(0xFF))), (Ok(Some(read_to(3, 6))), Ok(Some(read_to(2, 5)))));
+    trees.set_peer_cursor(peer(1), None).expect("remove");
+    trees.set_peer_cursor(peer(1), None).expect("twice is once");
+    assert_eq!((trees.peer_cursor(peer(1)), trees.peer_cursor(peer(0xFF))), (Ok(None), Ok(Some(read_to(2, 5)))));
+}
+
 fn pages_are_complete<T: Trees>(mut trees: T) {
     for n in 1..=200u8 {
         trees.put_node(id(n), &record(u64::from(n), "n")).expect("put");
@@ -255,12 +290,15 @@ fn some_item(numbers: &mut Numbers) -> Item {
 }
 
 fn write<T: Trees>(numbers: &mut Numbers, trees: &mut T, turn: usize) {
-    let wrote = match numbers.below(9) {
+    let wrote = match numbers.below(11) {
         0 | 1 => trees.put_node(some_id(numbers), &record(turn as u64 + 1, "n")),
         2 | 3 => trees.set_kid(some_id(numbers), &some_name(numbers), some_id(numbers), numbers.below(3) > 0),
         4 => trees.put_item(some_key(numbers), None),
         5..8 => trees.put_item(some_key(numbers), Some(&some_item(numbers))),
-        _ => trees.set_unsent(some_id(numbers), numbers.below(2) == 0),
+        8 => trees.set_unsent(some_id(numbers), numbers.below(2) == 0),
+        9 => trees.set_feed_runs(&[(life(numbers.below(9) as u8), turn as u64)]),
+        _ => trees
+            .set_peer_cursor(peer(numbers.below(3) as u8), (numbers.below(3) > 0).then(|| read_to(numbers.below(3) as u8, turn as u64))),
     };
     wrote.expect("a write");
     trees.meta_mut().seq = turn as u64 + 1;
@@ -283,6 +321,7 @@ fn all_reads<T: Trees>(trees: &T, limit: usize, mut numbers: Numbers) -> Vec<Str
         out.push(format!("{:?} {:?}", trees.kids_after(node, None, limit), trees.item_at(node, &name)));
         out.push(format!("{:?} {:?}", trees.items_in(node, None, limit), trees.items_in(node, Some(&name), limit)));
     }
+    out.push(format!("{:?} {:?}", trees.feed_runs(), [0, 1, 2].map(|n| trees.peer_cursor(peer(n)))));
     for ino in [1, 256, u64::MAX] {
         out.push(format!("{:?}", trees.items_of_inode(1, ino)));
     }

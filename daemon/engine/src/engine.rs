@@ -8,7 +8,8 @@
 //! | a hint of the watcher | [`Engine::handle_hints`], [`Engine::rescan`] | [`Engine::next_looks`] |
 //! | what a directory holds | [`Engine::handle_look`] | [`Engine::next_looks`], [`Engine::next_hashes`] |
 //! | what a file's content is | [`Engine::handle_hash`] | [`Engine::next_commit`] |
-//! | a page of a feed | [`Engine::handle_page`] | [`Engine::plan`] |
+//! | a page of the relay's feed | [`Engine::handle_page`] | [`Engine::plan`] |
+//! | a page of another device's feed | [`Engine::handle_peer_page`] | [`Engine::plan`] |
 //! | a fetched content, a finished batch | [`Engine::handle_fetch`], [`Engine::handle_batch`] | [`Engine::plan`] |
 //! | the relay's answer | [`Engine::handle_commit`] | [`Engine::next_commit`] |
 //!
@@ -148,6 +149,7 @@ impl<T: Trees> Engine<T> {
     pub fn set_time(&mut self, now_ms: u64, wall_ms: i64) {
         self.now_ms = self.now_ms.max(now_ms);
         self.wall_ms = wall_ms;
+        self.expire_carriers();
     }
 
     /// The trees.
@@ -239,7 +241,7 @@ impl<T: Trees> Engine<T> {
     pub fn deadline_ms(&self) -> Option<u64> {
         let missing = self.observed.missing_deadline(self.policy.missing_grace_ms).filter(|_| !self.brake.is_holding());
         let blocked = self.blocked.values().map(|b| b.until_ms).min();
-        let withheld = self.publishing.deadline_ms().filter(|_| self.policy.may_write);
+        let withheld = self.publishing.deadline_ms(self.now_ms).filter(|_| self.policy.may_write);
         missing.into_iter().chain(blocked).chain(withheld).min()
     }
 
@@ -276,6 +278,12 @@ impl<T: Trees> Engine<T> {
     pub(crate) fn write(&mut self, id: NodeId, state: NodeState) -> Result<()> {
         self.update_node(id, state)?;
         self.trees.set_unsent(id, true)
+    }
+
+    /// The relay has all that is known of a node.
+    pub(crate) fn note_sent(&mut self, id: NodeId) -> Result<()> {
+        self.publishing.carried.release(id);
+        self.trees.set_unsent(id, false)
     }
 
     pub(crate) fn wake_orphans(&mut self, parent: NodeId) {

@@ -1,5 +1,6 @@
 //! Taking in the feed of another replica: every state is joined; the rest follows from the trees.
 
+use crate::carried::Group;
 use crate::engine::Engine;
 use crate::policy::Planted;
 use crate::trees::{NodeRecord, Result, TreeError, Trees};
@@ -31,6 +32,17 @@ pub enum HearError {
 pub struct Heard {
     /// Nodes that changed here.
     pub changed: usize,
+    /// Whether the page left no gap. If it did, the feed is to be asked for again, from where it was read up to.
+    pub follows: bool,
+}
+
+/// Who told us of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Teller {
+    /// The relay: it has what it tells.
+    Relay,
+    /// Another device; the group of nodes that it brings to the relay, if it does that.
+    Peer(Option<Group>),
 }
 
 impl<T: Trees> Engine<T> {
@@ -59,6 +71,10 @@ impl<T: Trees> Engine<T> {
 
     fn begin_epoch(&mut self, epoch: Epoch) -> Result<()> {
         let first = self.trees.meta().relay.is_none();
+        if !first {
+            // What peers carried they carried to the feed before this one.
+            self.publishing.carried = Default::default();
+        }
         self.trees.meta_mut().relay = Some((epoch, 0));
         // The answer to a commit of the older feed says nothing of this one.
         self.drop_commit();
@@ -121,7 +137,7 @@ impl<T: Trees> Engine<T> {
             if skip && index + 1 == page.nodes.len() {
                 continue;
             }
-            heard.changed += usize::from(self.hear_node(update.id, &update.state, true)?);
+            heard.changed += usize::from(self.hear_node(update.id, &update.state, Teller::Relay)?);
         }
         let meta = self.trees.meta_mut();
         let cursor = meta.relay.map_or(0, |(_, cursor)| cursor);
@@ -129,11 +145,12 @@ impl<T: Trees> Engine<T> {
             // A page that comes late or twice moves nothing back (I8, I11).
             meta.relay = Some((page.epoch, cursor.max(page.cursor)));
             meta.heard |= !page.has_more;
+            heard.follows = true;
         }
         Ok(heard)
     }
 
-    fn check_page(&self, page: &FeedPage) -> std::result::Result<(), HearError> {
+    pub(crate) fn check_page(&self, page: &FeedPage) -> std::result::Result<(), HearError> {
         let (own, clock) = (self.trees.meta().replica, self.trees.meta().clock);
         let mut highest = clock;
         for update in &page.nodes {
@@ -155,27 +172,53 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Joins one node. Whether it changed here.
-    pub(crate) fn hear_node(&mut self, id: NodeId, state: &NodeState, from_relay: bool) -> Result<bool> {
+    pub(crate) fn hear_node(&mut self, id: NodeId, state: &NodeState, from: Teller) -> Result<bool> {
         let Some(before) = self.trees.node(id)? else {
             self.update_node(id, state.clone())?;
+            self.note_told(id, from)?;
             return Ok(true);
         };
         let mut joined = before.state.clone();
         let changed = joined.join(state);
+        let (was_unsent, was_carried) = (self.trees.is_unsent(id)?, self.publishing.carried.holds(id));
         if changed {
             self.update_node(id, joined.clone())?;
         }
-        if from_relay {
-            let relay_has_all = state.includes(&joined);
-            if self.trees.is_unsent(id)? == relay_has_all {
-                self.trees.set_unsent(id, !relay_has_all)?;
-                self.publishing.reconsider(id);
-            }
+        match from {
+            Teller::Relay => self.note_relay_has(id, state.includes(&joined))?,
+            Teller::Peer(_) if !changed => {}
+            // What only we bring to the relay, or somebody else, this peer brings only if it has all of it.
+            Teller::Peer(_) if was_unsent && !(was_carried && state.includes(&joined)) => self.note_told(id, Teller::Peer(None))?,
+            Teller::Peer(_) => self.note_told(id, from)?,
         }
         if changed && self.policy.may_write && !self.settle_revived(id, &joined)? {
             self.revive(id, &before, state, joined)?;
         }
         Ok(changed)
+    }
+
+    fn note_relay_has(&mut self, id: NodeId, has_all: bool) -> Result<()> {
+        if self.trees.is_unsent(id)? == has_all {
+            self.trees.set_unsent(id, !has_all)?;
+            self.publishing.reconsider(id);
+        }
+        if has_all {
+            self.publishing.carried.release(id);
+        }
+        Ok(())
+    }
+
+    /// What a peer told us and was new here may be new to the relay too.
+    fn note_told(&mut self, id: NodeId, from: Teller) -> Result<()> {
+        let Teller::Peer(group) = from else { return Ok(()) };
+        if self.planted(Planted::HeardIsSent) {
+            return Ok(());
+        }
+        self.trees.set_unsent(id, true)?;
+        if let Some(group) = group {
+            self.publishing.carried.add(id, group);
+        }
+        Ok(())
     }
 
     /// A revived value is old content put back: it yields to what somebody wrote meanwhile, else an edit, a delete and a move of three devices

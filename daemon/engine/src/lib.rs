@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  looks, hashes --> observe --> absorb --+--> remote tree (node states) --> view --> plan --> fetches, disk actions
-//!  pages of feeds ------------> hear -----+         |                                            |
+//!  pages of feeds -----> hear, peers -----+         |                                            |
 //!                                                   +--> publish --> commits      synced tree <--+-- outcome
+//!                                                   +--> serve --> pages and chunks for peers
 //! ```
 //!
 //! Invariants, by number in docs/ARCHITECTURE.md:
@@ -19,6 +20,7 @@
 mod absorb;
 mod backoff;
 mod brake;
+mod carried;
 mod clearing;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
@@ -31,10 +33,14 @@ mod missing;
 mod observe;
 mod outcome;
 mod overlap;
+mod peers;
+#[cfg(test)]
+mod peers_test;
 mod plan;
 pub mod policy;
 mod publish;
 mod query;
+mod serve;
 pub mod trees;
 mod view;
 #[cfg(test)]
@@ -48,4 +54,5 @@ pub use plan::{Batch, Fetch, LocalSource, Plan};
 pub use policy::{Filter, NoFilter, Planted, Policy};
 pub use publish::{ChunkAt, Commit};
 pub use query::{Conflict, WhyFacts};
-pub use trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, TreeError, Trees};
+pub use serve::{ChunkPlace, OwnPage};
+pub use trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, TreeError, Trees};

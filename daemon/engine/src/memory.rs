@@ -1,7 +1,7 @@
 //! [`Trees`] in memory: for tests, the simulated world and as the reference of the contract suite.
 
-use crate::trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, Result, Trees};
-use ferry_protocol::{ChunkId, Name, NodeId, ReplicaId};
+use crate::trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, Result, Trees};
+use ferry_protocol::{ChunkId, Epoch, Name, NodeId, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -16,6 +16,8 @@ pub struct MemoryTrees {
     inodes: BTreeSet<(u64, u64, ItemKey)>,
     chunks: BTreeSet<(ChunkId, ItemKey)>,
     unsent: BTreeSet<NodeId>,
+    runs: Vec<(Epoch, u64)>,
+    peers: BTreeMap<ReplicaId, PeerCursor>,
     meta: Meta,
 }
 
@@ -31,6 +33,8 @@ impl MemoryTrees {
             inodes: BTreeSet::new(),
             chunks: BTreeSet::new(),
             unsent: BTreeSet::new(),
+            runs: Vec::new(),
+            peers: BTreeMap::new(),
             meta: Meta::new(replica),
         }
     }
@@ -175,9 +179,26 @@ impl Trees for MemoryTrees {
         let from = after.map_or(Unbounded, Excluded);
         Ok(self.unsent.range((from, Unbounded)).take(limit).copied().collect())
     }
+    fn feed_runs(&self) -> Result<Vec<(Epoch, u64)>> {
+        Ok(self.runs.clone())
+    }
+    fn set_feed_runs(&mut self, runs: &[(Epoch, u64)]) -> Result<()> {
+        self.runs = runs.to_vec();
+        Ok(())
+    }
+    fn peer_cursor(&self, replica: ReplicaId) -> Result<Option<PeerCursor>> {
+        Ok(self.peers.get(&replica).copied())
+    }
+    fn set_peer_cursor(&mut self, replica: ReplicaId, cursor: Option<PeerCursor>) -> Result<()> {
+        match cursor {
+            Some(cursor) => self.peers.insert(replica, cursor),
+            None => self.peers.remove(&replica),
+        };
+        Ok(())
+    }
     fn clear(&mut self) -> Result<()> {
         let meta = Meta { items: 0, bytes: 0, ..self.meta.clone() };
-        *self = Self { meta, ..Self::new(self.meta.replica) };
+        *self = Self { meta, runs: std::mem::take(&mut self.runs), ..Self::new(self.meta.replica) };
         Ok(())
     }
     fn meta(&self) -> &Meta {

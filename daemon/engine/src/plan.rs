@@ -444,31 +444,10 @@ impl<T: Trees> Engine<T> {
 
     /// Which chunks of a content stand in files of this folder.
     fn local_sources(&self, manifest: &Manifest) -> Result<Vec<LocalSource>> {
-        type Held = Option<(RelPath, Stat, BTreeMap<ChunkId, u64>)>;
-        let mut holders: BTreeMap<ItemKey, Held> = BTreeMap::new();
-        let mut out = Vec::new();
         let wanted: BTreeSet<ChunkId> = manifest.chunks().iter().map(|c| c.id).collect();
-        for chunk in wanted {
-            for key in self.trees.holders(chunk, 4)? {
-                if let std::collections::btree_map::Entry::Vacant(vacant) = holders.entry(key) {
-                    let mut held = None;
-                    if let Some(item) = self.trees.item(key)?
-                        && let (ItemContent::File(own), Some(path)) = (&item.content, self.item_path(&item)?)
-                    {
-                        let offsets = own.with_offsets().map(|(at, c)| (c.id, at)).collect();
-                        held = Some((path, item.stat, offsets));
-                    }
-                    vacant.insert(held);
-                }
-                if let Some(Some((path, stat, offsets))) = holders.get(&key)
-                    && let Some(offset) = offsets.get(&chunk)
-                {
-                    out.push(LocalSource { chunk, path: path.clone(), stat: *stat, offset: *offset });
-                    break;
-                }
-            }
-        }
-        Ok(out)
+        let wanted: Vec<ChunkId> = wanted.into_iter().collect();
+        let places = self.chunk_places(&wanted)?.into_iter().flatten();
+        Ok(places.map(|p| LocalSource { chunk: p.chunk.id, path: p.path, stat: p.stat, offset: p.offset }).collect())
     }
 
     fn plan_move(&mut self, id: NodeId, desired: &Desired, item: &Item, path: RelPath, draft: &mut Draft) -> Result<()> {

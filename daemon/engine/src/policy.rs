@@ -92,4 +92,10 @@ pub enum Planted {
     ViewerSends,
     /// Names that this disk takes for one are put beside each other (breaks CR11).
     FoldingIgnored,
+    /// The cursor of a peer's feed moves over a page that was lost (breaks I11).
+    PeerCursorSkips,
+    /// What a peer was to bring to the relay is never sent by anybody else (breaks I1).
+    CarriedForEver,
+    /// What a peer told is taken for something that the relay knows (breaks I1).
+    HeardIsSent,
 }

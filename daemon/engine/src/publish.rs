@@ -1,5 +1,6 @@
 //! What the relay may lack, as commits: parents before children, each with the chunks that it names and where they stand on this disk.
 
+use crate::carried::Carried;
 use crate::disk::Stat;
 use crate::engine::Engine;
 use crate::policy::Planted;
@@ -44,6 +45,8 @@ pub(crate) struct Publishing {
     in_flight: Option<Vec<(NodeId, u64)>>,
     /// Nodes that wait for content that neither the relay nor this device has, with the version that waits.
     withheld: BTreeMap<NodeId, Withheld>,
+    /// Nodes that a peer brings to the relay.
+    pub carried: Carried,
 }
 
 impl Publishing {
@@ -52,9 +55,10 @@ impl Publishing {
         self.withheld.remove(&node);
     }
 
-    /// When the next of the withheld is tried again.
-    pub fn deadline_ms(&self) -> Option<u64> {
-        self.withheld.values().map(|w| w.until_ms).min()
+    /// When the next of the withheld or carried is to be sent. What may be sent already waits for the relay, not for the time.
+    pub fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
+        let withheld = self.withheld.values().map(|w| w.until_ms).filter(|until| *until > now_ms).min();
+        withheld.into_iter().chain(self.carried.deadline_ms()).min()
     }
 }
 
@@ -63,6 +67,9 @@ impl<T: Trees> Engine<T> {
     pub fn next_commit(&mut self, max_nodes: usize, max_bytes: u64) -> Result<Option<Commit>> {
         let Some((_, base_seq)) = self.trees.meta().relay else { return Ok(None) };
         if self.publishing.in_flight.is_some() || !self.may_send() || !self.trees.meta().heard {
+            return Ok(None);
+        }
+        if self.trees.unsent() <= self.publishing.carried.len() {
             return Ok(None);
         }
         let mut commit = Commit { base_seq, nodes: Vec::new(), chunks: Vec::new(), bytes: 0 };
@@ -74,6 +81,9 @@ impl<T: Trees> Engine<T> {
             let Some(last) = page.last() else { break };
             after = Some(*last);
             for id in page {
+                if self.publishing.carried.holds(id) {
+                    continue;
+                }
                 for id in self.unsent_line(id, &taken)? {
                     if commit.nodes.len() >= max_nodes || (commit.bytes >= max_bytes && !commit.nodes.is_empty()) {
                         break 'pages;
@@ -99,7 +109,8 @@ impl<T: Trees> Engine<T> {
         self.policy.may_write || self.planted(Planted::ViewerSends)
     }
 
-    /// An unsent node with its unsent ancestors, the highest first.
+    /// An unsent node with its unsent ancestors, the highest first. Ancestors go along even if a peer carries them: the relay takes nothing that
+    /// stands in a directory it does not know.
     fn unsent_line(&self, id: NodeId, taken: &BTreeSet<NodeId>) -> Result<Vec<NodeId>> {
         let mut line = Vec::new();
         let mut at = id;
@@ -170,7 +181,7 @@ impl<T: Trees> Engine<T> {
                 for (id, seq) in self.publishing.in_flight.take().unwrap_or_default() {
                     self.publishing.withheld.remove(&id);
                     if self.trees.node(id)?.is_some_and(|r| r.seq == seq) {
-                        self.trees.set_unsent(id, false)?;
+                        self.note_sent(id)?;
                     }
                 }
                 if let (true, Some((epoch, _))) = (*gapless, self.trees.meta().relay) {

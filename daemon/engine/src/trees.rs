@@ -107,6 +107,21 @@ impl Meta {
     }
 }
 
+/// How far another device's feed was read. Everything that stands in it up to there has been joined here, whenever this is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCursor {
+    /// The run of the feed in which its numbers were read.
+    pub run: Epoch,
+    /// The newest number that was read.
+    pub seq: u64,
+    /// Whether nothing came after it. In the middle of a feed a node can be passed over because it has just moved behind what was read; if
+    /// that device is then set back, the node stands at its old number again. So only the end of a feed can be carried over to another run.
+    pub at_end: bool,
+}
+
+/// How many runs of our own feed are remembered: readers that were away for longer begin again.
+pub const FEED_RUNS_MAX: usize = 64;
+
 /// Where the trees are kept. Two implementations, one contract suite ([`crate::contract`]).
 ///
 /// Reads see this engine's earlier writes. Orders are by key; `after` is exclusive.
@@ -151,7 +166,16 @@ pub trait Trees {
     /// How many nodes are marked so. Costs no reading: it is asked for with every status.
     fn unsent(&self) -> u64;
 
-    /// Forgets all nodes and items. Of the rest only the counts change.
+    /// The runs of our own feed, newest last: the id of each and the number at which it began.
+    fn feed_runs(&self) -> Result<Vec<(Epoch, u64)>>;
+    /// Remembers the runs of our own feed, at most [`FEED_RUNS_MAX`].
+    fn set_feed_runs(&mut self, runs: &[(Epoch, u64)]) -> Result<()>;
+    /// How far the feed of another device was read.
+    fn peer_cursor(&self, replica: ReplicaId) -> Result<Option<PeerCursor>>;
+    /// Remembers how far the feed of another device was read.
+    fn set_peer_cursor(&mut self, replica: ReplicaId, cursor: Option<PeerCursor>) -> Result<()>;
+
+    /// Forgets all nodes and items, and how far the feeds of other devices were read. Of the rest only the counts change.
     fn clear(&mut self) -> Result<()>;
 
     /// The rest.

@@ -83,6 +83,8 @@ impl<T: Trees> Engine<T> {
         // An older move that is heard later changes where a node stands that fell back.
         let reordered = old.as_ref().is_some_and(|o| o.state.places() != state.places());
         let place = if moved { 0 } else { old.as_ref().map_or(0, |o| o.place) };
+        // What was carried was the state before this one.
+        self.publishing.carried.release(id);
         let meta = self.trees.meta_mut();
         meta.seq += 1;
         meta.clock = meta.clock.max(state.max_counter());

@@ -2,6 +2,7 @@
 //! as the planner does, and the sum of what was read is `resolve` of the states.
 
 use crate::engine::Engine;
+use crate::hear::Teller;
 use crate::memory::MemoryTrees;
 use crate::policy::Policy;
 use crate::trees::Trees;
@@ -180,7 +181,7 @@ proptest! {
                         states.reverse();
                     }
                     for (id, state) in states {
-                        engine.hear_node(id, &state, false).unwrap();
+                        engine.hear_node(id, &state, Teller::Peer(None)).unwrap();
                         heard.entry(id).and_modify(|s| { s.join(&state); }).or_insert(state);
                         if order & 2 == 0 {
                             drain(&mut engine, &mut cache);

@@ -7,8 +7,8 @@
 
 use crate::index::{Durability, IndexError, IndexStore, OpenedIndex, Row, Table, WriteBatch, prefix_end};
 use ferry_engine::trees::Result;
-use ferry_engine::{Item, ItemContent, ItemKey, Meta, NodeRecord, TreeError, Trees};
-use ferry_protocol::{ChunkId, Dot, Name, NodeId, ReplicaId};
+use ferry_engine::{Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, TreeError, Trees};
+use ferry_protocol::{ChunkId, Dot, Epoch, Name, NodeId, ReplicaId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -35,6 +35,10 @@ const TREE_TABLES: [Table; 8] =
     [Table::Nodes, Table::Feed, Table::Kids, Table::Items, Table::Names, Table::Inodes, Table::Chunks, Table::Unsent];
 
 const META_KEY: &[u8] = b"trees";
+/// The runs of our own feed, in [`Table::Meta`].
+const RUNS_KEY: &[u8] = b"runs";
+/// How far the feeds of other devices were read, in [`Table::Meta`]: then the replica's 16 bytes.
+const PEER_PREFIX: &[u8] = b"peer/";
 /// Chunk ids are cut to this many bytes as keys: a holder is verified before it is used, so a chance hit costs a look.
 const CHUNK_KEY_BYTES: usize = 12;
 
@@ -96,6 +100,10 @@ fn inode_key(dev: u64, ino: u64) -> Vec<u8> {
     [dev.to_be_bytes(), ino.to_be_bytes()].concat()
 }
 
+fn peer_key(replica: ReplicaId) -> Vec<u8> {
+    [PEER_PREFIX, replica.as_bytes()].concat()
+}
+
 /// The first key after this one.
 fn after_key(mut key: Vec<u8>) -> Vec<u8> {
     key.push(0);
@@ -147,7 +155,7 @@ impl IndexTrees {
         }
         if let Err(error) = self.store.commit(&batch, durability) {
             // A later commit without these writes would be half of what the engine did.
-            let rows = batch.writes().iter().filter(|w| w.table != Table::Meta);
+            let rows = batch.writes().iter().filter(|w| (w.table, &w.key[..]) != (Table::Meta, META_KEY));
             self.written.extend(rows.map(|w| ((w.table, w.key.clone()), w.value.clone())));
             return Err(store_error(error));
         }
@@ -204,6 +212,18 @@ impl IndexTrees {
 
     fn prefix(&self, table: Table, prefix: &[u8], limit: usize) -> Result<Vec<Row>> {
         self.range(table, prefix, prefix_end(prefix).as_deref(), limit)
+    }
+
+    fn remove_all(&mut self, table: Table, prefix: &[u8]) -> Result<()> {
+        let (mut from, end) = (prefix.to_vec(), prefix_end(prefix));
+        loop {
+            let rows = self.range(table, &from, end.as_deref(), 4096)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            from = after_key(last.clone());
+            for (key, _) in rows {
+                self.set(table, key, None);
+            }
+        }
     }
 
     fn index_item(&mut self, key: ItemKey, old: Option<&Item>, new: Option<&Item>) -> Result<()> {
@@ -358,18 +378,30 @@ impl Trees for IndexTrees {
         rows.iter().map(|(key, _)| NodeId::from_slice(key).ok_or_else(malformed)).collect()
     }
 
+    fn feed_runs(&self) -> Result<Vec<(Epoch, u64)>> {
+        Ok(self.get(Table::Meta, RUNS_KEY)?.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default())
+    }
+
+    fn set_feed_runs(&mut self, runs: &[(Epoch, u64)]) -> Result<()> {
+        self.set(Table::Meta, RUNS_KEY.to_vec(), Some(encode(&runs.to_vec())?));
+        Ok(())
+    }
+
+    fn peer_cursor(&self, replica: ReplicaId) -> Result<Option<PeerCursor>> {
+        self.get(Table::Meta, &peer_key(replica))?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    fn set_peer_cursor(&mut self, replica: ReplicaId, cursor: Option<PeerCursor>) -> Result<()> {
+        let value = cursor.as_ref().map(encode).transpose()?;
+        self.set(Table::Meta, peer_key(replica), value);
+        Ok(())
+    }
+
     fn clear(&mut self) -> Result<()> {
         for table in TREE_TABLES {
-            let mut from = Vec::new();
-            loop {
-                let rows = self.range(table, &from, None, 4096)?;
-                let Some((last, _)) = rows.last() else { break };
-                from = after_key(last.clone());
-                for (key, _) in rows {
-                    self.set(table, key, None);
-                }
-            }
+            self.remove_all(table, &[])?;
         }
+        self.remove_all(Table::Meta, PEER_PREFIX)?;
         (self.meta.items, self.meta.bytes, self.unsent) = (0, 0, 0);
         Ok(())
     }

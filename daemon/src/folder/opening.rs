@@ -9,7 +9,7 @@ use crate::fs::{self, FolderMarker, InstanceId, Root, RootError, RootIdentity};
 use crate::index;
 use crossbeam_channel::Sender;
 use ferry_engine::{Engine, Look, LookResult, Policy};
-use ferry_protocol::{DeviceId, ReplicaId};
+use ferry_protocol::{DeviceId, Epoch, ReplicaId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     };
     let author = deps.author.borrow().clone();
     let mut engine = Engine::open(trees, author, policy).map_err(|e| OpenError::Index(e.to_string()))?;
+    // Our feed's numbers are good for this run; an index that was set back would give them again.
+    engine.begin_run(Epoch::from_bytes(super::random_bytes())).map_err(|e| OpenError::Index(e.to_string()))?;
     let rules = Rules::load(&root, settings.ignore_defaults);
     engine.set_filter(Box::new(rules.shared()));
     let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);

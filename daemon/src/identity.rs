@@ -5,12 +5,14 @@
 //! * **D2** Key and credentials are readable by their owner only, and a new version replaces an old one whole or not at all.
 
 use ferry_protocol::{DeviceId, UserId};
+use libp2p_identity::ed25519::PublicKey;
 use libp2p_identity::{Keypair, PeerId};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::{fmt, process};
 
 const KEY_FILE: &str = "device.key";
@@ -158,6 +160,48 @@ pub struct Credentials {
     pub access_token: String,
     /// Used once: every refresh gives the next one.
     pub refresh_token: String,
+    /// The key of the relay's grants; none from a relay that signs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_key: Option<GrantKey>,
+}
+
+/// The public key with which a relay signs who may take part. In text it is 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GrantKey(PublicKey);
+
+/// The text is not an Ed25519 public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the public key of a relay's grants: expected 64 hexadecimal digits")]
+pub struct GrantKeyError;
+
+impl GrantKey {
+    /// Whether the signature is this key's over the message: for [`ferry_protocol::grant::SignedGrant::open`].
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.0.verify(message, signature)
+    }
+}
+
+impl FromStr for GrantKey {
+    type Err = GrantKeyError;
+    fn from_str(text: &str) -> Result<Self, GrantKeyError> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| GrantKeyError)?;
+        PublicKey::try_from_bytes(&bytes).map(Self).map_err(|_| GrantKeyError)
+    }
+}
+
+impl TryFrom<String> for GrantKey {
+    type Error = GrantKeyError;
+    fn try_from(text: String) -> Result<Self, GrantKeyError> {
+        text.parse()
+    }
+}
+
+impl From<GrantKey> for String {
+    fn from(key: GrantKey) -> Self {
+        hex::encode(key.0.to_bytes())
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -248,7 +292,30 @@ mod tests {
             device_id: DeviceId::from_bytes([n; 16]),
             access_token: "access-secret".into(),
             refresh_token: "refresh-secret".into(),
+            grant_key: None,
         }
+    }
+
+    #[test]
+    fn a_grant_key_has_one_form_and_checks_what_it_signed() {
+        let pair = libp2p_identity::ed25519::Keypair::generate();
+        let text = hex::encode(pair.public().to_bytes());
+        let key: GrantKey = text.parse().unwrap();
+        assert_eq!(String::from(key.clone()), text);
+        assert!(key.verify(b"message", &pair.sign(b"message")));
+        assert!(!key.verify(b"massage", &pair.sign(b"message")) && !key.verify(b"message", b""));
+        for wrong in ["", "00", &"0".repeat(63), &format!("02{}", "0".repeat(62))] {
+            assert_eq!(wrong.parse::<GrantKey>(), Err(GrantKeyError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_before_grants_are_still_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = CredentialsFile::new(dir.path());
+        file.save(&credentials(1)).unwrap();
+        assert!(!fs::read_to_string(dir.path().join(CREDENTIALS_FILE)).unwrap().contains("grant_key"));
+        assert_eq!(file.load().unwrap(), Some(credentials(1)));
     }
 
     #[test]

@@ -4,8 +4,10 @@
 
 use bytes::Bytes;
 use ferry_daemon::identity::{CredentialsFile, Identity};
-use ferry_daemon::relay::{DeltaReply, DeviceInfo, FetchedChunk, JoinCode, Pin, RelayClient, RelayError, RelayOptions, RelayUrl, Wakeup};
-use ferry_protocol::wire::{CommitReply, CommitRequest, NodeUpdate};
+use ferry_daemon::relay::{
+    Announce, Announced, DeltaReply, DeviceInfo, FetchedChunk, JoinCode, Pin, RelayClient, RelayError, RelayOptions, RelayUrl, Wakeup,
+};
+use ferry_protocol::wire::{CommitReply, CommitRequest, NodeUpdate, Role};
 use ferry_protocol::{
     Author, ChunkRef, CommitId, Content, ContentHash, DeviceId, FileContent, Manifest, Name, NamespaceId, NodeId, NodeState, Place,
     ReplicaId, Stamp, Value, VerifiedChunk,
@@ -63,6 +65,43 @@ fn file(n: u8, device: DeviceId, chunks: &[VerifiedChunk<Bytes>]) -> NodeUpdate 
     let dot = state.body().next_dot(replica);
     state.body_mut().put(&[], Value { dot, stamp, content, author, wall_ms: 0 });
     NodeUpdate { id: NodeId::from_bytes([n; 16]), state }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_hear_who_may_take_part_and_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (running, plain, _) = relay(dir.path()).await;
+    let first = device(dir.path(), &plain, "first", None).await;
+    let second = device(dir.path(), &plain, "second", None).await;
+    let namespace = NamespaceId::from_bytes([9; 16]);
+    first.client.create_namespace(namespace, "Notes").await.unwrap();
+    let mut wakeups = first.client.wakeups();
+    assert_eq!(wakeups.next().await, Some(Wakeup::Connected));
+    let at = |address: &str| Announce { addresses: vec![address.parse().unwrap()], ..Announce::default() };
+    let announced = second.client.announce(&at("10.0.0.2:4711")).await.unwrap();
+    assert_eq!(wakeups.next().await, Some(Wakeup::Peers));
+    let heard = first.client.announce(&at("[fe80::1]:4711")).await.unwrap();
+    assert_eq!((heard.peers.len(), heard.peers[0].device, heard.peers[0].name.as_str()), (1, second.id, "second"));
+    assert_eq!(heard.peers[0].addresses, ["10.0.0.2:4711".parse().unwrap()]);
+
+    let key = first.client.credentials().await.unwrap().grant_key.unwrap();
+    assert_eq!(key, heard.grant_key);
+    let signed = |answer: &Announced| answer.grants.iter().find(|(id, _)| *id == namespace).unwrap().1.clone();
+    assert_eq!(signed(&heard), signed(&announced));
+    let grant = signed(&heard).open(|message, signature| key.verify(message, signature)).unwrap();
+    assert_eq!(grant.namespace, namespace);
+    assert_eq!(grant.members.iter().map(|m| m.role).collect::<Vec<_>>(), [Role::Owner; 2]);
+    assert!(grant.is_live(heard.server_time_ms));
+
+    let owner = first.client.credentials().await.unwrap().user_id;
+    running.app.accounts.revoke_device(owner, second.id).await.unwrap();
+    assert_eq!(wakeups.next().await, Some(Wakeup::Peers));
+    let later = first.client.announce(&Announce { addresses: vec![], epochs: [(namespace, grant.epoch)].into() }).await.unwrap();
+    let without = signed(&later).open(|message, signature| key.verify(message, signature)).unwrap();
+    assert!(without.is_newer_than(&grant) && without.member(second.id).is_none() && later.peers.is_empty());
+    let error = second.client.announce(&Announce::default()).await.unwrap_err();
+    assert!(matches!(error, RelayError::LoginRequired { .. }), "{error}");
+    running.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,13 +182,18 @@ async fn the_relays_refusals_are_understood() {
     let file = CredentialsFile::new(&dir.path().join("device"));
     let mut stored = file.load().unwrap().unwrap();
     stored.access_token = "no longer good".into();
+    // As a version of before grants stored it.
+    let grant_key = stored.grant_key.take();
+    assert!(grant_key.is_some());
     let again = RelayClient::new(plain.clone(), RelayOptions::default(), Some(stored.clone()), Arc::new(file.clone())).unwrap();
     // The relay refuses a long body before it has read it: the refusal must still be heard.
     let chunks: Vec<_> = (0..16).map(|n| VerifiedChunk::of(Bytes::from(vec![n; 1 << 20]))).collect();
     again.put_chunks(namespace.id, chunks.clone()).await.unwrap();
     let ids: Vec<_> = chunks.iter().map(VerifiedChunk::id).collect();
     assert_eq!(again.missing(namespace.id, &ids).await.unwrap(), []);
-    assert_ne!(file.load().unwrap().unwrap().refresh_token, stored.refresh_token);
+    let renewed = file.load().unwrap().unwrap();
+    assert_ne!(renewed.refresh_token, stored.refresh_token);
+    assert_eq!(renewed.grant_key, grant_key);
     again.logout().await.unwrap();
     assert_eq!(file.load().unwrap(), None);
     assert!(matches!(again.namespaces().await, Err(RelayError::LoginRequired { .. })));

@@ -246,13 +246,13 @@ impl RelayClient {
         self.http.send(request, Some(&token)).await
     }
 
-    async fn call(&self, request: Request) -> Result<Bytes, RelayError> {
+    pub(super) async fn call(&self, request: Request) -> Result<Bytes, RelayError> {
         let response = self.session.with_token(|token| self.send(&request, token)).await?;
         self.http.read(response, REQUEST_MAX_BYTES).await
     }
 }
 
-fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RelayError> {
+pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RelayError> {
     serde_json::from_slice(bytes).map_err(|e| RelayError::VersionMismatch {
         detail: format!("The relay's answer is not what this version expects ({e}): upgrade the older side."),
     })

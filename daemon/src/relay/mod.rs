@@ -1,4 +1,5 @@
-//! The client of a relay's HTTP API: accounts, namespaces, the feed, commits, chunks both ways, and wake-ups.
+//! The client of a relay's HTTP API: accounts, namespaces, the feed, commits, chunks both ways, grants and
+//! peers, and wake-ups.
 //!
 //! [`RelayClient`] is cheap to clone; all clones share connections, tokens, limits and counters. It retries nothing by itself except one
 //! request after a token refresh: back-off belongs to the caller, and [`RelayError`] says what to do. Its invariants:
@@ -9,6 +10,7 @@
 //! * **N4** Plain HTTP goes to this machine and private networks only; a pinned certificate is the only one accepted.
 //! * **N5** Every answer is read up to a limit, and a connection without progress is given up.
 
+mod announce;
 mod chunks;
 mod client;
 mod error;
@@ -21,6 +23,7 @@ mod tls;
 pub mod url;
 mod wakeups;
 
+pub use announce::{ADDRESSES_MAX, Announce, Announced, AnnouncedPeer};
 pub use chunks::{ChunkStream, FetchedChunk};
 pub use client::{DeltaReply, JoinSecret, RelayClient, RelayOptions, ServerInfo};
 pub use error::{Problem, RelayError};

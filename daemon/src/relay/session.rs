@@ -2,7 +2,7 @@
 
 use super::error::RelayError;
 use super::http::{Body, Http, JSON, Request};
-use crate::identity::{Credentials, CredentialsFile, Identity, IdentityError};
+use crate::identity::{Credentials, CredentialsFile, GrantKey, Identity, IdentityError};
 use ferry_protocol::{DeviceId, UserId};
 use serde::Deserialize;
 use serde_json::json;
@@ -60,6 +60,15 @@ struct TokenReply {
     user_id: Option<UserId>,
     #[serde(default)]
     device_id: Option<DeviceId>,
+    /// Text, so that a key of another kind does not cost the tokens beside it.
+    #[serde(default)]
+    grant_key: Option<String>,
+}
+
+impl TokenReply {
+    fn grant_key(&self) -> Option<GrantKey> {
+        self.grant_key.as_deref()?.parse().ok()
+    }
 }
 
 struct State {
@@ -110,8 +119,9 @@ impl Session {
                 return Err(RelayError::VersionMismatch { detail: "The relay linked no device: upgrade the relay.".into() });
             };
             let relay = session.http.base.to_string();
+            let grant_key = reply.grant_key();
             let credentials =
-                Credentials { relay, user_id, device_id, access_token: reply.access_token, refresh_token: reply.refresh_token };
+                Credentials { relay, user_id, device_id, access_token: reply.access_token, refresh_token: reply.refresh_token, grant_key };
             state.renew_at = renew_at(reply.expires_in);
             session.store(&mut state, credentials.clone()).await?;
             Ok(credentials)
@@ -166,7 +176,8 @@ impl Session {
                 return Ok(old.access_token);
             }
             let reply = session.ask("/auth/refresh", json!({ "refresh_token": old.refresh_token })).await?;
-            let credentials = Credentials { access_token: reply.access_token, refresh_token: reply.refresh_token, ..old };
+            let grant_key = reply.grant_key().or(old.grant_key);
+            let credentials = Credentials { access_token: reply.access_token, refresh_token: reply.refresh_token, grant_key, ..old };
             let token = credentials.access_token.clone();
             state.renew_at = renew_at(reply.expires_in);
             session.store(&mut state, credentials).await?;

@@ -49,6 +49,7 @@ fn credentials() -> Credentials {
         device_id: DeviceId::from_bytes([2; 16]),
         access_token: "access-0".into(),
         refresh_token: "refresh-0".into(),
+        grant_key: None,
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Wakeup {
         /// Its feed's head.
         seq: Option<u64>,
     },
+    /// Devices, their roles or their addresses changed: announce this device again.
+    Peers,
     /// Something changed that the relay did not name, or the list of namespaces did: ask for everything.
     Everything,
 }
@@ -209,6 +211,7 @@ fn understood(text: &str) -> Option<Wakeup> {
     match (told.kind.as_str(), told.data.namespace_id) {
         ("change" | "file_change", Some(namespace)) => Some(Wakeup::Changed { namespace, seq: told.data.seq }),
         ("change" | "file_change" | "gap" | "namespaces", _) => Some(Wakeup::Everything),
+        ("peers", _) => Some(Wakeup::Peers),
         _ => None,
     }
 }
@@ -225,6 +228,7 @@ mod tests {
             assert_eq!(understood(&text), Some(Wakeup::Changed { namespace, seq: Some(9) }));
         }
         assert_eq!(understood(r#"{"type":"gap"}"#), Some(Wakeup::Everything));
+        assert_eq!(understood(r#"{"type":"peers"}"#), Some(Wakeup::Peers));
         assert_eq!(understood(r#"{"type":"change","data":{}}"#), Some(Wakeup::Everything));
         for text in [
             "",

@@ -133,6 +133,8 @@ impl Session<'_> {
                 }
                 None
             }
+            // The next announcement asks anyway.
+            Wakeup::Peers => None,
             Wakeup::Everything => Some(self.look().await),
         }
     }

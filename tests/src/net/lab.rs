@@ -19,6 +19,7 @@ use crate::cluster::{Cluster, PATIENCE};
 use crate::device::Device;
 use crate::poll::until;
 use crate::relay::Relay;
+use crate::tree;
 use serde_json::Value as Json;
 use std::path::Path;
 use std::time::Duration;
@@ -111,6 +112,16 @@ impl Lab {
         self.relay_host.plug(self.wan);
     }
 
+    /// Cuts one LAN off everything behind the router.
+    pub fn cut_wan_of(&self, lan: usize) {
+        self.router.unplug(self.lans[lan]);
+    }
+
+    /// Connects the LAN with the router again.
+    pub fn heal_wan_of(&self, lan: usize) {
+        self.router.plug(self.lans[lan]);
+    }
+
     /// Cuts the direct ways between all devices, to the relay none: UDP goes nowhere.
     pub fn cut_lan(&self) -> Vec<Rule> {
         self.cluster.devices.iter().map(|device| device.host().block_udp(self.lan_of(device))).collect()
@@ -153,9 +164,27 @@ impl Lab {
         (0..count).for_each(|number| self.until_connected(number, count - 1));
     }
 
-    /// Waits until something holds on a disk; devices need not be quiet, nor the relay there.
-    pub fn until(&self, what: &str, ask: impl FnMut() -> Result<(), String>) {
-        until(what, PATIENCE, ask);
+    /// Waits until the disks of these devices are the same and something holds on each; they need not be quiet, nor the relay there.
+    pub fn until_same(&mut self, numbers: &[usize], mut holds: impl FnMut(&Path) -> Result<(), String>) {
+        until("the disks are the same and as they should be", PATIENCE, || {
+            let trees: Vec<_> = numbers.iter().map(|n| tree::read(self.device(*n).root())).collect();
+            for (number, tree) in numbers.iter().zip(&trees) {
+                let differences = tree::differences(&trees[0], tree);
+                let names = (self.device(numbers[0]).name(), self.device(*number).name());
+                if !differences.is_empty() {
+                    return Err(format!("{names:?}:\n{}", differences[..differences.len().min(20)].join("\n")));
+                }
+                holds(self.device(*number).root()).map_err(|what| format!("{}: {what}", self.device(*number).name()))?;
+            }
+            Ok(())
+        });
+        self.cluster.note();
+    }
+
+    /// Stops and starts a device.
+    pub fn restart(&mut self, number: usize) {
+        self.device_mut(number).stop();
+        self.device_mut(number).start();
     }
 
     /// What holds in every scenario; ends all.

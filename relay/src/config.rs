@@ -466,6 +466,7 @@ mod tests {
             ("FERRY_RELAY__AUTH", "x"),
             ("FERRY_RELAY__LISTEN", "8000"),
             ("FERRY_RELAY__AUTH__ACCESS_TTL_S", "soon"),
+            ("FERRY_RELAY__AUTH__GRANT_TTL_S", "0"),
             ("FERRY_RELAY__AUTH__REGISTRATION", "maybe"),
             ("FERRY_RELAY__ROLE", "auth,cook"),
             ("FERRY_RELAY__ROLE", ","),

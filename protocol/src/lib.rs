@@ -12,6 +12,7 @@
 //! | [`chunker`] | where a file is cut (FastCDC) |
 //! | [`wire`] | bodies that cross a network or rest on a disk, with their versions |
 //! | [`grant`] | which devices may take part in a namespace, signed by the relay |
+//! | [`lan`] | what two devices say to each other on a LAN: messages, grants that are known, the session |
 //! | [`limits`] | every cap, with units in its name |
 //!
 //! This crate neither reads a clock nor touches a disk, a socket or a random source. Its invariants:
@@ -29,6 +30,7 @@ pub mod conflict;
 pub mod grant;
 pub mod id;
 pub mod join;
+pub mod lan;
 pub mod limits;
 pub mod manifest;
 pub mod name;

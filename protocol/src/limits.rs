@@ -42,6 +42,14 @@ pub const NAMESPACE_NAME_MAX_BYTES: usize = 255;
 pub const GRANT_MEMBERS_MAX: usize = 4096;
 /// Longest encoded grant, in bytes.
 pub const GRANT_MAX_BYTES: usize = 1024 * 1024;
+/// Longest message on a control stream between two devices, in bytes: a grant of the largest size, and some.
+pub const LAN_MESSAGE_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Longest page of a feed between two devices, in bytes: the state of a file of the largest size has to fit.
+pub const LAN_PAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Most namespaces that one connection, and one device's book of grants, is about.
+pub const LAN_NAMESPACES_MAX: usize = 1024;
+/// Most contents or chunks in one announcement between two devices.
+pub const LAN_HAVES_MAX: usize = 4096;
 
 const _: () = assert!(CHUNK_BATCH_TARGET_BYTES + CHUNK_MAX_BYTES < REQUEST_MAX_BYTES);
 const _: () = assert!(COMMIT_INLINE_MAX_BYTES < REQUEST_MAX_BYTES);

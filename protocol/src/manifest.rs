@@ -149,6 +149,13 @@ impl<B: AsRef<[u8]>> VerifiedChunk<B> {
     }
 }
 
+impl VerifiedChunk<Vec<u8>> {
+    /// The same bytes in another owner, which a conversion without copying gives: they are not hashed again.
+    pub fn into_owner<B: AsRef<[u8]> + From<Vec<u8>>>(self) -> VerifiedChunk<B> {
+        VerifiedChunk { id: self.id, bytes: B::from(self.bytes) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@
 //! | [`roundtrip`] | is decoding the inverse of encoding, for every body? |
 //! | [`hostile`] | are damaged and lying bytes refused, without a panic and within bounded memory? |
 //! | [`grants`] | are grants that lie or are not signed refused? |
+//! | [`lan`] | what do a stranger, a revoked device and a viewer get of a session? |
 //! | [`golden`] | are the bytes of every format still those that are written down? |
 //! | [`cuts`] | does the chunker cut where it always cut? |
 //!
@@ -19,6 +20,7 @@ mod golden;
 mod grants;
 mod history;
 mod hostile;
+mod lan;
 mod laws;
 mod roundtrip;
 mod vectors;

@@ -9,6 +9,7 @@
 //! | [`fs`] | the hands on the disk: roots, listings, hashing, staging, applying, trash, watching, ignore rules |
 //! | [`events`] | what happened, for the activity log and the event stream |
 //! | [`index`] | what a device knows between two runs: an ordered store that is right or set aside |
+//! | [`lan`] | devices nearby, directly over QUIC |
 //! | [`relay`] | the client of the relay |
 //! | [`identity`] | this device's key and its login |
 //! | [`bandwidth`] | limits on bytes per second |
@@ -25,6 +26,7 @@ pub mod folder;
 pub mod fs;
 pub mod identity;
 pub mod index;
+pub mod lan;
 pub mod paths;
 pub mod problem;
 pub mod quantity;

@@ -85,6 +85,11 @@ impl Paths {
         self.state_dir.join("account.json")
     }
 
+    /// The relay's grants.
+    pub fn grants_file(&self) -> PathBuf {
+        self.state_dir.join("grants.json")
+    }
+
     /// The folders of this device.
     pub fn folders_file(&self) -> PathBuf {
         self.state_dir.join("folders.json")

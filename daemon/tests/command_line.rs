@@ -62,6 +62,7 @@ const EVERY_COMMAND: &[&str] = &[
     "service status",
     "service logs",
     "completion bash",
+    "peer list",
     "version",
 ];
 /// These run until they are stopped and have tests of their own.

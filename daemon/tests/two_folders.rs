@@ -53,6 +53,7 @@ async fn device(dir: &Path, name: &str, relay: &Running, namespace: Option<Names
     let (author_tx, author) = watch::channel(author);
     let (settings_tx, settings) = watch::channel(FolderSettings::default());
     let deps = FolderDeps {
+        lan: ferry_daemon::lan::LanFolder::none(id),
         relay,
         author,
         settings,

@@ -124,6 +124,9 @@ pub enum Command {
     /// Displaced and deleted versions that rest on this device
     #[command(subcommand)]
     Trash(TrashCommand),
+    /// Devices nearby
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Limits of bandwidth
     #[command(subcommand)]
     Limit(LimitCommand),
@@ -501,4 +504,12 @@ pub struct DaemonArgs {
     /// Address for other devices on the LAN [default: [::]:0]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<std::net::SocketAddr>,
+}
+
+/// `ferry peer`
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// The devices that share a folder with this one: how each was found, and why one is not reached directly
+    #[command(after_long_help = "Examples:\n  ferry peer list\n  ferry peer list --json | jq '.peers[] | select(.state == \"connected\")'")]
+    List,
 }

@@ -7,6 +7,7 @@ pub mod daemon;
 mod doctor;
 mod folder;
 mod items;
+mod peer;
 mod service;
 mod settings;
 pub mod status;
@@ -118,6 +119,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Ignore(args) => items::ignore(context, args).await,
         Command::Conflict(args) => items::conflict(context, args).await,
         Command::Trash(args) => items::trash(context, args).await,
+        Command::Peer(args) => peer::run(context, args).await,
         Command::Limit(args) => settings::limit(context, args).await,
         Command::Config(args) => settings::config(context, args).await,
         Command::Doctor => doctor::run(context).await,

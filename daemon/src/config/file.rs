@@ -16,6 +16,8 @@ pub enum Kind {
     Number,
     /// A list of whole numbers: `1000,1001`.
     Numbers,
+    /// A list of texts: `10.0.0.2:4711,10.0.0.3:4711`.
+    Texts,
     /// Text, with a form of its own for rates, spans and addresses.
     Text,
 }
@@ -66,6 +68,9 @@ pub const KEYS: &[Key] = &[
     key("ignore.defaults", Kind::Bool, "true", "leave out editors' temporary files and the like"),
     key("lan.enabled", Kind::Bool, "true", "exchange files with devices on the local network"),
     key("lan.listen", Kind::Text, "[::]:0", "address and port for other devices; port 0 takes a free one"),
+    key("lan.discovery", Kind::Bool, "true", "look for devices by announcements on the network (mDNS)"),
+    key("lan.offload", Kind::Bool, "true", "let the network card cut and join packets; turn it off for drivers that do it badly"),
+    key("lan.peers", Kind::Texts, "", "addresses of devices that are always tried: 10.0.0.2:4711,[fd00::2]:4711"),
     key("limit.down", Kind::Text, "none", "most bytes received per second, for example 2MB/s"),
     key("limit.up", Kind::Text, "none", "most bytes sent per second, for example 500kB/s"),
     key("log.level", Kind::Text, "info", "error, warn, info, debug or trace"),
@@ -98,7 +103,10 @@ Relay { /// Use it.
 section! { /// `[lan]`
 Lan { /// Use it.
     enabled: bool; /// Where to listen.
-    listen: SocketAddr; } }
+    listen: SocketAddr; /// mDNS.
+    discovery: bool; /// GSO and GRO.
+    offload: bool; /// Always tried.
+    peers: Vec<SocketAddr>, "lan_peers"; } }
 section! { /// `[limit]`
 Limit { /// Sending.
     up: Rate; /// Receiving.
@@ -158,6 +166,13 @@ fn checked<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     let value = T::deserialize(d)?;
     if ok(&value) { Ok(Some(value)) } else { Err(D::Error::custom(expected)) }
 }
+fn lan_peers<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<SocketAddr>>, D::Error> {
+    checked(
+        d,
+        |peers: &Vec<SocketAddr>| peers.len() <= 256 && peers.iter().all(|p| p.port() != 0),
+        "at most 256 addresses, each with its port",
+    )
+}
 fn device_name<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     checked(d, |name: &String| clean_device_name(name).as_ref() == Some(name), "a device name has 1 to 64 bytes and no control characters")
 }
@@ -203,7 +218,9 @@ impl ConfigFile {
         let (section, name) = key.parts();
         Some(match table.get(section)?.get(name)? {
             Value::String(text) => text.clone(),
-            Value::Array(items) => items.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            Value::Array(items) => {
+                items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect::<Vec<_>>().join(",")
+            }
             other => other.to_string(),
         })
     }
@@ -230,6 +247,9 @@ pub fn value(key: &Key, text: &str) -> Result<Value, ConfigError> {
         Kind::Text => Value::String(text.to_owned()),
         Kind::Number => number(text)?,
         Kind::Numbers => Value::Array(text.split(',').filter(|t| !t.trim().is_empty()).map(number).collect::<Result<_, _>>()?),
+        Kind::Texts => {
+            Value::Array(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(|t| Value::String(t.to_owned())).collect())
+        }
         Kind::Bool => match text.trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Value::Boolean(true),
             "false" | "no" | "off" | "0" => Value::Boolean(false),

@@ -56,6 +56,12 @@ pub struct Settings {
     pub lan_enabled: bool,
     /// Where QUIC listens.
     pub lan_listen: SocketAddr,
+    /// Whether devices are looked for by announcements.
+    pub lan_discovery: bool,
+    /// Whether the network card cuts and joins packets.
+    pub lan_offload: bool,
+    /// Addresses that are always tried.
+    pub lan_peers: Vec<SocketAddr>,
     /// Limit of sending.
     pub limit_up: Rate,
     /// Limit of receiving.
@@ -120,6 +126,9 @@ fn settings(file: ConfigFile, sources: BTreeMap<&'static str, Source>) -> Settin
         relay_url: file.relay.url,
         lan_enabled: file.lan.enabled.unwrap_or(true),
         lan_listen: file.lan.listen.unwrap_or_else(|| SocketAddr::from(([0u16; 8], 0))),
+        lan_discovery: file.lan.discovery.unwrap_or(true),
+        lan_offload: file.lan.offload.unwrap_or(true),
+        lan_peers: file.lan.peers.clone().unwrap_or_default(),
         limit_up: file.limit.up.unwrap_or_default(),
         limit_down: file.limit.down.unwrap_or_default(),
         folder: FolderSettings {
@@ -138,6 +147,17 @@ fn settings(file: ConfigFile, sources: BTreeMap<&'static str, Source>) -> Settin
 }
 
 impl Settings {
+    /// What the LAN follows.
+    pub fn lan(&self) -> crate::lan::LanSettings {
+        crate::lan::LanSettings {
+            enabled: self.lan_enabled,
+            listen: self.lan_listen,
+            discovery: self.lan_discovery,
+            peers: self.lan_peers.clone(),
+            offload: self.lan_offload,
+        }
+    }
+
     /// The name of this device: as set, else the host's name, else `device`. Control characters become spaces; at most 64 bytes.
     pub fn device_name(&self) -> String {
         let name = self.device_name.clone().unwrap_or_else(host_name);

@@ -35,8 +35,8 @@ pub async fn status(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
 }
 
 /// `GET /v1/peers`
-pub async fn peers() -> Json<Value> {
-    Json(json!({"type": "peers", "peers": []}))
+pub async fn peers(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
+    Json(json!({"type": "peers", "peers": daemon.peers()}))
 }
 
 /// No such path.
@@ -78,6 +78,15 @@ fn metrics_text(daemon: &Daemon) -> String {
         wire(&counters.relay_out_bytes, "relay", "out"),
     ];
     metric("transfer_bytes_total", "counter", "Bytes on the wire since the daemon started.", &rows);
+    let peers: Vec<_> = daemon.peers().into_iter().filter(|p| p.state == "connected").collect();
+    metric("lan_peers", "gauge", "Devices nearby that are connected.", &[(String::new(), peers.len() as u64)]);
+    let by_peer: Vec<(String, u64)> = peers
+        .iter()
+        .flat_map(|p| {
+            [("in", p.in_bytes), ("out", p.out_bytes)].map(|(way, bytes)| (format!("{{peer=\"{}\",direction=\"{way}\"}}", p.id), bytes))
+        })
+        .collect();
+    metric("lan_peer_bytes", "gauge", "Bytes exchanged with a device nearby since it connected.", &by_peer);
     let folders = daemon.folder_statuses();
     let each = |value: &dyn Fn(&crate::folder::FolderStatus) -> u64| -> Vec<(String, u64)> {
         folders.iter().map(|f| (format!("{{folder=\"{}\",id=\"{}\"}}", label(&f.name), f.id), value(f))).collect()

@@ -262,4 +262,6 @@ pub struct Transfer {
     pub total_bytes: u64,
     /// Bytes that are there.
     pub done_bytes: u64,
+    /// Of those, how many came from devices nearby.
+    pub lan_bytes: u64,
 }

@@ -9,6 +9,7 @@ use super::early::Early;
 use super::fetch::Fetcher;
 use super::flush::Flushes;
 use super::index_trees::IndexTrees;
+use super::lan_side::LanSide;
 use super::opening::{self, Opened};
 use super::progress::Progress;
 use super::relay_side::RelaySide;
@@ -19,6 +20,7 @@ use super::{FolderCommand, FolderConfig, FolderDeps, FolderStatus};
 use crate::fs::RootError;
 use crate::fs::watch::{Hint, RescanReason};
 use crate::index::Durability;
+use crate::lan::PeerWake;
 use crate::relay::{DeltaReply, RelayError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ferry_engine::{DiskOutcome, Engine, HashResult, HashTask, Look, LookResult, Obstacle, TreeError};
@@ -47,6 +49,8 @@ pub(super) enum Wake {
     Page(u64, Result<DeltaReply, RelayError>),
     /// A commit ended.
     Sent(Box<Sent>),
+    /// The devices nearby.
+    Lan(PeerWake),
     /// The relay, the author or the settings changed.
     Changed,
 }
@@ -84,6 +88,7 @@ pub(super) struct Driver {
     pub fetcher: Fetcher,
     pub progress: Progress,
     pub relay: RelaySide,
+    pub lan: LanSide,
     pub early: Option<Arc<Early>>,
     pub paused: bool,
     /// How often the folder was closed.
@@ -113,8 +118,9 @@ impl Driver {
         let progress = Progress::default();
         Ok(Self {
             workers: Workers::start(threads, &wakes)?,
-            fetcher: Fetcher::new(runtime.clone(), config.id, wakes.clone(), progress.clone()),
+            fetcher: Fetcher::new(runtime.clone(), config.id, wakes.clone(), deps.lan.clone(), progress.clone()),
             relay: RelaySide::new(config.id),
+            lan: LanSide::new(deps.lan.clone()),
             early: None,
             report: Report::new(&config, status, deps.events.clone(), progress.clone()),
             progress,
@@ -140,6 +146,7 @@ impl Driver {
 
     /// Runs until it is told to stop.
     pub fn run(mut self) {
+        self.attach_lan();
         loop {
             match self.turn() {
                 Ok(true) => {}
@@ -168,6 +175,7 @@ impl Driver {
         }
         self.finish_flushes()?;
         self.commit_trees(Durability::Relaxed)?;
+        self.tell_lan()?;
         self.publish_status()?;
         Ok(true)
     }
@@ -175,7 +183,7 @@ impl Driver {
     fn publish_status(&mut self) -> Result<(), TreeError> {
         // A relay that is there but has not answered yet may have news: the folder is not up to date before it does.
         self.relay.is_given = self.deps.relay.borrow().is_some();
-        self.report.update(self.state.as_mut(), &self.relay, self.paused)
+        self.report.update(self.state.as_mut(), &self.relay, &self.lan, self.paused)
     }
 
     /// Publishes what is true now, for somebody who is about to look.
@@ -223,6 +231,7 @@ impl Driver {
             .map(|(at, _)| *at)
             .chain(self.relay.due().filter(|_| works && self.deps.relay.borrow().is_some()))
             .chain(self.report.due())
+            .chain(self.state.as_ref().and_then(|s| self.lan.due(s.engine.meta().seq)))
             .chain(self.flushes.due())
             .fold(due, Instant::min);
         due.saturating_duration_since(now)
@@ -270,6 +279,7 @@ impl Driver {
             Wake::Changed => self.follow_changes(),
             Wake::Page(since, page) => self.handle_page(since, page)?,
             Wake::Sent(sent) => self.handle_sent(*sent)?,
+            Wake::Lan(wake) => self.handle_lan(wake)?,
             wake => self.handle_disk(wake)?,
         }
         Ok(true)
@@ -319,13 +329,23 @@ impl Driver {
                     state.engine.handle_hash(&task, result)?;
                 }
             }
-            Wake::Applied(id, outcomes) => state.engine.handle_batch(id, outcomes)?,
+            Wake::Applied(id, outcomes) => {
+                state.engine.handle_batch(id, outcomes)?;
+                self.lan.tell_came();
+            }
             Wake::Fetched(results) => {
+                self.lan.note_came(results.iter().filter(|(_, result)| result.is_ok()).map(|(content, _)| *content));
                 for (content, result) in results {
                     state.engine.handle_fetch(content, result)?;
                 }
             }
-            Wake::OfLife(..) | Wake::Hint(Hint::Rung(_)) | Wake::Command(_) | Wake::Page(..) | Wake::Sent(_) | Wake::Changed => {}
+            Wake::OfLife(..)
+            | Wake::Hint(Hint::Rung(_))
+            | Wake::Command(_)
+            | Wake::Page(..)
+            | Wake::Sent(_)
+            | Wake::Lan(_)
+            | Wake::Changed => {}
         }
         Ok(())
     }
@@ -403,10 +423,12 @@ impl Driver {
     }
 
     pub fn commit_trees(&mut self, durability: Durability) -> Result<(), TreeError> {
-        match &mut self.state {
-            Some(state) => state.engine.trees_mut().commit(durability),
-            None => Ok(()),
+        let Some(state) = &mut self.state else { return Ok(()) };
+        state.engine.trees_mut().commit(durability)?;
+        if durability == Durability::Durable {
+            self.lan.note_durable(state.engine.meta().seq);
         }
+        Ok(())
     }
 
     /// Looks at everything again, now.

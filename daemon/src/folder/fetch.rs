@@ -1,20 +1,23 @@
 //! Getting contents: each chunk from the best holder, into a stage, verified.
 //!
 //! Small files travel in groups: one request for many chunks, one pass over the disk. A large file is a stage of its own, which survives a
-//! restart. Own files are asked before the network.
+//! restart. Own files are asked before the network, and devices nearby before the relay (`sources.rs`).
 
-use super::Direction;
 use super::driver::Wake;
 use super::progress::{Moving, Progress};
+use super::sources::{Sink, Slots, Sources, count};
+use super::{Direction, Via};
 use crate::fs::{self, Root, Stage};
-use crate::relay::{FetchedChunk, RelayClient, RelayError};
+use crate::lan::LanFolder;
+use crate::relay::RelayClient;
+use bytes::Bytes;
 use crossbeam_channel::Sender;
 use ferry_engine::{Fetch, Obstacle};
 use ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES;
 use ferry_protocol::{ChunkId, ChunkRef, ContentHash, NamespaceId, VerifiedChunk};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 /// Small files in one group: at most so many, and so many bytes.
@@ -22,8 +25,6 @@ const GROUP_FILES: usize = 512;
 const GROUP_BYTES: u64 = 4 << 20;
 /// Large files under way at once: each holds one open file.
 const LARGE_MAX: usize = 4;
-/// Requests for chunks under way at once.
-const REQUESTS_MAX: usize = 4;
 /// From so many local chunks on they are copied by two threads.
 const COPY_TOGETHER_MIN: usize = 8;
 
@@ -35,31 +36,29 @@ pub(super) struct Fetcher {
     pub runtime: tokio::runtime::Handle,
     pub namespace: NamespaceId,
     pub wakes: Sender<Wake>,
+    lan: LanFolder,
     large: Arc<Semaphore>,
-    requests: Arc<Semaphore>,
+    slots: Slots,
     progress: Progress,
 }
 
-/// Where chunks come from.
+/// What one fetch needs.
 #[derive(Clone)]
 struct Source {
     root: Arc<Root>,
-    relay: Option<Arc<RelayClient>>,
-    namespace: NamespaceId,
-    requests: Arc<Semaphore>,
+    chunks: Sources,
     progress: Progress,
 }
 
 impl Fetcher {
-    pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>, progress: Progress) -> Self {
-        let (large, requests) = (Arc::new(Semaphore::new(LARGE_MAX)), Arc::new(Semaphore::new(REQUESTS_MAX)));
-        Self { runtime, namespace, wakes, large, requests, progress }
+    pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>, lan: LanFolder, progress: Progress) -> Self {
+        Self { runtime, namespace, wakes, lan, large: Arc::new(Semaphore::new(LARGE_MAX)), slots: Slots::default(), progress }
     }
 
     /// Starts fetching; each content is answered in a [`Wake::Fetched`].
     pub fn start(&self, root: &Arc<Root>, relay: Option<Arc<RelayClient>>, fetches: Vec<Fetch>) {
-        let (namespace, requests, progress) = (self.namespace, self.requests.clone(), self.progress.clone());
-        let source = Source { root: root.clone(), relay, namespace, requests, progress };
+        let chunks = Sources::new(relay, self.lan.clone(), self.namespace, self.slots.clone());
+        let source = Source { root: root.clone(), chunks, progress: self.progress.clone() };
         let (mut group, mut bytes) = (Vec::new(), 0);
         for fetch in fetches {
             if fetch.manifest.chunks().len() > 1 {
@@ -97,6 +96,48 @@ impl Fetcher {
     }
 }
 
+/// Chunks of small files, gathered in memory until they are staged together.
+struct Gathered {
+    have: Mutex<HashMap<ChunkId, VerifiedChunk>>,
+    progress: Progress,
+}
+
+impl Gathered {
+    fn have(&self) -> std::sync::MutexGuard<'_, HashMap<ChunkId, VerifiedChunk>> {
+        // Whole between any two insertions.
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Gathered {
+    fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), Obstacle> {
+        self.have().insert(chunk.id(), chunk.to_vec());
+        Ok(())
+    }
+
+    fn moved(&self, bytes: u64, via: Via) {
+        count(None, &self.progress, bytes, via);
+    }
+}
+
+/// A part of a large file on its way into its stage.
+struct Part {
+    stage: Arc<Stage>,
+    places: BTreeMap<ChunkId, Vec<u64>>,
+    moving: Arc<Moving>,
+    progress: Progress,
+}
+
+impl Sink for Part {
+    fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), Obstacle> {
+        self.places.get(&chunk.id()).into_iter().flatten().try_for_each(|offset| self.stage.put(*offset, chunk))
+    }
+
+    fn moved(&self, bytes: u64, via: Via) {
+        count(Some(&self.moving), &self.progress, bytes, via);
+    }
+}
+
 impl Source {
     async fn small_files(self, group: Vec<Fetch>) -> Results {
         let contents: Vec<ContentHash> = group.iter().map(|f| f.manifest.hash()).collect();
@@ -115,36 +156,19 @@ impl Source {
             }
             (group, have)
         });
-        let Ok((group, mut have)) = local.await else { return all(Obstacle::Io) };
+        let Ok((group, have)) = local.await else { return all(Obstacle::Io) };
         let needed: Vec<ChunkId> =
             group.iter().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|id| !have.contains_key(id)).collect();
+        let gathered = Arc::new(Gathered { have: Mutex::new(have), progress: self.progress.clone() });
         let mut failed = Obstacle::Unavailable;
-        if !needed.is_empty() {
-            let got = self.ask_relay(&needed, |chunk| {
-                self.progress.moved(Direction::Download, chunk.bytes().len() as u64);
-                have.insert(chunk.id(), chunk.to_vec());
-            });
-            if let Err(obstacle) = got.await {
-                failed = obstacle;
-            }
+        if !needed.is_empty()
+            && let Err(obstacle) = self.chunks.collect(&needed, &gathered).await
+        {
+            failed = obstacle;
         }
         let root = self.root.clone();
-        let staged = tokio::task::spawn_blocking(move || stage_group(&root, &group, &have, failed));
+        let staged = tokio::task::spawn_blocking(move || stage_group(&root, &group, &gathered.have(), failed));
         staged.await.unwrap_or_else(|_| all(Obstacle::Io))
-    }
-
-    /// Asks the relay for chunks and hands each to `take` as it comes.
-    async fn ask_relay(&self, ids: &[ChunkId], mut take: impl FnMut(VerifiedChunk<bytes::Bytes>)) -> Result<(), Obstacle> {
-        let Some(relay) = &self.relay else { return Err(Obstacle::Unavailable) };
-        let _permit = self.requests.acquire().await;
-        let mut stream = relay.get_chunks(self.namespace, ids).await.map_err(obstacle_of)?;
-        while let Some(chunk) = stream.next().await {
-            match chunk.map_err(obstacle_of)? {
-                FetchedChunk::Chunk(chunk) => take(chunk),
-                FetchedChunk::Absent(id) => tracing::warn!(chunk = %id, "the relay has no good copy of a chunk"),
-            }
-        }
-        Ok(())
     }
 
     async fn large_file(self, fetch: Fetch, moving: Arc<Moving>) -> Result<(), Obstacle> {
@@ -171,7 +195,7 @@ impl Source {
         let mut tasks = tokio::task::JoinSet::new();
         for request in requests {
             let (source, stage, moving) = (self.clone(), stage.clone(), moving.clone());
-            tasks.spawn(async move { source.fill_stage(&stage, request, &moving).await });
+            tasks.spawn(async move { source.fill_stage(stage, request, moving).await });
         }
         let mut result = Ok(());
         while let Some(done) = tasks.join_next().await {
@@ -189,23 +213,18 @@ impl Source {
     }
 
     /// Fetches some chunks of a large file. Writing goes on beside receiving.
-    async fn fill_stage(&self, stage: &Arc<Stage>, request: Vec<(u64, ChunkRef)>, moving: &Moving) -> Result<(), Obstacle> {
+    async fn fill_stage(&self, stage: Arc<Stage>, request: Vec<(u64, ChunkRef)>, moving: Arc<Moving>) -> Result<(), Obstacle> {
         let mut places: BTreeMap<ChunkId, Vec<u64>> = BTreeMap::new();
+        let mut ids = Vec::with_capacity(request.len());
         for (offset, chunk) in &request {
-            places.entry(chunk.id).or_default().push(*offset);
+            let offsets = places.entry(chunk.id).or_default();
+            if offsets.is_empty() {
+                ids.push(chunk.id);
+            }
+            offsets.push(*offset);
         }
-        let ids: Vec<ChunkId> = places.keys().copied().collect();
-        let mut writes = tokio::task::JoinSet::new();
-        self.ask_relay(&ids, |chunk| {
-            moving.add(chunk.bytes().len() as u64);
-            let (stage, offsets) = (stage.clone(), places.get(&chunk.id()).cloned().unwrap_or_default());
-            writes.spawn_blocking(move || offsets.iter().try_for_each(|offset| stage.put(*offset, &chunk)));
-        })
-        .await?;
-        while let Some(written) = writes.join_next().await {
-            written.map_err(|_| Obstacle::Io)??;
-        }
-        Ok(())
+        let part = Part { stage, places, moving, progress: self.progress.clone() };
+        self.chunks.collect(&ids, &Arc::new(part)).await
     }
 }
 
@@ -254,12 +273,4 @@ fn stage_group(root: &Root, group: &[Fetch], have: &HashMap<ChunkId, VerifiedChu
         results.push((*content, result));
     }
     results
-}
-
-/// What an error of the relay means for a content that was wanted.
-pub(super) fn obstacle_of(error: RelayError) -> Obstacle {
-    match error {
-        RelayError::PeerFault { .. } => Obstacle::Corrupt,
-        _ => Obstacle::Unavailable,
-    }
 }

@@ -16,12 +16,14 @@ mod early;
 mod fetch;
 mod flush;
 mod index_trees;
+mod lan_side;
 mod opening;
 mod progress;
 mod relay_side;
 mod report;
 mod rules;
 mod send;
+mod sources;
 mod status;
 mod work;
 
@@ -151,6 +153,8 @@ pub struct FolderDeps {
     pub index_dir: PathBuf,
     /// Stores the identity of the root.
     pub save_root: SaveRoot,
+    /// The folder's side of the LAN.
+    pub lan: crate::lan::LanFolder,
 }
 
 /// The folder's task has ended (the folder was removed, or the daemon is stopping).

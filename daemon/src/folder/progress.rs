@@ -29,6 +29,8 @@ struct Entry {
     direction: Direction,
     total_bytes: u64,
     done_bytes: Arc<AtomicU64>,
+    /// Of those, how many came from devices nearby.
+    lan_bytes: Arc<AtomicU64>,
 }
 
 /// One transfer; it is over when this is dropped.
@@ -37,6 +39,7 @@ pub(super) struct Moving {
     number: u64,
     direction: Direction,
     done_bytes: Arc<AtomicU64>,
+    lan_bytes: Arc<AtomicU64>,
 }
 
 fn side(direction: Direction) -> usize {
@@ -55,9 +58,10 @@ impl Progress {
     /// A transfer begins.
     pub fn begin(&self, path: RelPath, direction: Direction, total_bytes: u64) -> Moving {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let done_bytes = Arc::new(AtomicU64::new(0));
-        self.lock().insert(number, Entry { path, direction, total_bytes, done_bytes: done_bytes.clone() });
-        Moving { shared: self.shared.clone(), number, direction, done_bytes }
+        let (done_bytes, lan_bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let entry = Entry { path, direction, total_bytes, done_bytes: done_bytes.clone(), lan_bytes: lan_bytes.clone() };
+        self.lock().insert(number, entry);
+        Moving { shared: self.shared.clone(), number, direction, done_bytes, lan_bytes }
     }
 
     /// Bytes that moved without a transfer of their own.
@@ -69,8 +73,10 @@ impl Progress {
     pub fn transfers(&self) -> Vec<Transfer> {
         let transfer = |entry: &Entry| {
             let done_bytes = entry.done_bytes.load(Ordering::Relaxed).min(entry.total_bytes);
-            let via = (done_bytes > 0).then_some(Via::Relay);
-            Transfer { path: entry.path.clone(), direction: entry.direction, via, total_bytes: entry.total_bytes, done_bytes }
+            let lan_bytes = entry.lan_bytes.load(Ordering::Relaxed).min(done_bytes);
+            let via = if lan_bytes * 2 > done_bytes { Via::Lan } else { Via::Relay };
+            let via = (done_bytes > 0).then_some(via);
+            Transfer { path: entry.path.clone(), direction: entry.direction, via, total_bytes: entry.total_bytes, done_bytes, lan_bytes }
         };
         self.lock().values().map(transfer).collect()
     }
@@ -95,9 +101,12 @@ impl Moving {
         self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// So many more bytes are there.
-    pub fn add(&self, bytes: u64) {
+    /// So many more bytes are there, and how they came.
+    pub fn add(&self, bytes: u64, via: Via) {
         self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if via == Via::Lan {
+            self.lan_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.shared.moved[side(self.direction)].fetch_add(bytes, Ordering::Relaxed);
     }
 }
@@ -140,7 +149,7 @@ mod tests {
         assert_eq!(meter.sample(&progress, start), Rates::default());
         let path = RelPath::parse(b"a/b").unwrap();
         let moving = progress.begin(path.clone(), Direction::Download, 100);
-        moving.add(40);
+        moving.add(40, Via::Lan);
         progress.moved(Direction::Upload, 20);
         let shown = progress.transfers();
         assert_eq!((shown.len(), shown[0].done_bytes, shown[0].total_bytes), (1, 40, 100));

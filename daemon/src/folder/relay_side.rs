@@ -161,6 +161,7 @@ impl Driver {
         };
         // What others hear from us must never be forgotten here.
         state.engine.trees_mut().commit(Durability::Durable)?;
+        self.lan.note_durable(state.engine.meta().seq);
         let sender = send::Sender {
             root: state.root.clone(),
             relay,

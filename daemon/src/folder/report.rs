@@ -4,6 +4,7 @@
 //!   shown as not reachable (I15).
 
 use super::driver::root_sentence;
+use super::lan_side::LanSide;
 use super::opening::{OpenError, Opened};
 use super::progress::{Meter, Progress};
 use super::relay_side::RelaySide;
@@ -88,7 +89,7 @@ impl Report {
     }
 
     /// Takes in what the engine says; publishes if it is time and something is new.
-    pub fn update(&mut self, state: Option<&mut Opened>, relay: &RelaySide, paused: bool) -> Result<(), TreeError> {
+    pub fn update(&mut self, state: Option<&mut Opened>, relay: &RelaySide, lan: &LanSide, paused: bool) -> Result<(), TreeError> {
         let mut state = state;
         if let Some(opened) = state.as_deref_mut() {
             for event in opened.engine.take_events() {
@@ -102,7 +103,7 @@ impl Report {
         }
         self.next = now + EVERY;
         let mut new = self.current.clone();
-        self.fill(&mut new, state.as_deref(), relay, paused)?;
+        self.fill(&mut new, state.as_deref(), relay, lan, paused)?;
         // A busy folder has more to say soon; a calm one is done.
         self.stale = new.rates != Rates::default()
             || match new.state {
@@ -122,7 +123,14 @@ impl Report {
         Ok(())
     }
 
-    fn fill(&mut self, new: &mut FolderStatus, state: Option<&Opened>, relay: &RelaySide, paused: bool) -> Result<(), TreeError> {
+    fn fill(
+        &mut self,
+        new: &mut FolderStatus,
+        state: Option<&Opened>,
+        relay: &RelaySide,
+        lan: &LanSide,
+        paused: bool,
+    ) -> Result<(), TreeError> {
         new.relay = RelayLink {
             state: match (relay.reachable, &relay.error) {
                 (true, _) => RelayState::Connected,
@@ -155,14 +163,21 @@ impl Report {
         self.fill_issues(new, opened);
         new.conflicts = opened.engine.contested() as u64;
         new.held = opened.engine.held_deletes().map(|(count, total)| HeldDeletes { count, total, made_here: true });
-        (new.state, new.state_reason) = self.state_of(new, opened, relay, pending.scan, paused);
+        (new.state, new.state_reason) = self.state_of(new, opened, (relay, lan), pending.scan, paused);
         if new.state == FolderState::UpToDate && self.current.state != FolderState::UpToDate {
             new.last_sync_ms = Some(now_ms());
         }
         Ok(())
     }
 
-    fn state_of(&self, new: &FolderStatus, opened: &Opened, relay: &RelaySide, scan: u64, paused: bool) -> (FolderState, Option<String>) {
+    fn state_of(
+        &self,
+        new: &FolderStatus,
+        opened: &Opened,
+        (relay, lan): (&RelaySide, &LanSide),
+        scan: u64,
+        paused: bool,
+    ) -> (FolderState, Option<String>) {
         if paused {
             return (FolderState::Paused, None);
         }
@@ -179,7 +194,7 @@ impl Report {
         }
         let asked = relay.reachable || (relay.is_given && relay.error.is_none());
         let relay_open = asked && (new.pending.upload > 0 || !relay.is_idle());
-        if !opened.engine.is_settled() || relay_open {
+        if !opened.engine.is_settled() || relay_open || lan.is_busy(opened.engine.meta().seq) {
             return (FolderState::Syncing, None);
         }
         if new.blocked > 0 {

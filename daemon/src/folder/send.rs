@@ -187,7 +187,7 @@ impl Sender {
                 let (chunks, unreadable) = read_chunks(root, batch, &mut held).await;
                 let sent = if chunks.is_empty() { Ok(()) } else { relay.put_chunks(namespace, chunks).await };
                 if sent.is_ok() {
-                    moving.iter().for_each(|(file, bytes)| file.add(*bytes));
+                    moving.iter().for_each(|(file, bytes)| file.add(*bytes, super::Via::Relay));
                 }
                 sent.map(|()| unreadable)
             });

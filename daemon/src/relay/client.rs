@@ -100,6 +100,11 @@ impl RelayClient {
         self.session.credentials().await
     }
 
+    /// Keeps the key of the relay's grants, which the relay itself has told over its connection.
+    pub async fn keep_grant_key(&self, key: crate::identity::GrantKey) -> Result<(), RelayError> {
+        self.session.keep_grant_key(key).await
+    }
+
     /// Asks the relay what it is; needs no login.
     pub async fn server_info(&self) -> Result<ServerInfo, RelayError> {
         let reply = self.http.call(&Request::get("/api/v1/server", JSON), None).await?;

@@ -186,6 +186,20 @@ impl Session {
         .await
     }
 
+    /// The relay signs grants with this key from now on.
+    pub(super) async fn keep_grant_key(self: &Arc<Self>, key: GrantKey) -> Result<(), RelayError> {
+        let session = Arc::clone(self);
+        run_to_end(async move {
+            let mut state = session.state.lock().await;
+            let old = state.credentials.clone().ok_or_else(not_logged_in)?;
+            if old.grant_key.as_ref() == Some(&key) {
+                return Ok(());
+            }
+            session.store(&mut state, Credentials { grant_key: Some(key), ..old }).await
+        })
+        .await
+    }
+
     /// Ends the session here, and on the relay if that can be reached.
     pub(super) async fn logout(&self) -> Result<(), RelayError> {
         let mut state = self.state.lock().await;

@@ -80,6 +80,7 @@ impl Daemon {
             events: self.activity.events().of_folder(config.id, &config.name),
             counters: self.counters.clone(),
             index_dir,
+            lan: self.lan.hub.folder(config.id),
             save_root: Arc::new(move |root| {
                 let daemon = daemon.upgrade().ok_or_else(|| std::io::Error::other("the daemon is stopping"))?;
                 daemon.change_record(id, |record| record.config.root = Some(root))
@@ -293,6 +294,7 @@ impl Daemon {
         }
         running.handle.stop().await;
         self.lock_folders().remove(&id);
+        self.lan.hub.drop_folder(id);
         self.accept(id);
         if let Err(e) = self.remove_index(id) {
             tracing::warn!("cannot remove the index of a removed folder: {}", e.message);

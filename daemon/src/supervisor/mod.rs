@@ -6,6 +6,7 @@
 mod account;
 mod activity;
 mod folders;
+mod lan;
 mod lock;
 mod login;
 mod readiness;
@@ -15,6 +16,7 @@ mod status;
 pub use account::Account;
 pub use activity::Activity;
 pub use folders::{AddFolder, Record, Running, random_id};
+pub use lan::LanService;
 pub use lock::InstanceLock;
 pub use login::{Enter, enter_without_daemon, logout_without_daemon, whoami};
 pub use status::RelayStatus;
@@ -77,6 +79,8 @@ pub struct Daemon {
     /// A folder was added or registered: the session looks again.
     pub folders_changed: Notify,
     folder_settings: watch::Sender<FolderSettings>,
+    /// The LAN.
+    pub lan: LanService,
     /// Ends everything.
     pub stop: CancellationToken,
     /// When the daemon started, in milliseconds since 1970.
@@ -110,11 +114,23 @@ pub async fn start(options: Options) -> Outcome<Started> {
     let identity = Identity::load_or_create(&paths.state_dir)?;
     let account = Account::load(&paths)?.map(|(account, _)| Arc::new(account));
     let author = Author { device: identity.device_id(), name: settings.device_name().into() };
+    let author = watch::channel(author).0;
+    let counters: Arc<Counters> = Arc::default();
+    let keep = {
+        let paths = paths.clone();
+        Box::new(move |grants| lan::keep_grants(&paths, grants))
+    };
+    let lan = LanService {
+        hub: crate::lan::Hub::new(&identity, author.subscribe(), counters.clone(), keep),
+        settings: watch::channel(settings.lan()).0,
+        state: watch::channel(crate::lan::LanState::default()).0,
+    };
     let daemon = Arc::new(Daemon {
+        lan,
         activity: Activity::open(paths.activity_file()),
-        counters: Arc::default(),
+        counters,
         limits: Arc::default(),
-        author: watch::channel(author).0,
+        author,
         identity,
         account: watch::channel(account).0,
         relay: watch::channel(RelayStatus::none()).0,
@@ -138,6 +154,7 @@ pub async fn start(options: Options) -> Outcome<Started> {
     daemon.foretell_session();
     let control = tokio::spawn(control::serve(daemon.clone(), listener));
     tokio::spawn(session::run(daemon.clone()));
+    tokio::spawn(lan::run(daemon.clone()));
     daemon.activity.events().emit(EventKind::DaemonStarted { version: env!("CARGO_PKG_VERSION") });
     Ok(Started { daemon, control, _lock: lock })
 }
@@ -211,6 +228,12 @@ impl Daemon {
         self.folder_settings.send_if_modified(|old| {
             let changed = *old != settings.folder;
             old.clone_from(&settings.folder);
+            changed
+        });
+        self.lan.settings.send_if_modified(|old| {
+            let new = settings.lan();
+            let changed = *old != new;
+            *old = new;
             changed
         });
         let name: Arc<str> = settings.device_name().into();

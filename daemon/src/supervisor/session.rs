@@ -11,6 +11,7 @@ use crate::problem::{Outcome, Problem};
 use crate::relay::{RelayClient, RelayError, RelayOptions, RelayUrl, Wakeup, Wakeups};
 use ferry_protocol::NamespaceId;
 use ferry_protocol::wire::NamespaceInfo;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -22,6 +23,11 @@ const POLL: Duration = Duration::from_secs(30);
 const POLL_CONNECTED: Duration = Duration::from_secs(300);
 /// The first wait after a failed question; doubled up to [`POLL`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
+/// How often this device is announced to the others of its folders, and new grants are asked for: well below the 60 s in which a revocation
+/// must count (I13).
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(25);
+/// How often this device's addresses are looked at.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(5);
 /// How long a caller waits for the session to have its client.
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
 
@@ -84,7 +90,7 @@ async fn serve(daemon: &Arc<Daemon>, account: &Account) {
         }
     };
     daemon.client.send_replace(Some(client.clone()));
-    let mut session = Session { daemon, account, wakeups: client.wakeups(), client, socket_up: false, retry: RETRY_MIN };
+    let mut session = Session { daemon, account, wakeups: client.wakeups(), client, socket_up: false, retry: RETRY_MIN, announced: None };
     session.run().await;
 }
 
@@ -95,12 +101,17 @@ struct Session<'a> {
     wakeups: Wakeups,
     socket_up: bool,
     retry: Duration,
+    /// When this device was last announced, and with which addresses.
+    announced: Option<(Instant, Vec<SocketAddr>)>,
 }
 
 impl Session<'_> {
     async fn run(&mut self) {
         self.give_client();
         let mut next_poll = self.look().await;
+        let mut lan = self.daemon.lan.state.subscribe();
+        let mut addresses = tokio::time::interval(ADDRESSES_EVERY);
+        addresses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 news = self.wakeups.next() => match news {
@@ -108,6 +119,8 @@ impl Session<'_> {
                     None => return,
                 },
                 () = self.daemon.folders_changed.notified() => next_poll = self.look().await,
+                Ok(()) = lan.changed() => self.announce().await,
+                _ = addresses.tick() => if self.announced_long_ago() { self.announce().await },
                 () = tokio::time::sleep_until(next_poll) => next_poll = self.look().await,
             }
         }
@@ -133,9 +146,27 @@ impl Session<'_> {
                 }
                 None
             }
-            // The next announcement asks anyway.
-            Wakeup::Peers => None,
             Wakeup::Everything => Some(self.look().await),
+            Wakeup::Peers => {
+                self.announce().await;
+                None
+            }
+        }
+    }
+
+    /// Whether this device's addresses changed since it announced them, or it is time to do so again.
+    fn announced_long_ago(&self) -> bool {
+        self.announced
+            .as_ref()
+            .is_none_or(|(at, addresses)| at.elapsed() >= ANNOUNCE_EVERY || *addresses != super::lan::addresses(self.daemon))
+    }
+
+    /// Tells the relay where this device is; takes the grants, and where the others are.
+    async fn announce(&mut self) {
+        self.announced = Some((Instant::now(), super::lan::addresses(self.daemon)));
+        if let Err(error) = super::lan::announce(self.daemon, &self.client, self.account).await {
+            // Without the relay the grants that are known count until they expire.
+            tracing::debug!(%error, "announcing this device to the relay");
         }
     }
 
@@ -150,6 +181,7 @@ impl Session<'_> {
                 for running in self.daemon.folders() {
                     wake(&running, None);
                 }
+                self.announce().await;
                 self.retry = RETRY_MIN;
                 if self.socket_up { POLL_CONNECTED } else { POLL }
             }

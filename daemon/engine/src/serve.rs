@@ -9,8 +9,8 @@ use crate::engine::Engine;
 use crate::trees::{FEED_RUNS_MAX, ItemContent, ItemKey, Result, Trees};
 use ferry_protocol::limits::{COMMIT_NODES_MAX, PAGE_TARGET_BYTES};
 use ferry_protocol::wire::{FeedPage, NodeUpdate};
-use ferry_protocol::{ChunkId, ChunkRef, Content, Epoch, NodeState, RelPath};
-use std::collections::BTreeMap;
+use ferry_protocol::{ChunkId, ChunkRef, Content, Epoch, NodeId, NodeState, RelPath};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A page of our own feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,23 +58,39 @@ impl<T: Trees> Engine<T> {
         let Some((run, _)) = runs.last().filter(|_| meta.heard) else { return Ok(None) };
         let since = cursor.filter(|cursor| is_known(&runs, *cursor, meta.seq));
         let after = since.map_or(0, |(_, seq)| seq);
-        let limit = limit.clamp(1, COMMIT_NODES_MAX);
+        let limit = limit.clamp(1, COMMIT_NODES_MAX / 2);
         let mut rows = self.trees.feed_after(after, limit + 1)?;
         let mut has_more = rows.len() > limit;
         rows.truncate(limit);
-        let (mut nodes, mut bytes, mut read) = (Vec::new(), 0, after);
+        let (mut nodes, mut taken, mut bytes, mut read) = (Vec::new(), BTreeSet::new(), 0, after);
         for (seq, id) in rows {
-            let Some(record) = self.trees.node(id)? else { continue };
-            bytes += about_bytes(&record.state);
-            if bytes > PAGE_TARGET_BYTES && !nodes.is_empty() {
+            let line = self.line_behind(id, seq, &taken)?;
+            bytes += line.iter().map(|u| about_bytes(&u.state)).sum::<usize>();
+            if !nodes.is_empty() && (bytes > PAGE_TARGET_BYTES || nodes.len() + line.len() > COMMIT_NODES_MAX) {
                 has_more = true;
                 break;
             }
-            nodes.push(NodeUpdate { id, state: record.state });
+            taken.extend(line.iter().map(|u| u.id));
+            nodes.extend(line);
             read = seq;
         }
         let cursor = if has_more { read } else { meta.seq };
         Ok(Some(OwnPage { since, page: FeedPage { epoch: *run, replica: meta.replica, cursor, head: meta.seq, has_more, nodes } }))
+    }
+
+    /// A node and those of its directories that stand behind it in the feed, the highest first: a reader who is never told more knows the
+    /// directory of everything he was told, and can bring it to the relay.
+    fn line_behind(&self, id: NodeId, seq: u64, taken: &BTreeSet<NodeId>) -> Result<Vec<NodeUpdate>> {
+        let mut line: Vec<NodeUpdate> = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT && !taken.contains(&at) && line.len() < COMMIT_NODES_MAX && line.iter().all(|u| u.id != at) {
+            let Some(record) = self.trees.node(at)?.filter(|r| r.seq >= seq) else { break };
+            let parent = record.state.places()[0].parent;
+            line.push(NodeUpdate { id: at, state: record.state });
+            at = parent;
+        }
+        line.reverse();
+        Ok(line)
     }
 
     /// Where chunks stand on this disk, in the order of the question; nothing for what only other folders or nobody holds. The bytes are to be

@@ -1,7 +1,8 @@
 //! A calm world: devices and a relay, run to rest after each change. For scenarios in which only the order of changes matters.
 
-use crate::sim::device::Device;
+use crate::sim::device::{Device, round};
 use crate::sim::disk::{Seen, path};
+use crate::sim::lan::Lan;
 use crate::sim::relay::SimRelay;
 use ferry_engine::{Kind, Policy};
 use ferry_protocol::read::resolve;
@@ -16,6 +17,15 @@ pub struct Calm {
     pub relay: SimRelay,
     /// The time in milliseconds.
     pub now_ms: u64,
+    /// Whether the relay can be reached at all.
+    pub relay_on: bool,
+    /// Devices that cannot reach the relay.
+    pub no_relay: BTreeSet<usize>,
+    /// Whether the relay is given what daemons displace. It rests in their trashes, and no device fetches from a trash: without a relay it may be
+    /// nowhere else when somebody's move brings it back.
+    pub keeps_trash: bool,
+    /// The LAN between the devices; without links in the beginning.
+    pub lan: Lan,
 }
 
 /// A tree as text: path and content; directories end in `/`.
@@ -30,7 +40,15 @@ impl Calm {
     /// So many fresh devices under this policy.
     pub fn with_policy(count: usize, policy: Policy) -> Self {
         let devices = (0..count).map(|i| Device::new(i, policy.clone())).collect();
-        Self { devices, relay: SimRelay::default(), now_ms: 0 }
+        Self {
+            devices,
+            relay: SimRelay::default(),
+            now_ms: 0,
+            relay_on: true,
+            keeps_trash: false,
+            no_relay: BTreeSet::new(),
+            lan: Lan::default(),
+        }
     }
 
     /// A file is written in place on a device.
@@ -69,24 +87,24 @@ impl Calm {
         device.hints.push(path(at));
     }
 
-    /// Runs one device, and the relay, until it has nothing to do.
+    /// Runs one device, with the relay and the peers that it reaches, until it has nothing to do.
     pub fn settle(&mut self, index: usize) {
         // What waits for another device is tried again and again: that is for the next round of all.
         let mut waits = 0;
-        for round in 0.. {
-            let device = &mut self.devices[index];
-            device.set_time(self.now_ms);
-            let busy = device.round(&mut self.relay);
+        for rounds in 0.. {
+            self.devices[index].set_time(self.now_ms);
+            let busy = round(|step| self.step(index, step)) | self.hear_peers(index);
+            let device = &self.devices[index];
             if !busy {
                 match device.engine.deadline_ms() {
-                    Some(at) if !device.is_idle() && waits < 8 => {
+                    Some(at) if !self.rests(index) && !self.waits_for_a_carrier(index) && waits < 8 => {
                         self.now_ms = self.now_ms.max(at);
                         waits += 1;
                     }
                     _ => return,
                 }
             }
-            if round > 300 {
+            if rounds > 300 {
                 let tail: Vec<_> = device.log.iter().rev().take(40).rev().cloned().collect();
                 panic!("{} does not come to rest:\n{}", device.name, tail.join("\n"));
             }
@@ -100,8 +118,11 @@ impl Calm {
             for index in 0..self.devices.len() {
                 self.settle(index);
             }
-            if self.progress() == before && self.devices.iter().all(Device::is_idle) {
-                return;
+            if self.progress() == before {
+                if (0..self.devices.len()).all(|index| self.rests(index)) {
+                    return;
+                }
+                self.wait_for_carriers();
             }
         }
         let idle: Vec<_> = self.devices.iter().map(|d| (d.name.clone(), d.is_idle(), d.engine.pending())).collect();
@@ -111,7 +132,8 @@ impl Calm {
     }
 
     fn progress(&self) -> (u64, Vec<u64>) {
-        (self.relay.head, self.devices.iter().map(|d| d.actions).collect())
+        let news = |d: &Device| if self.lan.has_links() { d.actions + d.engine.meta().seq } else { d.actions };
+        (self.relay.head, self.devices.iter().map(news).collect())
     }
 
     /// The tree on a device's disk.

@@ -3,9 +3,9 @@
 use crate::sim::disk::{Bytes, CHUNK_BYTES, SimDisk};
 use crate::sim::relay::SimRelay;
 use ferry_engine::memory::MemoryTrees;
-use ferry_engine::{Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Look, LookResult, Obstacle, Policy};
+use ferry_engine::{Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Heard, Look, LookResult, Obstacle, Policy};
 use ferry_protocol::wire::{CommitReply, CommitRequest};
-use ferry_protocol::{Author, ChunkId, CommitId, ContentHash, DeviceId, RelPath, ReplicaId};
+use ferry_protocol::{Author, ChunkId, CommitId, ContentHash, DeviceId, Epoch, RelPath, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -95,10 +95,11 @@ pub struct Device {
     /// Looks under way: every second one has seen the disk already and its answer is late.
     looks: VecDeque<(Look, Option<LookResult>)>,
     hashes: VecDeque<HashTask>,
-    fetches: VecDeque<Fetch>,
+    pub(super) fetches: VecDeque<Fetch>,
     staged: BTreeMap<ContentHash, Bytes>,
     batch: Option<(Batch, Vec<DiskOutcome>)>,
     lives: u64,
+    opens: u64,
     commits: u64,
     now_ms: u64,
 }
@@ -111,7 +112,7 @@ impl Device {
             name: format!("D{index}"),
             index,
             disk: SimDisk::new(100 + index as u64),
-            engine: open(trees.clone(), index, &policy),
+            engine: open(trees.clone(), index, 1, &policy),
             durable: trees,
             policy,
             hints: Vec::new(),
@@ -127,6 +128,7 @@ impl Device {
             staged: BTreeMap::new(),
             batch: None,
             lives: 1,
+            opens: 1,
             commits: 0,
             now_ms: 0,
         };
@@ -155,7 +157,8 @@ impl Device {
     fn restart_with(&mut self, trees: MemoryTrees) {
         self.note("restart");
         self.durable = trees.clone();
-        self.engine = open(trees, self.index, &self.policy);
+        self.opens += 1;
+        self.engine = open(trees, self.index, self.opens, &self.policy);
         self.engine.set_time(self.now_ms, self.now_ms as i64 + self.skew_ms);
         self.engine.rescan();
         self.hints.clear();
@@ -198,7 +201,7 @@ impl Device {
             Step::AnswerHash => self.answer_hash(),
             Step::Hear => self.hear(relay, 3),
             Step::Plan => self.plan(4),
-            Step::AnswerFetch => self.answer_fetch(relay),
+            Step::AnswerFetch => self.answer_fetch(Some(relay), &BTreeMap::new()),
             Step::Act => self.act(),
             Step::FinishBatch => self.finish_batch(),
             Step::TakeCommit => self.take_commit(4),
@@ -267,16 +270,21 @@ impl Device {
             result = self.engine.handle_page(&relay.page(0, limit), 0);
         }
         self.note(format!("hear after {after}: {:?} -> {result:?}", page.nodes.iter().map(|u| u.id).collect::<Vec<_>>()));
+        self.take_heard(result);
+        true
+    }
+
+    /// What an honest page brought. A device whose index is older than what others heard from it goes on as a new replica.
+    pub(super) fn take_heard(&mut self, result: Result<Heard, HearError>) -> Heard {
         if result == Err(HearError::RolledBack) {
             self.lives += 1;
             let life = replica(self.index, self.lives);
             self.note("begins a new life");
             self.engine.begin_new_life(life).expect("trees in memory");
             self.engine.rescan();
-            return true;
+            return Heard::default();
         }
-        result.expect("an honest page");
-        true
+        result.expect("an honest page")
     }
 
     /// A page that was asked for from anywhere comes: one that was read before, or one from beyond what was read, because it was asked for before
@@ -305,9 +313,10 @@ impl Device {
         any
     }
 
-    fn answer_fetch(&mut self, relay: &SimRelay) -> bool {
+    /// Answers a fetch from this disk, from what peers gave, and from the relay if it is there.
+    pub(super) fn answer_fetch(&mut self, relay: Option<&SimRelay>, peers: &BTreeMap<ChunkId, Vec<u8>>) -> bool {
         let Some(fetch) = self.fetches.pop_front() else { return false };
-        let result = match self.assemble(&fetch, relay) {
+        let result = match self.assemble(&fetch, relay, peers) {
             _ if self.disk.full => Err(Obstacle::NoSpace),
             Some(bytes) => {
                 self.staged.insert(fetch.manifest.hash(), bytes);
@@ -320,8 +329,8 @@ impl Device {
         true
     }
 
-    /// The bytes of a fetch, from this disk's files and from the relay, each chunk verified.
-    fn assemble(&self, fetch: &Fetch, relay: &SimRelay) -> Option<Bytes> {
+    /// The bytes of a fetch, from this disk's files, from peers and from the relay, each chunk verified.
+    fn assemble(&self, fetch: &Fetch, relay: Option<&SimRelay>, peers: &BTreeMap<ChunkId, Vec<u8>>) -> Option<Bytes> {
         let mut out = Vec::new();
         for chunk in fetch.manifest.chunks() {
             let local = fetch.local.iter().filter(|l| l.chunk == chunk.id).find_map(|l| {
@@ -333,7 +342,9 @@ impl Device {
                 let at = l.offset as usize;
                 bytes.get(at..at + chunk.len as usize).map(<[u8]>::to_vec)
             });
-            let bytes = local.filter(|b| ChunkId::of(b) == chunk.id).or_else(|| relay.chunk(chunk.id))?;
+            let verified = |bytes: &Vec<u8>| ChunkId::of(bytes) == chunk.id;
+            let near = local.filter(verified).or_else(|| peers.get(&chunk.id).cloned().filter(verified));
+            let bytes = near.or_else(|| relay?.chunk(chunk.id))?;
             out.extend_from_slice(&bytes);
         }
         (ContentHash::of(&out) == fetch.manifest.hash()).then(|| out.into())
@@ -443,38 +454,43 @@ impl Device {
         unreadable
     }
 
-    /// Whether nothing is on its way between engine and disk.
+    /// Whether nothing is on its way between engine and disk, and the relay lacks nothing.
     pub fn is_idle(&self) -> bool {
-        self.looks.is_empty()
-            && self.hashes.is_empty()
-            && self.fetches.is_empty()
-            && self.batch.is_none()
-            && self.sending.is_none()
-            && self.engine.is_idle().expect("trees in memory")
+        self.is_settled() && self.sending.is_none() && self.engine.is_idle().expect("trees in memory")
+    }
+
+    /// The same, whatever the relay may lack.
+    pub fn is_settled(&self) -> bool {
+        self.looks.is_empty() && self.hashes.is_empty() && self.fetches.is_empty() && self.batch.is_none() && self.engine.is_settled()
     }
 
     /// One calm round: every step until it has nothing more to do. Whether anything was done.
     pub fn round(&mut self, relay: &mut SimRelay) -> bool {
-        let mut any = false;
-        for step in STEPS {
-            for turn in 0.. {
-                assert!(turn < 10_000, "{} never ends {step:?}", self.name);
-                if !self.step(step, relay) {
-                    break;
-                }
-                any = true;
-                if step == Step::Plan || step == Step::TakeCommit {
-                    break;
-                }
-            }
-        }
-        any
+        round(|step| self.step(step, relay))
     }
 
     /// How many chunks a content has.
     pub fn chunks_of(bytes: &[u8]) -> usize {
         bytes.len().div_ceil(CHUNK_BYTES)
     }
+}
+
+/// Every step until it has nothing more to do. Whether anything was done.
+pub(super) fn round(mut act: impl FnMut(Step) -> bool) -> bool {
+    let mut any = false;
+    for step in STEPS {
+        for turn in 0.. {
+            assert!(turn < 10_000, "{step:?} never ends");
+            if !act(step) {
+                break;
+            }
+            any = true;
+            if step == Step::Plan || step == Step::TakeCommit {
+                break;
+            }
+        }
+    }
+    any
 }
 
 fn brief(batch: &Batch) -> Vec<String> {
@@ -489,7 +505,9 @@ pub fn replica(index: usize, life: u64) -> ReplicaId {
     ReplicaId::from_bytes(bytes)
 }
 
-fn open(trees: MemoryTrees, index: usize, policy: &Policy) -> Engine<MemoryTrees> {
+fn open(trees: MemoryTrees, index: usize, opens: u64, policy: &Policy) -> Engine<MemoryTrees> {
     let author = Author { device: DeviceId::from_bytes([index as u8; 16]), name: Arc::from(format!("D{index}")) };
-    Engine::open(trees, author, policy.clone()).expect("trees in memory")
+    let mut engine = Engine::open(trees, author, policy.clone()).expect("trees in memory");
+    engine.begin_run(Epoch::from_bytes(*replica(index, opens).as_bytes())).expect("trees in memory");
+    engine
 }

@@ -4,6 +4,7 @@
 pub mod calm;
 pub mod device;
 pub mod disk;
+pub mod lan;
 pub mod relay;
 pub mod rng;
 pub mod user;
@@ -12,5 +13,6 @@ pub mod world;
 pub use calm::Calm;
 pub use device::{Device, Step};
 pub use disk::{SimDisk, path};
+pub use lan::Lan;
 pub use relay::SimRelay;
 pub use rng::Rng;

@@ -2,9 +2,13 @@
 //!
 //! * **Safety phase**: users write, rename, delete; messages are lost, answers are lost after the work was done, daemons die, disks lose what
 //!   was not synced, fill up, cannot be read; clocks are off; the relay, a device or an index goes back in time.
+//! * **The LAN** (in the runs of [`Options::lan_of`]): devices read each other's feeds and fetch from each other's disks over links that hold, or
+//!   come and go; the relay is away for long, and then the devices must be equal among themselves; it comes back as it was, older, or empty.
 //! * **Heal**: faults end, everybody looks again.
 //! * **Liveness phase**: within a bounded number of rounds all devices rest, and then the disks are equal (I1), every content that no user
 //!   replaced or deleted is visible on every disk (I2), each engine's trees are what its disk holds.
+
+mod lan;
 
 use crate::sim::calm::{Calm, check_device, text};
 use crate::sim::device::{Device, STEPS, Step};
@@ -30,10 +34,23 @@ pub struct Options {
     pub user_percent: u64,
     /// The faults of this run.
     pub faults: BTreeSet<Fault>,
+    /// Whether the devices have a LAN.
+    pub lan: LanKind,
     /// A bug that should be caught.
     pub planted: Option<Planted>,
     /// Whether every step is printed.
     pub verbose: bool,
+}
+
+/// Whether the devices have a LAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LanKind {
+    /// They have none.
+    Off,
+    /// All hear all.
+    On,
+    /// Links come and go, one direction after the other.
+    Flapping,
 }
 
 /// Kinds of fault.
@@ -67,6 +84,10 @@ pub enum Fault {
     IndexLost,
     /// The filesystem does not know births of inodes.
     NoBirth,
+    /// Nobody reaches the relay for a while. Only with a LAN.
+    RelayOff,
+    /// The relay is replaced by an empty one. Only with a LAN.
+    RelayReplaced,
 }
 
 const FAULTS: [Fault; 14] = [
@@ -98,14 +119,31 @@ impl Options {
             steps: *rng.pick(&[100, 400, 1200]),
             user_percent: *rng.pick(&[1, 4, 12]),
             faults,
+            lan: LanKind::Off,
             planted: None,
             verbose: false,
         }
     }
 
+    /// The run of a seed with a LAN.
+    pub fn lan_of(seed: u64) -> Self {
+        let mut options = Self::of(seed);
+        let mut rng = Rng::new(seed ^ 0x1A4);
+        options.lan = *rng.pick(&[LanKind::On, LanKind::Flapping]);
+        options.faults.extend([Fault::RelayOff, Fault::RelayReplaced, Fault::RelayRestored].into_iter().filter(|_| rng.percent(40)));
+        options
+    }
+
+    /// Whether a user may overwrite what some state names and nobody else holds: a relay that was set back lacks it, or peers have heard of it
+    /// and have not fetched it. Faults are recoverable, so such a content is kept.
+    fn may_overwrite_last_copies(&self) -> bool {
+        self.faults.contains(&Fault::RelayRestored) || self.lan != LanKind::Off
+    }
+
     /// The command that repeats this run.
     pub fn command(&self) -> String {
-        format!("cargo run -p ferry-tests --bin sim -- --from {} --seeds 1 --verbose", self.seed)
+        let lan = if self.lan == LanKind::Off { "" } else { " --lan" };
+        format!("cargo run -p ferry-tests --bin sim -- --from {} --seeds 1{lan} --verbose", self.seed)
     }
 }
 
@@ -140,7 +178,6 @@ pub struct World {
     calm: Calm,
     ledger: Ledger,
     undo: Vec<Vec<SimDisk>>,
-    offline: Vec<bool>,
     relay_backup: SimRelay,
     device_backups: Vec<Option<(SimDisk, MemoryTrees)>>,
     written: u64,
@@ -162,6 +199,7 @@ pub fn run(options: &Options) -> Report {
     let mut world = World::new(options.clone());
     world.safety();
     world.heal();
+    world.end_of_lan();
     world.liveness();
     world.report()
 }
@@ -176,12 +214,15 @@ impl World {
             device.disk.careless = options.planted == Some(Planted::NoIdentityCheck);
         }
         let count = options.devices;
+        if options.lan != LanKind::Off {
+            calm.lan.connect_all(count);
+            calm.keeps_trash = true;
+        }
         Self {
             rng: Rng::new(options.seed ^ 0x5EED),
             calm,
             ledger: Ledger::default(),
             undo: vec![Vec::new(); count],
-            offline: vec![false; count],
             relay_backup: SimRelay::default(),
             device_backups: vec![None; count],
             written: 0,
@@ -195,9 +236,10 @@ impl World {
             let who = self.rng.below(self.calm.devices.len());
             let now = self.calm.now_ms;
             self.calm.devices[who].set_time(now);
-            if self.rng.percent(self.options.user_percent) {
-                // A relay that was set back may lack what a user is about to overwrite.
-                if self.options.faults.contains(&Fault::RelayRestored) {
+            if self.options.lan != LanKind::Off && self.rng.percent(30) {
+                self.lan_step(who);
+            } else if self.rng.percent(self.options.user_percent) {
+                if self.options.may_overwrite_last_copies() {
                     self.keeping_last_copies(|world| world.user(who));
                 } else {
                     self.user(who);
@@ -225,17 +267,24 @@ impl World {
 
     fn device_step(&mut self, who: usize) {
         let step = *self.rng.pick(&STEPS);
-        if self.offline[who] && matches!(step, Step::Hear | Step::SendCommit | Step::AnswerFetch) {
+        let waits = if self.options.lan == LanKind::Off { &[Step::Hear, Step::SendCommit, Step::AnswerFetch][..] } else { &[] };
+        if self.calm.no_relay.contains(&who) && waits.contains(&step) {
             return;
         }
         if step == Step::Act {
             self.undo[who].push(self.calm.devices[who].disk.clone());
         }
-        let device = &mut self.calm.devices[who];
-        let done = device.step(step, &mut self.calm.relay);
+        let done = if step == Step::AnswerFetch && self.options.lan != LanKind::Off {
+            self.fetch_from_peers(who)
+        } else if self.options.lan == LanKind::Off {
+            self.calm.devices[who].step(step, &mut self.calm.relay)
+        } else {
+            self.calm.step(who, step)
+        };
         if step == Step::FinishBatch && done {
             self.undo[who].clear();
         }
+        let device = &mut self.calm.devices[who];
         if device.engine.held_deletes().is_some() && self.rng.percent(10) {
             device.note("approves deletes");
             device.engine.approve_deletes().expect("trees in memory");
@@ -249,14 +298,18 @@ impl World {
         }
         let fault = *self.rng.pick(&list);
         let applied = self.rng.percent(50);
+        let relay_is_away = self.options.lan != LanKind::Off && !self.calm.reaches_relay(who);
         let device = &mut self.calm.devices[who];
         match fault {
             Fault::LostHints => device.engine.rescan(),
+            // With a LAN a relay may be away; then nothing comes from it.
+            Fault::LostAnswers | Fault::OldPages if relay_is_away => {}
             Fault::LostAnswers => device.lose_answer(&mut self.calm.relay, applied),
             Fault::OldPages => {
                 device.hear_any(&self.calm.relay, self.rng.next());
             }
-            Fault::Offline => self.offline[who] = applied,
+            Fault::Offline if applied => drop(self.calm.no_relay.insert(who)),
+            Fault::Offline => drop(self.calm.no_relay.remove(&who)),
             Fault::CutBatch => {
                 if device.cut_batch() {
                     self.undo[who].clear();
@@ -286,6 +339,8 @@ impl World {
                 }
             }
             Fault::NoBirth => {}
+            Fault::RelayOff => self.relay_off(applied),
+            Fault::RelayReplaced => self.relay_replaced(),
         }
     }
 
@@ -309,7 +364,9 @@ impl World {
 
     fn named_chunks(&self) -> BTreeSet<ChunkId> {
         let states = self.calm.devices.iter().map(|d| d.engine.trees().states()).chain([self.calm.relay.states()]);
-        let values = states.flat_map(|states| states.into_values().flat_map(|s| s.body().values().to_vec()));
+        // What is on its way between peers will be known.
+        let on_their_way = self.calm.lan.pages.iter().flat_map(|sent| sent.page.page.nodes.iter().map(|u| u.state.clone()));
+        let values = states.flat_map(|states| states.into_values()).chain(on_their_way).flat_map(|s| s.body().values().to_vec());
         values.filter_map(|v| v.content.file().map(|f| f.manifest.chunks().to_vec())).flatten().map(|c| c.id).collect()
     }
 
@@ -355,6 +412,7 @@ impl World {
 
     fn heal(&mut self) {
         self.calm.now_ms += 120_000;
+        self.calm.no_relay.clear();
         for device in &mut self.calm.devices {
             device.note("HEAL");
             device.disk.full = false;
@@ -364,7 +422,8 @@ impl World {
         }
     }
 
-    fn liveness(&mut self) {
+    /// Lets everybody work until all rest, a person approving what is held.
+    fn settle(&mut self) {
         for _ in 0..20 {
             self.calm.settle_all();
             let mut held = false;
@@ -380,6 +439,16 @@ impl World {
             }
             self.calm.now_ms = self.calm.now_ms.max(blocked.unwrap_or(0)) + 1;
         }
+    }
+
+    fn liveness(&mut self) {
+        self.settle();
+        self.check();
+        self.check_relay();
+    }
+
+    /// What must be true at rest.
+    fn check(&self) {
         self.calm.check();
         let first = user::contents(&self.calm.devices[0].disk);
         for bytes in self.ledger.visible() {
@@ -406,14 +475,11 @@ impl World {
     }
 }
 
-/// Where the seeds stand that failed once.
-pub fn kept_seeds() -> Vec<u64> {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    let mut out = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        out.extend(text.lines().filter_map(|l| l.split_whitespace().next()?.parse::<u64>().ok()));
-    }
+/// The seeds in a file of `tests/seeds`: those that failed once, without a LAN (`failed_once.txt`) or with one (`failed_once_lan.txt`).
+pub fn kept_seeds(file: &str) -> Vec<u64> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut out: Vec<u64> = text.lines().filter_map(|l| l.split_whitespace().next()?.parse().ok()).collect();
     out.sort_unstable();
     out.dedup();
     out

@@ -7,6 +7,7 @@
 //! | [`lan`] | do devices on real networks, with and without a relay, do what the catalogue says? | the built programs, root, network namespaces |
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
+//! | [`peers`] | do rows of the catalogue hold between devices of one LAN? | nothing (simulated disks and relay) |
 //! | [`planner`] | is each planted bug caught? | nothing (the simulated world) |
 //! | [`races`] | what if a user acts while a batch is carried out? | nothing (the simulated world) |
 //! | [`properties`] | does the planner keep its fourteen properties on generated trees? | nothing (simulated disks and relay) |
@@ -20,6 +21,7 @@ mod convergence;
 mod crash;
 mod e2e;
 mod lan;
+mod peers;
 mod planner;
 mod power_cut;
 mod properties;

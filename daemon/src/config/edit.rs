@@ -12,7 +12,7 @@ pub fn set(path: &Path, name: &str, text: &str) -> Result<String, ConfigError> {
     let value = match file::value(key, text)? {
         toml::Value::Boolean(b) => Value::from(b),
         toml::Value::Integer(n) => Value::from(n),
-        toml::Value::Array(items) => Value::Array(items.iter().filter_map(toml::Value::as_integer).collect::<Array>()),
+        toml::Value::Array(items) => Value::Array(items.iter().filter_map(plain).collect::<Array>()),
         _ => Value::from(text),
     };
     // Refused here with a message that names the key rather than a line of the file.
@@ -37,6 +37,11 @@ pub fn set(path: &Path, name: &str, text: &str) -> Result<String, ConfigError> {
     })
     .map(|file| now = file.get(key).unwrap_or_default())?;
     Ok(now)
+}
+
+/// An item of a list as the editor writes it. Lists hold numbers or texts.
+fn plain(item: &toml::Value) -> Option<Value> {
+    item.as_integer().map(Value::from).or_else(|| item.as_str().map(Value::from))
 }
 
 /// Removes a key, so that its default is in force. Answers whether it was set.
@@ -100,6 +105,16 @@ mod tests {
             assert_eq!(set(&path, key.name, key.default).unwrap(), key.default, "{}", key.name);
             assert!(unset(&path, key.name).unwrap());
         }
+    }
+
+    #[test]
+    fn lists_are_written_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ferry.toml");
+        let peers = "10.0.0.2:4711,[fd00::2]:4711";
+        assert_eq!(set(&path, "lan.peers", peers).unwrap(), peers);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(r#"["10.0.0.2:4711", "[fd00::2]:4711"]"#), "{text}");
     }
 
     #[test]

@@ -110,7 +110,8 @@ impl Driver {
         // A folder that has heard nobody yet listens, and has nothing to tell.
         let listens = run.filter(|_| !self.paused).map(|run| PeerFolder { replica: meta.replica, run, relays: false });
         self.deps.lan.set_opened(opened.or(listens));
-        self.deps.lan.grown(meta.seq);
+        // That it may be told at all is news too: whoever asked before waits for it, also if the feed is empty.
+        self.deps.lan.grown(if meta.heard { meta.seq + 1 } else { 0 });
         Ok(())
     }
 

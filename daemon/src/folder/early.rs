@@ -7,6 +7,7 @@
 
 use super::Direction;
 use super::progress::Progress;
+use super::uploads::{Uploads, in_order};
 use crate::relay::RelayClient;
 use ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES;
 use ferry_protocol::{ChunkId, NamespaceId, VerifiedChunk};
@@ -33,6 +34,8 @@ pub(super) struct Early {
     resting: Mutex<Resting>,
     /// Whose turn it is to wait for a request.
     turn: Mutex<()>,
+    /// The transfers of the commit that waits for what is under way.
+    watching: Mutex<Option<Arc<Uploads>>>,
     /// The last reader did not get a request in time: the next ones do not wait.
     slow: AtomicBool,
 }
@@ -46,7 +49,17 @@ struct Resting {
 impl Early {
     pub fn new(relay: Arc<RelayClient>, namespace: NamespaceId, runtime: tokio::runtime::Handle, progress: Progress) -> Self {
         let free = Arc::new(Semaphore::new(BATCHES_MAX as usize));
-        Self { relay, namespace, runtime, progress, free, resting: Mutex::default(), turn: Mutex::default(), slow: AtomicBool::new(false) }
+        Self {
+            relay,
+            namespace,
+            runtime,
+            progress,
+            free,
+            resting: Mutex::default(),
+            turn: Mutex::default(),
+            watching: Mutex::default(),
+            slow: AtomicBool::new(false),
+        }
     }
 
     /// Whether it speaks to this relay.
@@ -60,7 +73,7 @@ impl Early {
     }
 
     /// Takes a chunk that was just cut. Called on a thread that reads; may wait a moment.
-    pub fn offer(&self, chunk: VerifiedChunk<&[u8]>) {
+    pub fn offer(self: &Arc<Self>, chunk: VerifiedChunk<&[u8]>) {
         let is_full = {
             let mut resting = self.lock();
             if resting.bytes >= 2 * BATCH_BYTES {
@@ -97,17 +110,17 @@ impl Early {
         permit
     }
 
-    fn send(&self, permit: OwnedSemaphorePermit, chunks: Vec<VerifiedChunk>) {
-        let (relay, namespace, progress) = (self.relay.clone(), self.namespace, self.progress.clone());
+    fn send(self: &Arc<Self>, permit: OwnedSemaphorePermit, chunks: Vec<VerifiedChunk>) {
+        let (relay, namespace, early) = (self.relay.clone(), self.namespace, self.clone());
         self.runtime.spawn(async move {
             let _permit = permit;
             let ids: Vec<ChunkId> = chunks.iter().map(VerifiedChunk::id).collect();
             let sent = async {
                 let missing: std::collections::BTreeSet<ChunkId> = relay.missing(namespace, &ids).await?.into_iter().collect();
                 let chunks: Vec<VerifiedChunk> = chunks.into_iter().filter(|c| missing.contains(&c.id())).collect();
-                let bytes = chunks.iter().map(|c| c.bytes().len() as u64).sum();
-                relay.put_chunks(namespace, chunks).await?;
-                progress.moved(Direction::Upload, bytes);
+                let lengths = chunks.iter().map(|c| (c.id(), c.bytes().len() as u64)).collect();
+                let on_sent = in_order(lengths, move |id, bytes| early.count(id, bytes));
+                relay.put_chunks_telling(namespace, chunks, Some(on_sent)).await?;
                 Ok::<(), crate::relay::RelayError>(())
             };
             if let Err(error) = sent.await {
@@ -115,6 +128,22 @@ impl Early {
                 tracing::debug!(%error, "chunks did not go out while their files were read");
             }
         });
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Option<Arc<Uploads>>> {
+        // Replaced as a whole.
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, chunk: &ChunkId, bytes: u64) {
+        if !self.watching().as_ref().is_some_and(|uploads| uploads.sent(chunk, bytes)) {
+            self.progress.moved(Direction::Upload, bytes);
+        }
+    }
+
+    /// From now on what goes out counts for these transfers; for none with nothing.
+    pub fn watch(&self, uploads: Option<Arc<Uploads>>) {
+        *self.watching() = uploads;
     }
 
     /// The resting chunks among these, which go out another way now.

@@ -25,6 +25,7 @@ mod rules;
 mod send;
 mod sources;
 mod status;
+mod uploads;
 mod work;
 
 pub use crate::relay::RelayClient;

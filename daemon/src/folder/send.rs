@@ -4,15 +4,15 @@
 //! requests of some megabytes, and the nodes follow. Chunks are read from the files and hashed anew; what no longer verifies has been
 //! edited since, and is left out (H03). Nodes whose directory the relay does not know are left out too, so that they do not hold up the others.
 
-use super::Direction;
 use super::early::Early;
-use super::progress::{Moving, Progress};
+use super::progress::Progress;
+use super::uploads::{Uploads, in_order};
 use crate::fs::{self, Root};
 use crate::relay::{RelayClient, RelayError};
 use ferry_engine::{ChunkAt, Commit};
 use ferry_protocol::limits::{CHUNK_BATCH_TARGET_BYTES, COMMIT_INLINE_MAX_BYTES};
 use ferry_protocol::wire::{CommitReply, CommitRequest, InlineChunk, NodeUpdate};
-use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, RelPath, ReplicaId, VerifiedChunk};
+use ferry_protocol::{ChunkId, CommitId, Epoch, NamespaceId, NodeId, ReplicaId, VerifiedChunk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -94,13 +94,29 @@ impl Sender {
         if bytes <= COMMIT_INLINE_MAX_BYTES && places.values().all(|c| c.source.is_some()) && request.nodes.len() < ASK_FIRST_NODES {
             let (chunks, _) = read_chunks(self.root.clone(), places.values().cloned().collect(), &mut held).await;
             request.chunks = chunks.into_iter().map(|c| InlineChunk { id: c.id(), bytes: c.into_bytes() }).collect();
-        } else if let Some(early) = &self.early {
+        }
+        let uploads = self.begin_uploads(&places);
+        let sent = self.send_chunks_and_nodes(request, &places, &mut held, &uploads).await;
+        if let Some(early) = &self.early {
+            early.watch(None);
+        }
+        sent
+    }
+
+    async fn send_chunks_and_nodes(
+        &self,
+        mut request: CommitRequest,
+        places: &Places,
+        held: &mut Held,
+        uploads: &Arc<Uploads>,
+    ) -> Result<Sent, RelayError> {
+        if let Some(early) = self.early.as_ref().filter(|_| request.chunks.is_empty()) {
             early.settle().await;
         }
         if request.nodes.len() >= ASK_FIRST_NODES && !places.is_empty() {
             let ids: Vec<ChunkId> = places.keys().copied().collect();
             let missing = self.relay.missing(self.namespace, &ids).await?;
-            if let Some(unreadable) = self.upload(&places, missing, &mut held).await? {
+            if let Some(unreadable) = self.upload(places, missing, held, uploads).await? {
                 return Ok(Sent::Unreadable(unreadable));
             }
         }
@@ -109,7 +125,7 @@ impl Sender {
             match (self.relay.commit(self.namespace, &request).await, &unplaced) {
                 (Ok(CommitReply::MissingChunks(missing)), _) => {
                     request.chunks.clear();
-                    if let Some(unreadable) = self.upload(&places, missing, &mut held).await? {
+                    if let Some(unreadable) = self.upload(places, missing, held, uploads).await? {
                         return Ok(Sent::Unreadable(unreadable));
                     }
                 }
@@ -134,20 +150,24 @@ impl Sender {
         Err(RelayError::Retry { after: None, reason: "The relay still lacks chunks that were just sent to it.".into() })
     }
 
-    /// A transfer for each file of which chunks are sent.
-    fn moving(&self, wanted: &[&ChunkAt]) -> BTreeMap<RelPath, Arc<Moving>> {
-        let mut bytes: BTreeMap<&RelPath, u64> = BTreeMap::new();
-        for at in wanted {
-            if let Some((path, _, _)) = &at.source {
-                *bytes.entry(path).or_default() += u64::from(at.chunk.len);
-            }
+    /// Whatever is sent from now on counts for the transfers of these files.
+    fn begin_uploads(&self, places: &Places) -> Arc<Uploads> {
+        let chunks = places.values().filter_map(|at| Some((at.chunk.id, u64::from(at.chunk.len), &at.source.as_ref()?.0)));
+        let uploads = Arc::new(Uploads::begin(&self.progress, chunks));
+        if let Some(early) = &self.early {
+            early.watch(Some(uploads.clone()));
         }
-        let begin = |(path, bytes): (&RelPath, u64)| (path.clone(), Arc::new(self.progress.begin(path.clone(), Direction::Upload, bytes)));
-        bytes.into_iter().map(begin).collect()
+        uploads
     }
 
     /// Sends chunks. Those that cannot be read, if there are any.
-    async fn upload(&self, places: &Places, missing: Vec<ChunkId>, held: &mut Held) -> Result<Option<BTreeSet<ChunkId>>, RelayError> {
+    async fn upload(
+        &self,
+        places: &Places,
+        missing: Vec<ChunkId>,
+        held: &mut Held,
+        uploads: &Arc<Uploads>,
+    ) -> Result<Option<BTreeSet<ChunkId>>, RelayError> {
         let slots = Arc::new(Semaphore::new(UPLOADS_MAX));
         let mut tasks = tokio::task::JoinSet::new();
         let mut unreadable = BTreeSet::new();
@@ -164,7 +184,8 @@ impl Sender {
         }
         // In the order of the files, so that the disk is read forwards.
         wanted.sort_by(|a, b| key(a).cmp(&key(b)));
-        let moving = self.moving(&wanted);
+        let going: BTreeSet<ChunkId> = wanted.iter().map(|at| at.chunk.id).collect();
+        places.keys().filter(|id| !going.contains(id)).for_each(|id| uploads.is_there(id));
         for at in wanted {
             bytes += at.chunk.len as usize;
             batch.push(at.clone());
@@ -180,15 +201,15 @@ impl Sender {
             let permit = slots.clone().acquire_owned().await;
             let (root, relay, namespace) = (self.root.clone(), self.relay.clone(), self.namespace);
             let mut held: Held = batch.iter().filter_map(|at| held.remove_entry(&at.chunk.id)).collect();
-            let moving: Vec<(Arc<Moving>, u64)> =
-                batch.iter().filter_map(|at| Some((moving.get(&at.source.as_ref()?.0)?.clone(), u64::from(at.chunk.len)))).collect();
+            let uploads = uploads.clone();
             tasks.spawn(async move {
                 let _permit = permit;
                 let (chunks, unreadable) = read_chunks(root, batch, &mut held).await;
-                let sent = if chunks.is_empty() { Ok(()) } else { relay.put_chunks(namespace, chunks).await };
-                if sent.is_ok() {
-                    moving.iter().for_each(|(file, bytes)| file.add(*bytes, super::Via::Relay));
-                }
+                let lengths = chunks.iter().map(|c| (c.id(), c.bytes().len() as u64)).collect();
+                let on_sent = in_order(lengths, move |id, bytes| {
+                    uploads.sent(id, bytes);
+                });
+                let sent = if chunks.is_empty() { Ok(()) } else { relay.put_chunks_telling(namespace, chunks, Some(on_sent)).await };
                 sent.map(|()| unreadable)
             });
         }

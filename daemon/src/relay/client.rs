@@ -2,7 +2,7 @@
 
 use super::chunks::ChunkStream;
 use super::error::RelayError;
-use super::http::{Body, Http, JSON, Request, Timing, Traffic};
+use super::http::{Body, Http, JSON, OnSent, Request, Timing, Traffic};
 use super::session::{DeviceInfo, KeepCredentials, Session};
 use super::url::RelayUrl;
 use super::wakeups::{self, Wakeups};
@@ -202,6 +202,19 @@ impl RelayClient {
     where
         B: AsRef<[u8]> + Into<Bytes>,
     {
+        self.put_chunks_telling(namespace, chunks, None).await
+    }
+
+    /// [`RelayClient::put_chunks`], telling how many more bytes have gone out.
+    pub async fn put_chunks_telling<B>(
+        &self,
+        namespace: NamespaceId,
+        chunks: Vec<VerifiedChunk<B>>,
+        on_sent: Option<OnSent>,
+    ) -> Result<(), RelayError>
+    where
+        B: AsRef<[u8]> + Into<Bytes>,
+    {
         let mut parts = Vec::with_capacity(chunks.len() * 2);
         for chunk in chunks {
             let id = chunk.id();
@@ -214,7 +227,7 @@ impl RelayClient {
         if parts.is_empty() {
             return Ok(());
         }
-        let request = Request::post(format!("/upload/v1/{namespace}/chunks"), Body::frames(parts), None);
+        let request = Request::post(format!("/upload/v1/{namespace}/chunks"), Body::frames(parts, on_sent), None);
         self.call(request).await.map(drop)
     }
 

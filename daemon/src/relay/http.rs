@@ -79,22 +79,27 @@ pub(super) struct Body {
     content_type: &'static str,
     parts: Vec<Bytes>,
     compress: bool,
+    /// Told of bytes as they go out; of some twice when the request is repeated.
+    on_sent: Option<OnSent>,
 }
+
+/// Is told how many more bytes of a body went out.
+pub type OnSent = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Body {
     /// A JSON body.
     pub(super) fn json(value: &serde_json::Value) -> Self {
-        Self { content_type: JSON, parts: vec![value.to_string().into()], compress: false }
+        Self { content_type: JSON, parts: vec![value.to_string().into()], compress: false, on_sent: None }
     }
 
     /// An encoded body of the protocol; compressed when the relay takes that.
     pub(super) fn wire(bytes: Vec<u8>) -> Self {
-        Self { content_type: WIRE, parts: vec![bytes.into()], compress: true }
+        Self { content_type: WIRE, parts: vec![bytes.into()], compress: true, on_sent: None }
     }
 
     /// Chunk frames, in parts.
-    pub(super) fn frames(parts: Vec<Bytes>) -> Self {
-        Self { content_type: CHUNKS_CONTENT_TYPE, parts, compress: false }
+    pub(super) fn frames(parts: Vec<Bytes>, on_sent: Option<OnSent>) -> Self {
+        Self { content_type: CHUNKS_CONTENT_TYPE, parts, compress: false, on_sent }
     }
 }
 
@@ -144,6 +149,8 @@ struct Progress {
     bytes: AtomicU64,
     /// Waiting for our own limit: not the relay's fault.
     throttled: AtomicBool,
+    /// Told of what goes out.
+    on_sent: Option<OnSent>,
 }
 
 /// Why a request has no answer.
@@ -213,7 +220,7 @@ impl Http {
         if let Some(token) = token {
             builder = builder.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress { on_sent: request.body.as_ref().and_then(|b| b.on_sent.clone()), ..Progress::default() });
         if let Some(body) = &request.body {
             builder = builder.header(CONTENT_TYPE, body.content_type);
             let parts = match compressed {
@@ -261,6 +268,9 @@ impl Http {
             progress.throttled.store(false, Ordering::Relaxed);
             progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
             http.traffic.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            if let Some(on_sent) = &progress.on_sent {
+                on_sent(piece.len() as u64);
+            }
             Some((Ok::<_, Infallible>(piece), (http, parts, rest, progress)))
         });
         reqwest::Body::wrap_stream(pieces)

@@ -27,7 +27,7 @@ pub use announce::{ADDRESSES_MAX, Announce, Announced, AnnouncedPeer};
 pub use chunks::{ChunkStream, FetchedChunk};
 pub use client::{DeltaReply, JoinSecret, RelayClient, RelayOptions, ServerInfo};
 pub use error::{Problem, RelayError};
-pub use http::{Timing, Traffic};
+pub use http::{OnSent, Timing, Traffic};
 pub use join_code::JoinCode;
 pub use session::{DeviceInfo, KeepCredentials};
 pub use url::{Pin, RelayUrl};

@@ -6,7 +6,7 @@
 
 use crate::engine::Engine;
 use crate::policy::Planted;
-use crate::trees::Trees;
+use crate::trees::{Result, Trees};
 use ferry_protocol::{NodeId, ReplicaId};
 use std::collections::BTreeMap;
 
@@ -100,6 +100,25 @@ impl<T: Trees> Engine<T> {
         if !self.planted(Planted::CarriedForEver) {
             self.publishing.carried.release_groups(|p| p.by == replica);
         }
+    }
+
+    /// This replica has everything that this device has, and has just found a relay: it brings there what is unsent here. Without this, all
+    /// devices of a LAN would send the same when their relay comes back.
+    pub fn carry_unsent(&mut self, by: ReplicaId) -> Result<()> {
+        let group = self.publishing.carried.begin(by, self.now_ms);
+        let mut after = None;
+        loop {
+            let page = self.trees.unsent_after(after, 512)?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for node in page {
+                if !self.publishing.carried.holds(node) {
+                    self.publishing.carried.add(node, group);
+                }
+            }
+        }
+        self.publishing.carried.end(group);
+        Ok(())
     }
 
     /// How many nodes peers bring to the relay.

@@ -20,7 +20,12 @@ pub async fn run(context: &Context, command: PeerCommand) -> Outcome<u8> {
         ui.document(&answer);
         return Ok(exit::OK);
     }
-    let mut table = Table::new(&["DEVICE", "STATE", "ADDRESS", "FOUND BY", "RTT", "IN", "OUT", "WHY"]).right(4).right(5).right(6);
+    let mut table = Table::new(&["DEVICE", "STATE", "ADDRESS", "FOUND BY", "RTT", "IN", "OUT", "IN/S", "OUT/S", "WHY"])
+        .right(4)
+        .right(5)
+        .right(6)
+        .right(7)
+        .right(8);
     for peer in answer["peers"].as_array().into_iter().flatten() {
         table.row(row(peer, ui.plain));
     }
@@ -42,6 +47,8 @@ fn row(peer: &Value, plain: bool) -> Vec<String> {
         peer["rtt_ms"].as_f64().map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
         bytes("in_bytes"),
         bytes("out_bytes"),
+        bytes("in_bytes_per_s"),
+        bytes("out_bytes_per_s"),
         text(peer, "reason").to_owned(),
     ]
 }
@@ -66,6 +73,6 @@ mod tests {
         let peer = json!({"name": "tv", "state": "unreachable", "address": "10.0.0.2:7", "found": ["mdns", "relay"], "rtt_ms": null,
             "in_bytes": 0, "out_bytes": 1500, "reason": "10.0.0.2:7: no answer"});
         let line = row(&peer, false).join("|");
-        assert_eq!(line, "tv|unreachable|10.0.0.2:7|this network, the relay||0 B|1.5 kB|10.0.0.2:7: no answer");
+        assert_eq!(line, "tv|unreachable|10.0.0.2:7|this network, the relay||0 B|1.5 kB|0 B|0 B|10.0.0.2:7: no answer");
     }
 }

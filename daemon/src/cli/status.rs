@@ -119,6 +119,14 @@ pub fn render(ui: &Ui, status: &Value) -> String {
         let share = if lan > 0 { format!(" ({lan} % from LAN)") } else { String::new() };
         out.push_str(&format!("\n  Transfers since start  ↓ {}{share}   ↑ {}\n", quantity::bytes(received), quantity::bytes(sent)));
     }
+    for peer in status["peers"].as_array().into_iter().flatten() {
+        let (down, up) = (number(peer, "in_bytes_per_s"), number(peer, "out_bytes_per_s"));
+        // Below this it is only the keeping in touch.
+        if down + up >= 1000 {
+            let (name, address) = (text(peer, "name"), text(peer, "address"));
+            out.push_str(&format!("  {name} (LAN, {address})  ↓ {}/s   ↑ {}/s\n", quantity::bytes(down), quantity::bytes(up)));
+        }
+    }
     out.push_str(&attention(ui, status));
     out
 }
@@ -324,7 +332,8 @@ mod tests {
     fn sample(state: &str) -> Value {
         json!({
             "state": state, "device": {"id": "00", "name": "thinkpad"}, "account": {"user": "ana", "relay": "https://files.example.org"},
-            "relay": {"state": "connected", "url": "https://files.example.org"}, "peers": [],
+            "relay": {"state": "connected", "url": "https://files.example.org"},
+            "peers": [{"name": "tv", "address": "10.0.0.2:4711", "in_bytes_per_s": 6_000_000, "out_bytes_per_s": 0}],
             "folders": [{
                 "name": "Photos", "path": "/data/photos", "state": state, "files": 41203, "bytes": 112_000_000_000u64,
                 "pending": {"upload": 0, "download": 214, "delete": 0}, "pending_bytes": {"upload": 0, "download": 3_294_000_000u64},
@@ -342,7 +351,8 @@ mod tests {
         let page = render(&ui, &sample("syncing"));
         for part in [
             "● Syncing   files.example.org as ana (thinkpad)",
-            "relay ok · 0 LAN peers",
+            "relay ok · 1 LAN peer",
+            "tv (LAN, 10.0.0.2:4711)  ↓ 6.0 MB/s",
             "↓ 214 files, 3.3 GB at 6.1 MB/s, 9 min left",
             "112 GB",
             "41 203 files",

@@ -108,7 +108,7 @@ fn transfer_lines(answer: &Value) -> String {
         let arrow = if transfer["direction"] == "upload" { "↑" } else { "↓" };
         let path = transfer["path"].as_str().unwrap_or_default();
         let part = if total == 0 { 1.0 } else { done as f64 / total as f64 };
-        out.push_str(&format!("\n  {arrow} {} {:>8}  {path}", bar(part, BAR), quantity::bytes(total)));
+        out.push_str(&format!("\n  {arrow} {} {:>8}  {path}  {}", bar(part, BAR), quantity::bytes(total), way(transfer)));
     }
     if all.len() > under_way.len().min(TRANSFERS_SHOWN) {
         out.push_str(&format!("\n    and {} more", all.len() - under_way.len().min(TRANSFERS_SHOWN)));
@@ -157,15 +157,34 @@ fn table(answer: &Value) -> Table {
         let text = |name: &str| transfer[name].as_str().unwrap_or("waits").to_owned();
         let size = |name: &str| quantity::bytes(transfer[name].as_u64().unwrap_or(0));
         let arrow = if transfer["direction"] == "upload" { "↑" } else { "↓" };
-        table.row(vec![arrow.into(), text("folder"), text("path"), text("via"), size("done_bytes"), size("total_bytes")]);
+        table.row(vec![arrow.into(), text("folder"), text("path"), way(transfer), size("done_bytes"), size("total_bytes")]);
     }
     table
+}
+
+/// Which way a transfer takes, and how much of it came over the LAN.
+fn way(transfer: &Value) -> String {
+    let number = |name: &str| transfer[name].as_u64().unwrap_or(0);
+    let (lan, done) = (number("lan_bytes"), number("done_bytes"));
+    match transfer["via"].as_str() {
+        None => "waits".into(),
+        Some(_) if lan > 0 && lan < done => format!("LAN {} %", lan * 100 / done),
+        Some("lan") => "LAN".into(),
+        Some(via) => via.into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_way_says_how_much_came_over_the_lan() {
+        let way = |via: Value, lan: u64| way(&json!({"via": via, "lan_bytes": lan, "done_bytes": 200}));
+        assert_eq!([way(Value::Null, 0), way("relay".into(), 0), way("lan".into(), 200)], ["waits", "relay", "LAN"]);
+        assert_eq!(way("relay".into(), 50), "LAN 25 %");
+    }
 
     #[test]
     fn a_bar_starts_anew_after_rest() {

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::relay_side::RelaySide;
 use super::report::Report;
 use super::send::Sent;
-use super::work::{Job, Workers};
+use super::work::{Ahead, Job, Workers};
 use super::{FolderCommand, FolderConfig, FolderDeps, FolderStatus};
 use crate::fs::RootError;
 use crate::fs::watch::{Hint, RescanReason};
@@ -400,17 +400,18 @@ impl Driver {
             self.looks += 1;
             self.workers.give(self.life, Job::Look(state.root.clone(), look));
         }
+        let ahead = Ahead { relay: self.early.clone(), lan: self.deps.lan.clone() };
         let mut group = Vec::new();
         for task in state.engine.next_hashes(HASHES_MAX.saturating_sub(self.hashes))? {
             self.hashes += 1;
             let alone = task.stat.size > HASH_GROUP_MAX_BYTES;
             group.push(task);
             if alone || group.len() == HASH_GROUP {
-                self.workers.give(self.life, Job::Hash(state.root.clone(), std::mem::take(&mut group), self.early.clone()));
+                self.workers.give(self.life, Job::Hash(state.root.clone(), std::mem::take(&mut group), ahead.clone()));
             }
         }
         if !group.is_empty() {
-            self.workers.give(self.life, Job::Hash(state.root.clone(), group, self.early.clone()));
+            self.workers.give(self.life, Job::Hash(state.root.clone(), group, ahead));
         }
         let plan = state.engine.plan(BATCH_MAX)?;
         if !plan.fetches.is_empty() {

@@ -4,6 +4,7 @@
 //! restart. Own files are asked before the network, and devices nearby before the relay (`sources.rs`).
 
 use super::driver::Wake;
+use super::prefetch::Prefetches;
 use super::progress::{Moving, Progress};
 use super::sources::{Sink, Slots, Sources, count};
 use super::{Direction, Via};
@@ -36,6 +37,8 @@ pub(super) struct Fetcher {
     pub runtime: tokio::runtime::Handle,
     pub namespace: NamespaceId,
     pub wakes: Sender<Wake>,
+    /// Large files that come before their manifest.
+    pub prefetches: Prefetches,
     lan: LanFolder,
     large: Arc<Semaphore>,
     slots: Slots,
@@ -47,18 +50,20 @@ pub(super) struct Fetcher {
 struct Source {
     root: Arc<Root>,
     chunks: Sources,
+    prefetches: Prefetches,
     progress: Progress,
 }
 
 impl Fetcher {
     pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>, lan: LanFolder, progress: Progress) -> Self {
-        Self { runtime, namespace, wakes, lan, large: Arc::new(Semaphore::new(LARGE_MAX)), slots: Slots::default(), progress }
+        let prefetches = Prefetches::new(runtime.clone(), lan.clone(), progress.clone());
+        Self { runtime, namespace, wakes, prefetches, lan, large: Arc::new(Semaphore::new(LARGE_MAX)), slots: Slots::default(), progress }
     }
 
     /// Starts fetching; each content is answered in a [`Wake::Fetched`].
     pub fn start(&self, root: &Arc<Root>, relay: Option<Arc<RelayClient>>, fetches: Vec<Fetch>) {
         let chunks = Sources::new(relay, self.lan.clone(), self.namespace, self.slots.clone());
-        let source = Source { root: root.clone(), chunks, progress: self.progress.clone() };
+        let source = Source { root: root.clone(), chunks, prefetches: self.prefetches.clone(), progress: self.progress.clone() };
         let (mut group, mut bytes) = (Vec::new(), 0);
         for fetch in fetches {
             if fetch.manifest.chunks().len() > 1 {
@@ -172,9 +177,10 @@ impl Source {
     }
 
     async fn large_file(self, fetch: Fetch, moving: Arc<Moving>) -> Result<(), Obstacle> {
+        let early = self.prefetches.claim(&fetch.manifest).await;
         let stage = {
             let (root, fetch) = (self.root.clone(), fetch);
-            tokio::task::spawn_blocking(move || begin(&root, &fetch)).await.map_err(|_| Obstacle::Io)??
+            tokio::task::spawn_blocking(move || begin(&root, &fetch, early)).await.map_err(|_| Obstacle::Io)??
         };
         let stage = Arc::new(stage);
         let mut requests = Vec::new();
@@ -228,9 +234,9 @@ impl Source {
     }
 }
 
-/// Begins or resumes a stage and takes what own files hold.
-fn begin(root: &Arc<Root>, fetch: &Fetch) -> Result<Stage, Obstacle> {
-    let stage = Stage::begin(root, &fetch.manifest)?;
+/// Begins or resumes a stage, goes on from what came early, and takes what own files hold.
+fn begin(root: &Arc<Root>, fetch: &Fetch, early: Option<Stage>) -> Result<Stage, Obstacle> {
+    let stage = early.map_or_else(|| Stage::begin(root, &fetch.manifest), Ok)?;
     let local: HashMap<ChunkId, _> = fetch.local.iter().map(|l| (l.chunk, l)).collect();
     let copies: Vec<_> =
         stage.missing().into_iter().filter_map(|(_, at, chunk)| local.get(&chunk.id).map(|source| (source, at, chunk))).collect();

@@ -7,9 +7,9 @@ use super::driver::{Driver, Wake};
 use crate::index::Durability;
 use crate::lan::{LanFolder, Link, PeerWake};
 use ferry_engine::{HearError, TreeError, Trees};
-use ferry_protocol::lan::PeerPage;
 use ferry_protocol::lan::message::FeedCursor;
 use ferry_protocol::lan::session::Opened as PeerFolder;
+use ferry_protocol::lan::{PeerPage, Piece};
 use ferry_protocol::wire::{FeedPage, Role};
 use ferry_protocol::{ContentHash, DeviceId, ReplicaId};
 use std::collections::BTreeMap;
@@ -21,6 +21,11 @@ use tokio::sync::oneshot;
 const PAGE_NODES: usize = 2000;
 /// A peer that takes nothing in for so long does not keep this folder from being up to date.
 const LAG_MAX: Duration = Duration::from_secs(20);
+/// How long the relay waits for devices nearby; and how long after one has heard of something it is given time to ask for it.
+const FIRST_MAX: Duration = Duration::from_secs(5);
+const FIRST_AFTER_NEWS: Duration = Duration::from_millis(500);
+/// Two devices that find their relay within this time found it at once.
+const AT_ONCE: Duration = Duration::from_millis(300);
 /// How often news of what peers have ends the pauses of what is blocked.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -33,6 +38,10 @@ pub(super) struct LanSide {
     /// Contents that came and are told once they are in place.
     came: Vec<ContentHash>,
     retried: Instant,
+    /// Since when this device reaches its relay.
+    relays_since: Option<Instant>,
+    /// Since when the relay waits for the devices nearby; and when it may be let wait again.
+    first: Option<(Instant, Instant)>,
 }
 
 struct PeerSide {
@@ -43,11 +52,13 @@ struct PeerSide {
     is_read: bool,
     /// How far it has taken in our feed, and since when.
     heard_us: Option<(FeedCursor, Instant)>,
+    /// When it found its relay.
+    relays_since: Option<Instant>,
 }
 
 impl LanSide {
     pub fn new(lan: LanFolder) -> Self {
-        Self { lan, peers: BTreeMap::new(), durable_seq: 0, came: Vec::new(), retried: Instant::now() }
+        Self { lan, peers: BTreeMap::new(), durable_seq: 0, came: Vec::new(), retried: Instant::now(), relays_since: None, first: None }
     }
 
     /// Whether a device nearby has something that is not known here, or does not know something that is, as far as can be told.
@@ -63,6 +74,23 @@ impl LanSide {
     pub fn due(&self, seq: u64) -> Option<Instant> {
         let lags = self.peers.values().filter_map(|peer| peer.heard_us).filter(|((_, heard), _)| *heard < seq);
         lags.map(|(_, at)| at + LAG_MAX).filter(|at| *at > Instant::now()).min()
+    }
+
+    /// Whether a large commit to the relay waits now because devices nearby are being given chunks: for a short while, then not again for a long
+    /// one. The relay makes the content durable; that must not hang on a slow neighbour.
+    pub fn goes_first(&mut self, now: Instant, seq: u64) -> bool {
+        let waits = |((_, heard), at): (FeedCursor, Instant)| heard < seq || at.elapsed() < FIRST_AFTER_NEWS;
+        if !self.lan.is_answering() && !self.peers.values().filter_map(|peer| peer.heard_us).any(waits) {
+            return false;
+        }
+        match self.first {
+            Some((since, _)) if now < since + FIRST_MAX => true,
+            Some((_, again)) if now < again => false,
+            _ => {
+                self.first = Some((now, now + FIRST_MAX * 4));
+                true
+            }
+        }
     }
 
     /// Contents are staged.
@@ -94,6 +122,7 @@ impl Driver {
     /// Tells the devices nearby what is true now: that the folder is synced here, how far our feed goes.
     pub(super) fn tell_lan(&mut self) -> Result<(), TreeError> {
         let relays = self.relay.reachable && self.deps.relay.borrow().is_some();
+        self.note_own_relay(relays);
         let own_role = self.deps.lan.own_role();
         let Some(state) = &mut self.state else {
             self.deps.lan.set_opened(None);
@@ -123,14 +152,7 @@ impl Driver {
                     state.engine.drop_carrier(peer.folder.replica);
                 }
             }
-            PeerWake::Relays { device, relays } => {
-                if let Some(peer) = self.lan.peers.get_mut(&device) {
-                    peer.folder.relays = relays;
-                    if let (false, Some(state)) = (relays, &mut self.state) {
-                        state.engine.drop_carrier(peer.folder.replica);
-                    }
-                }
-            }
+            PeerWake::Relays { device, relays } => self.peer_relays(device, relays)?,
             PeerWake::Page { device, since, page, done } => self.peer_page(device, since, &page, done)?,
             PeerWake::AskPage { cursor, reply } => self.give_page(cursor, reply)?,
             PeerWake::Heard { device, cursor } => {
@@ -145,6 +167,8 @@ impl Driver {
                     let _ = reply.send((state.root.clone(), places));
                 }
             }
+            PeerWake::Offered { link, file, pieces } => self.offered(link, file, pieces)?,
+            PeerWake::OfferEnded { device, file, is_whole } => self.fetcher.prefetches.ended(device, file, is_whole),
             PeerWake::Have => {
                 if let Some(state) = self.state.as_mut().filter(|s| s.engine.blocked() > 0)
                     && self.lan.retried.elapsed() >= RETRY_EVERY
@@ -154,6 +178,51 @@ impl Driver {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A peer has found or lost its relay. If it has found it before us and has all that we have, it brings that there (P01): of two that find it at
+    /// the same time the one with the smaller id does. Who found it well before hears this without giving anything away.
+    fn peer_relays(&mut self, device: DeviceId, relays: bool) -> Result<(), TreeError> {
+        let (Some(peer), Some(state)) = (self.lan.peers.get_mut(&device), &mut self.state) else { return Ok(()) };
+        peer.folder.relays = relays;
+        if !relays {
+            state.engine.drop_carrier(peer.folder.replica);
+            return Ok(());
+        }
+        peer.relays_since = Some(Instant::now());
+        let has_all = peer.heard_us.is_some_and(|((_, heard), _)| heard == state.engine.meta().seq);
+        let found_it_first = match self.lan.relays_since {
+            None => true,
+            Some(since) => since.elapsed() < AT_ONCE && device < self.deps.lan.own(),
+        };
+        if has_all && found_it_first {
+            state.engine.carry_unsent(peer.folder.replica)?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of whether this device reaches its relay. What peers that found it at the same time are to bring, the smaller id brings itself.
+    fn note_own_relay(&mut self, relays: bool) {
+        if relays == self.lan.relays_since.is_some() {
+            return;
+        }
+        self.lan.relays_since = relays.then(Instant::now);
+        let (own, Some(state)) = (self.deps.lan.own(), &mut self.state) else { return };
+        let at_once = |peer: &&PeerSide| relays && own < peer.link.device && peer.relays_since.is_some_and(|at| at.elapsed() < AT_ONCE);
+        for peer in self.lan.peers.values().filter(at_once) {
+            state.engine.drop_carrier(peer.folder.replica);
+        }
+    }
+
+    /// What is offered and not on this disk is fetched while the peer reads on. A viewer's files are not ours to have.
+    fn offered(&mut self, link: Arc<Link>, file: u64, pieces: Vec<Piece>) -> Result<(), TreeError> {
+        let may = self.lan.peers.get(&link.device).is_some_and(|peer| peer.role >= Role::Editor);
+        let Some(state) = self.state.as_ref().filter(|s| may && !self.paused && s.engine.meta().heard) else { return Ok(()) };
+        let ids: Vec<_> = pieces.iter().map(|piece| piece.chunk.id).collect();
+        let places = state.engine.chunk_places(&ids)?;
+        let wanted = pieces.into_iter().zip(places).filter(|(_, place)| place.is_none()).map(|(piece, _)| piece).collect();
+        self.fetcher.prefetches.offered(&state.root, link, file, wanted);
         Ok(())
     }
 
@@ -169,7 +238,7 @@ impl Driver {
         }
         // It may have what is waited for here.
         state.engine.retry_now();
-        self.lan.peers.insert(link.device, PeerSide { link, role, folder, is_read: false, heard_us: None });
+        self.lan.peers.insert(link.device, PeerSide { link, role, folder, is_read: false, heard_us: None, relays_since: None });
         Ok(())
     }
 

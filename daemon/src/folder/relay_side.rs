@@ -19,6 +19,9 @@ const COMMIT_NODES: usize = 1000;
 const COMMIT_BYTES: u64 = 256 << 20;
 /// The feed is asked this often even if nobody says that it changed.
 const POLL: Duration = Duration::from_secs(30);
+/// A commit of so many bytes waits a little while devices nearby are given theirs.
+const PATIENT_BYTES: u64 = 16 << 20;
+const PATIENT_EVERY: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
@@ -38,6 +41,8 @@ pub(super) struct RelaySide {
     next_poll: Instant,
     /// Whether the feed was begun again because the relay had lost directories; once is enough until a whole commit was accepted.
     began_again: bool,
+    /// When to look again whether a large commit may go.
+    patient: Option<Instant>,
     /// The last error, until something worked.
     pub error: Option<RelayError>,
     /// Whether the last request worked.
@@ -60,6 +65,7 @@ impl RelaySide {
             not_before: now,
             next_poll: now + POLL,
             began_again: false,
+            patient: None,
             error: None,
             reachable: false,
             is_given: false,
@@ -90,7 +96,8 @@ impl RelaySide {
     pub fn due(&self) -> Option<Instant> {
         let busy = self.pulling || self.sending;
         let wanted = (self.pull_wanted || self.failures > 0) && !busy;
-        if wanted { Some(self.not_before) } else { Some(self.next_poll) }
+        let due = if wanted { self.not_before } else { self.next_poll };
+        Some(self.patient.map_or(due, |patient| patient.min(due)))
     }
 
     fn worked(&mut self) -> bool {
@@ -132,6 +139,7 @@ impl Driver {
     /// Reads the feed if that is wanted, else sends what the relay may lack.
     pub(super) fn give_to_relay(&mut self) -> Result<(), TreeError> {
         let now = Instant::now();
+        self.relay.patient = None;
         if now >= self.relay.next_poll {
             self.relay.next_poll = now + POLL;
             self.relay.pull_wanted = true;
@@ -159,6 +167,11 @@ impl Driver {
         let (Some((epoch, _)), Some(commit)) = (state.engine.relay_cursor(), state.engine.next_commit(COMMIT_NODES, COMMIT_BYTES)?) else {
             return Ok(());
         };
+        if commit.bytes >= PATIENT_BYTES && self.lan.goes_first(now, state.engine.meta().seq) {
+            state.engine.drop_commit();
+            self.relay.patient = Some(now + PATIENT_EVERY);
+            return Ok(());
+        }
         // What others hear from us must never be forgotten here.
         state.engine.trees_mut().commit(Durability::Durable)?;
         self.lan.note_durable(state.engine.meta().seq);

@@ -3,9 +3,11 @@
 use super::driver::Wake;
 use super::early::Early;
 use crate::fs::{self, HashOutcome, PathError, Root};
+use crate::lan::LanFolder;
 use crossbeam_channel::{Receiver, Sender};
 use ferry_engine::{DiskAction, DiskOutcome, HashResult, HashTask, Kind, Listed, Look, LookResult, Obstacle};
-use ferry_protocol::{Name, NodeId, RelPath, VerifiedChunk};
+use ferry_protocol::lan::Piece;
+use ferry_protocol::{ChunkRef, Name, NodeId, RelPath, VerifiedChunk};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,9 +16,16 @@ pub(super) enum Job {
     /// Look at directories.
     Look(Arc<Root>, Look),
     /// Read files and links; chunks may go out meanwhile.
-    Hash(Arc<Root>, Vec<HashTask>, Option<Arc<Early>>),
+    Hash(Arc<Root>, Vec<HashTask>, Ahead),
     /// Carry out a batch.
     Apply(Arc<Root>, u64, Vec<DiskAction>),
+}
+
+/// Whom chunks go to while their file is read.
+#[derive(Clone)]
+pub(super) struct Ahead {
+    pub relay: Option<Arc<Early>>,
+    pub lan: LanFolder,
 }
 
 /// Threads that take jobs.
@@ -52,11 +61,11 @@ fn run(job: Job) -> Wake {
             let result = caught(|| self::look(&root, &look)).unwrap_or(LookResult::Unreadable(Obstacle::Io));
             Wake::Looked(look, result)
         }
-        Job::Hash(root, tasks, early) => {
+        Job::Hash(root, tasks, ahead) => {
             let results = tasks
                 .into_iter()
                 .map(|task| {
-                    let result = caught(|| read(&root, &task, early.as_deref())).unwrap_or((HashResult::Unreadable(Obstacle::Io), false));
+                    let result = caught(|| read(&root, &task, &ahead)).unwrap_or((HashResult::Unreadable(Obstacle::Io), false));
                     (task, result.0, result.1)
                 })
                 .collect();
@@ -118,7 +127,7 @@ fn names_of(root: &Root, path: &RelPath, names: &BTreeSet<Name>) -> Result<Vec<L
 }
 
 /// What stands there, and whether it was changed so lately that it must be read once more.
-fn read(root: &Root, task: &HashTask, early: Option<&Early>) -> (HashResult, bool) {
+fn read(root: &Root, task: &HashTask, ahead: &Ahead) -> (HashResult, bool) {
     if task.stat.kind == Kind::Symlink {
         return match fs::read_link(root, &task.path) {
             Ok((target, stat)) if stat.same_version(&task.stat) => (HashResult::Link(target.into(), stat), false),
@@ -126,12 +135,20 @@ fn read(root: &Root, task: &HashTask, early: Option<&Early>) -> (HashResult, boo
             Err(PathError::Blocked(obstacle)) => (HashResult::Unreadable(obstacle), false),
         };
     }
-    let mut on_chunk = |_: u64, chunk: VerifiedChunk<&[u8]>| {
-        if let Some(early) = early {
-            early.offer(chunk);
+    let mut offering = ahead.lan.offer(&task.path, task.stat.size);
+    let mut on_chunk = |offset: u64, chunk: VerifiedChunk<&[u8]>| {
+        // A large file goes to the devices nearby first: both at once would take twice as long for them. Its commit brings it to the relay.
+        match (&mut offering, &ahead.relay) {
+            (Some(offering), _) => offering.add(Piece { offset, chunk: ChunkRef { id: chunk.id(), len: chunk.bytes().len() as u32 } }),
+            (None, Some(early)) => early.offer(chunk),
+            (None, None) => {}
         }
     };
-    match fs::hash_file(root, &task.path, &task.stat, &mut on_chunk) {
+    let outcome = fs::hash_file(root, &task.path, &task.stat, &mut on_chunk);
+    if let (HashOutcome::Hashed { manifest, .. }, Some(offering)) = (&outcome, offering) {
+        offering.end(manifest.hash());
+    }
+    match outcome {
         HashOutcome::Hashed { manifest, stat, racy } => (HashResult::File(manifest, stat), racy),
         HashOutcome::Changed(_) => (HashResult::Changed, false),
         HashOutcome::Unreadable(obstacle) => (HashResult::Unreadable(obstacle), false),

@@ -5,6 +5,7 @@
 //! | [`root`] | attaches, opens and proves the root of a folder (I3) |
 //! | [`list`](mod@list) | lists directories, tells what stands under a name |
 //! | [`hash`] | reads files: manifests for the index, verified chunks for others |
+//! | [`early`] | collects a file that its sender still reads |
 //! | [`stage`] | collects the chunks of a file that is on its way (I5) |
 //! | [`apply`](mod@apply) | changes the disk in batches (I4, I6, I7) |
 //! | [`trash`] | keeps what was displaced or removed (I2) |
@@ -23,6 +24,7 @@
 
 pub mod apply;
 pub mod case;
+pub mod early;
 #[cfg(test)]
 mod fixture;
 mod handle;
@@ -40,6 +42,7 @@ pub mod watch;
 
 pub use self::ignore::{IgnoreRules, Verdict};
 pub use apply::apply;
+pub use early::EarlyStage;
 pub use handle::PathError;
 pub use hash::{HashOutcome, OnChunk, hash_file, read_chunk};
 pub use list::{list, read_link, stat};

@@ -65,9 +65,38 @@ pub(crate) fn ready_name(content: &ContentHash) -> String {
 
 /// Flags for a file of ours: never through a link, never somebody else's.
 const OURS: OFlags = OFlags::RDWR.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-const NEW: OFlags = OURS.union(OFlags::CREATE).union(OFlags::EXCL);
+pub(super) const NEW: OFlags = OURS.union(OFlags::CREATE).union(OFlags::EXCL);
+
+/// What an early stage hands over: see `early.rs`.
+pub(super) struct StageParts {
+    pub file: OwnedFd,
+    pub ino: u64,
+    /// Which chunks are there.
+    pub present: Vec<bool>,
+    /// Room that was promised for the others.
+    pub missing_bytes: u64,
+    /// The hash of the first `hashed` chunks.
+    pub whole: Sha256,
+    pub hashed: usize,
+}
 
 impl Stage {
+    /// A stage whose part is there already, every chunk of it verified.
+    pub(super) fn of_parts(root: &Arc<Root>, manifest: &Manifest, parts: StageParts) -> Self {
+        let missing = parts.present.iter().filter(|present| !**present).count();
+        let StageParts { file, ino, present, missing_bytes: promised_bytes, whole, hashed } = parts;
+        Self {
+            root: root.clone(),
+            manifest: manifest.clone(),
+            offsets: manifest.with_offsets().map(|(at, _)| at).collect(),
+            file,
+            ino,
+            fresh: true,
+            written: AtomicU64::new(0),
+            progress: Mutex::new(Progress { present, missing, promised_bytes, whole, hashed }),
+        }
+    }
+
     /// Begins to collect a content, or goes on where an earlier stage of it ended.
     ///
     /// Answers [`Obstacle::NoSpace`] before the disk is full: a reserve and the room promised to other stages are left alone (K09, Q10).
@@ -348,7 +377,7 @@ fn stage_small_in(root: &Root, open: &OpenRoot, tmp: &OwnedFd, chunk: Option<&Ve
     Ok(Staged { content, size })
 }
 
-fn write_full(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+pub(super) fn write_full(file: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::pwrite(file, bytes, offset) {
             Ok(0) => return Err(Errno::IO),

@@ -2,17 +2,19 @@
 
 use super::hub::Hub;
 use super::link::Link;
+use super::offers::Offers;
 use super::warm::Warm;
 use crate::fs::Root;
 use bytes::Bytes;
 use ferry_engine::ChunkPlace;
 use ferry_protocol::lan::message::FeedCursor;
 use ferry_protocol::lan::session::Opened;
-use ferry_protocol::lan::{Message, PeerPage};
+use ferry_protocol::lan::{Message, PeerPage, Piece};
 use ferry_protocol::limits::LAN_HAVES_MAX;
 use ferry_protocol::wire::{FeedPage, Role};
 use ferry_protocol::{ChunkId, ContentHash, DeviceId, NamespaceId, VerifiedChunk};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::{Notify, oneshot, watch};
@@ -77,6 +79,24 @@ pub enum PeerWake {
     },
     /// A peer has got contents that it did not have before.
     Have,
+    /// A peer reads a large file: chunks that can be fetched already.
+    Offered {
+        /// The peer.
+        link: Arc<Link>,
+        /// Its number for the file.
+        file: u64,
+        /// The chunks.
+        pieces: Vec<Piece>,
+    },
+    /// It has read the file to its end, or given up.
+    OfferEnded {
+        /// The peer.
+        device: DeviceId,
+        /// Its number for the file.
+        file: u64,
+        /// Whether it was read to its end.
+        is_whole: bool,
+    },
 }
 
 type Wake = Box<dyn Fn(PeerWake) + Send + Sync>;
@@ -104,6 +124,9 @@ pub(super) struct Shared {
     /// The head of our feed: it has grown.
     grown: watch::Sender<u64>,
     pub warm: Warm,
+    pub offers: Offers,
+    /// Requests for chunks that are being answered.
+    pub answering: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -118,7 +141,21 @@ fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A request that is being answered; over when this is dropped.
+pub(super) struct Answering(Arc<Shared>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl LanFolder {
+    pub(super) fn begin_answer(&self) -> Answering {
+        self.shared.answering.fetch_add(1, Ordering::AcqRel);
+        Answering(self.shared.clone())
+    }
+
     /// The side of a folder; registered with the hub as long as it exists.
     pub(super) fn new(namespace: NamespaceId, hub: Weak<Hub>) -> Self {
         let shared = Shared {
@@ -132,6 +169,8 @@ impl LanFolder {
             changed: Notify::new(),
             grown: watch::Sender::new(0),
             warm: Warm::default(),
+            offers: Offers::default(),
+            answering: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -172,6 +211,11 @@ impl LanFolder {
     /// The peers that sync this folder now.
     pub fn peers(&self) -> Vec<Arc<Link>> {
         whole(&self.shared.peers).values().map(|(link, _, _)| link.clone()).collect()
+    }
+
+    /// Whether a device nearby is being given chunks now.
+    pub fn is_answering(&self) -> bool {
+        self.shared.answering.load(Ordering::Acquire) > 0
     }
 
     /// The peers that may be asked for chunks.
@@ -241,7 +285,7 @@ impl LanFolder {
         self.tell(&Message::Got { namespace: self.shared.namespace, chunks });
     }
 
-    fn tell(&self, message: &Message) {
+    pub(super) fn tell(&self, message: &Message) {
         for link in self.peers() {
             link.send(message.clone());
         }

@@ -344,7 +344,16 @@ impl Hub {
                     folder.peer_got(link.device, chunks);
                 }
             }
-            Output::Offered { .. } | Output::OfferEnded { .. } => {}
+            Output::Offered { namespace, file, pieces } => {
+                if let Some(folder) = folder(namespace) {
+                    folder.wake(PeerWake::Offered { link: link.clone(), file, pieces });
+                }
+            }
+            Output::OfferEnded { namespace, file, content } => {
+                if let Some(folder) = folder(namespace) {
+                    folder.wake(PeerWake::OfferEnded { device: link.device, file, is_whole: content.is_some() });
+                }
+            }
             Output::End(end) => {
                 tracing::info!(peer = %link.device, %end, "a connection ends");
                 self.refused(link, &end.to_string());

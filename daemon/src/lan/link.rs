@@ -13,15 +13,16 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long the two sides have to find out that they know each other.
 const GREET_MAX: Duration = Duration::from_secs(5);
 /// Messages that may wait to be sent; a peer that reads more slowly than that is dropped, and resumes.
 const MESSAGES_MAX: usize = 4096;
-/// How often the session is told that time goes on: a grant may have expired.
-const ADVANCE_EVERY: Duration = Duration::from_secs(5);
+/// Over how long rates are measured, and after how many of these the session is told that time goes on: a grant may have expired.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);
+const ADVANCE_LOOKS: u32 = 3;
 /// How long one piece of a body may be waited for.
 const PIECE_MAX: Duration = Duration::from_secs(20);
 /// What memory is taken at once on the word of a length, in bytes.
@@ -62,7 +63,15 @@ pub struct Link {
     pub in_bytes: AtomicU64,
     /// See [`Link::in_bytes`].
     pub out_bytes: AtomicU64,
+    /// The last look at the two counts, and how fast they grew before it.
+    meter: Mutex<Meter>,
     counters: Arc<Counters>,
+}
+
+struct Meter {
+    at: Instant,
+    bytes: [u64; 2],
+    per_s: [u64; 2],
 }
 
 fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,6 +97,7 @@ impl Link {
             faults: AtomicU32::new(0),
             in_bytes: AtomicU64::new(0),
             out_bytes: AtomicU64::new(0),
+            meter: Mutex::new(Meter { at: Instant::now(), bytes: [0; 2], per_s: [0; 2] }),
             counters: hub.counters.clone(),
         };
         (Arc::new(link), outbox)
@@ -161,6 +171,19 @@ impl Link {
         self.faults.load(Ordering::Relaxed) < FAULTS_MAX && self.connection.close_reason().is_none()
     }
 
+    /// Bytes per second received and sent lately.
+    pub fn rates(&self) -> [u64; 2] {
+        whole(&self.meter).per_s
+    }
+
+    fn measure(&self) {
+        let now = [&self.in_bytes, &self.out_bytes].map(|bytes| bytes.load(Ordering::Relaxed));
+        let mut meter = whole(&self.meter);
+        let seconds = meter.at.elapsed().as_secs_f64().max(0.001);
+        meter.per_s = [0, 1].map(|i| (now[i].saturating_sub(meter.bytes[i]) as f64 / seconds) as u64);
+        (meter.at, meter.bytes) = (Instant::now(), now);
+    }
+
     pub(super) fn count_in(&self, bytes: usize) {
         self.in_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.counters.lan_in_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -198,9 +221,14 @@ async fn watch(hub: Arc<Hub>, link: Arc<Link>) {
         link.close(ferry_protocol::lan::End::Stranger.code());
         return;
     }
+    let mut looks: u32 = 0;
     loop {
-        tokio::time::sleep(ADVANCE_EVERY).await;
-        hub.advance(&link);
+        tokio::time::sleep(MEASURE_EVERY).await;
+        link.measure();
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(ADVANCE_LOOKS) {
+            hub.advance(&link);
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`link`] | one connection: its streams |
 //! | `serve`, [`fetch`] | giving and asking for chunks; serving our feed |
 //! | [`folder`] | a folder's side: its peers and what they have |
+//! | [`offers`] | files that are still being read |
 //! | [`warm`] | chunks that came a moment ago |
 //!
 //! Nothing here decides what may be said to whom: that is `ferry_protocol::lan::Session`. The LAN is only faster: with it turned off the
@@ -23,6 +24,7 @@ pub mod folder;
 pub mod hub;
 pub mod link;
 mod mdns;
+pub mod offers;
 mod serve;
 mod show;
 pub mod tls;

@@ -59,7 +59,9 @@ async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvS
             return link.close(ferry_protocol::lan::End::Broken.code());
         }
     };
-    let mut pieces = match hub.answering(link, &ask) {
+    let folder = hub.answering(link, &ask);
+    let _answering = folder.as_ref().map(LanFolder::begin_answer);
+    let mut pieces = match folder {
         Some(folder) => read_chunks(folder, ask.ids).await,
         // The same answer as for hashes that nobody has (L2).
         None => absent(ask.ids),
@@ -99,7 +101,8 @@ async fn read_chunks(folder: LanFolder, ids: Vec<ChunkId>) -> Pieces {
     tokio::task::spawn_blocking(move || {
         let mut gathered = Gathered { pieces, small: Vec::new() };
         for (id, place) in ids.into_iter().zip(places) {
-            let chunk = folder.shared.warm.get(&id).or_else(|| read(root.as_deref()?, place.as_ref()?));
+            let root = root.as_deref();
+            let chunk = folder.shared.warm.get(&id).or_else(|| read(root?, place.as_ref()?)).or_else(|| read_offered(root?, &folder, &id));
             if !gathered.add(id, chunk) {
                 return;
             }
@@ -114,6 +117,12 @@ fn read(root: &Root, at: &ChunkPlace) -> Option<VerifiedChunk<Bytes>> {
     let read = fs::read_chunk(root, &at.path, at.offset, &at.chunk).ok()?;
     // Hashed already by the reader: this only changes who owns the bytes.
     Some(read.into_owner())
+}
+
+/// A chunk of a file that is still being read here.
+fn read_offered(root: &Root, folder: &LanFolder, id: &ChunkId) -> Option<VerifiedChunk<Bytes>> {
+    let (path, offset, chunk) = folder.shared.offers.place(id)?;
+    Some(fs::read_chunk(root, &path, offset, &chunk).ok()?.into_owner())
 }
 
 /// Small answers go out together.

@@ -36,6 +36,10 @@ pub struct PeerDoc {
     pub in_bytes: u64,
     /// Bytes sent to it since it connected.
     pub out_bytes: u64,
+    /// Bytes per second received from it lately.
+    pub in_bytes_per_s: u64,
+    /// Bytes per second sent to it lately.
+    pub out_bytes_per_s: u64,
     /// The folders that both sync now.
     pub folders: Vec<NamespaceId>,
 }
@@ -81,6 +85,8 @@ fn connected(link: &Link, name: String, mut sighting: Sighting) -> PeerDoc {
         rtt_ms: Some(link.connection.rtt().as_secs_f64() * 1000.0),
         in_bytes: link.in_bytes.load(Relaxed),
         out_bytes: link.out_bytes.load(Relaxed),
+        in_bytes_per_s: link.rates()[0],
+        out_bytes_per_s: link.rates()[1],
         folders: link.folders().keys().copied().collect(),
     }
 }
@@ -106,6 +112,8 @@ fn missing(device: DeviceId, name: String, sighting: Sighting, state: &LanState,
         rtt_ms: None,
         in_bytes: 0,
         out_bytes: 0,
+        in_bytes_per_s: 0,
+        out_bytes_per_s: 0,
         folders: Vec::new(),
     }
 }

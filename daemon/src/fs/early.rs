@@ -1,0 +1,208 @@
+//! A file that comes before it is known what it is: its sender still reads it. Once the manifest is known, what has come becomes the beginning of
+//! a [`Stage`], without being read again.
+//!
+//! A chunk that is still being written when the stage is taken is written to the same place of the same file, and fetched once more.
+
+use super::handle::{PathError, obstacle, statx_fd};
+use super::hash::read_full;
+use super::root::{Root, RootError, TMP};
+use super::stage::{NEW, Stage, StageParts, part_name, write_full};
+use ferry_engine::disk::Obstacle;
+use ferry_protocol::limits::{FILE_MAX_BYTES, MANIFEST_CHUNKS_MAX};
+use ferry_protocol::{ChunkRef, Manifest, VerifiedChunk};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// After so many bytes the disk begins to write them back.
+const WRITE_BACK_BYTES: u64 = 64 << 20;
+
+/// Chunks at offsets, in a temporary file without a name that lasts: after a crash it is swept away.
+#[derive(Debug)]
+pub struct EarlyStage {
+    root: Arc<Root>,
+    name: String,
+    file: OwnedFd,
+    ino: u64,
+    written: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    pieces: BTreeMap<u64, ChunkRef>,
+    /// Hash of the file up to `hashed` bytes.
+    whole: Sha256,
+    hashed: u64,
+}
+
+impl EarlyStage {
+    /// A new one; `number` tells it from the others of this run.
+    pub fn begin(root: &Arc<Root>, number: u64) -> Result<Self, Obstacle> {
+        let open = root.enter().map_err(RootError::obstacle)?;
+        let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
+        let name = format!("early-{}-{number}", std::process::id());
+        // Left by an earlier process of this number.
+        let _ = rustix::fs::unlinkat(&tmp, &name, AtFlags::empty());
+        let file = rustix::fs::openat(&tmp, &name, NEW, Mode::RUSR | Mode::WUSR).map_err(obstacle)?;
+        let ino = statx_fd(&file).map_err(obstacle)?.stx_ino;
+        Ok(Self { root: root.clone(), name, file, ino, written: AtomicU64::new(0), progress: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // The progress is valid between any two statements that change it.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a chunk at an offset.
+    pub fn put<B: AsRef<[u8]>>(&self, offset: u64, chunk: &VerifiedChunk<B>) -> Result<(), Obstacle> {
+        let len = chunk.bytes().len() as u64;
+        if offset.saturating_add(len) > FILE_MAX_BYTES || self.lock().pieces.len() >= MANIFEST_CHUNKS_MAX {
+            return Err(Obstacle::Unrepresentable);
+        }
+        // Zeros stay a hole.
+        if chunk.bytes().iter().any(|b| *b != 0) {
+            let open = self.root.enter().map_err(RootError::obstacle)?;
+            self.root.promise(&open, len)?;
+            let written = write_full(&self.file, chunk.bytes(), offset);
+            self.root.keep_promise(len);
+            written.map_err(obstacle)?;
+            let before = self.written.fetch_add(len, Ordering::Relaxed);
+            if before / WRITE_BACK_BYTES != (before + len) / WRITE_BACK_BYTES {
+                rustix::fs::fdatasync(&self.file).map_err(obstacle)?;
+            }
+        }
+        let mut progress = self.lock();
+        progress.pieces.insert(offset, ChunkRef { id: chunk.id(), len: len as u32 });
+        if progress.hashed == offset {
+            progress.whole.update(chunk.bytes());
+            progress.hashed += len;
+        }
+        self.catch_up(&mut progress).map_err(obstacle)
+    }
+
+    /// Hashes what has become contiguous with the hashed head.
+    fn catch_up(&self, progress: &mut Progress) -> Result<(), rustix::io::Errno> {
+        let mut buffer = Vec::new();
+        while let Some(piece) = progress.pieces.get(&progress.hashed) {
+            buffer.resize(piece.len as usize, 0);
+            let at = progress.hashed;
+            let read = read_full(&self.file, &mut buffer, at)?;
+            // Beyond the end of the file lies a hole that was not written.
+            buffer[read..].fill(0);
+            progress.whole.update(&buffer);
+            progress.hashed += buffer.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether anything has come.
+    pub fn has_any(&self) -> bool {
+        !self.lock().pieces.is_empty()
+    }
+
+    /// Whether everything that came stands where a manifest has it.
+    pub fn is_part_of(&self, manifest: &Manifest) -> bool {
+        let progress = self.lock();
+        let mut pieces = progress.pieces.iter().peekable();
+        for (offset, chunk) in manifest.with_offsets() {
+            match pieces.peek() {
+                Some((at, piece)) if **at == offset && **piece == chunk => drop(pieces.next()),
+                Some((at, _)) if **at > offset => {}
+                Some(_) => return false,
+                None => return true,
+            }
+        }
+        pieces.next().is_none()
+    }
+
+    /// What came becomes the stage of a content of which it is a part; this is empty afterwards, and what is put into it is lost.
+    ///
+    /// # Errors
+    /// [`Obstacle::Corrupt`] if it is no part of it; [`Obstacle::NoSpace`] if the rest has no room.
+    pub fn take_stage(&self, manifest: &Manifest) -> Result<Stage, Obstacle> {
+        if !self.is_part_of(manifest) {
+            return Err(Obstacle::Corrupt);
+        }
+        let open = self.root.enter().map_err(RootError::obstacle)?;
+        let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
+        let progress = std::mem::take(&mut *self.lock());
+        let have: u64 = progress.pieces.values().map(|piece| u64::from(piece.len)).sum();
+        let missing_bytes = manifest.size().saturating_sub(have);
+        self.root.promise(&open, missing_bytes)?;
+        let adopt = || {
+            rustix::fs::ftruncate(&self.file, manifest.size())?;
+            // An older part of the same content gives way.
+            rustix::fs::renameat(&tmp, &self.name, &tmp, part_name(&manifest.hash()))?;
+            rustix::io::fcntl_dupfd_cloexec(&self.file, 3)
+        };
+        let file = adopt().map_err(|errno| {
+            self.root.keep_promise(missing_bytes);
+            obstacle(errno)
+        })?;
+        let present = manifest.with_offsets().map(|(offset, _)| progress.pieces.contains_key(&offset)).collect();
+        let hashed = manifest.with_offsets().take_while(|(at, chunk)| at + u64::from(chunk.len) <= progress.hashed).count();
+        let parts = StageParts { file, ino: self.ino, present, missing_bytes, whole: progress.whole, hashed };
+        Ok(Stage::of_parts(&self.root, manifest, parts))
+    }
+}
+
+impl Drop for EarlyStage {
+    fn drop(&mut self) {
+        // Under its new name, if it has become a stage, it is not found here.
+        if let Ok(tmp) = self.root.enter().map_err(|_| ()).and_then(|open| open.own_dir(TMP).map_err(|_| ())) {
+            let _ = rustix::fs::unlinkat(&tmp, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Folder, manifest, noise};
+    use super::*;
+
+    /// The chunks of some bytes with their offsets.
+    fn pieces(bytes: &[u8]) -> Vec<(u64, VerifiedChunk)> {
+        let manifest = manifest(bytes);
+        manifest.with_offsets().map(|(at, c)| (at, VerifiedChunk::of(bytes[at as usize..][..c.len as usize].to_vec()))).collect()
+    }
+
+    #[test]
+    fn what_came_early_in_any_order_becomes_the_stage_and_is_not_fetched_again() {
+        let folder = Folder::new();
+        let bytes = [noise(3 << 20, 1), vec![0; 9 << 20], noise(2 << 20, 2)].concat();
+        let (whole, mut all) = (manifest(&bytes), pieces(&bytes));
+        assert!(all.len() > 4);
+        let last = all.pop().unwrap();
+        all.reverse();
+        let early = EarlyStage::begin(&folder.root, 1).unwrap();
+        assert!(!early.has_any() && early.is_part_of(&whole));
+        for (offset, chunk) in &all {
+            early.put(*offset, chunk).unwrap();
+        }
+        assert!(early.is_part_of(&whole) && !early.is_part_of(&manifest(&noise(5 << 20, 3))) && !early.is_part_of(&Manifest::empty()));
+        let stage = early.take_stage(&whole).unwrap();
+        drop(early);
+        assert_eq!(stage.missing().iter().map(|(_, at, _)| *at).collect::<Vec<_>>(), [last.0]);
+        stage.put(last.0, &last.1).unwrap();
+        assert_eq!(stage.finish().unwrap().content, whole.hash());
+        assert_eq!(folder.own("tmp"), [format!("{}.ready", whole.hash())]);
+        assert_eq!(folder.read(&format!(".ferry/tmp/{}.ready", whole.hash())).unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_nobody_claims_leaves_nothing_and_lies_are_found() {
+        let folder = Folder::new();
+        let (bytes, other) = (noise(5 << 20, 1), noise(5 << 20, 2));
+        let early = EarlyStage::begin(&folder.root, 1).unwrap();
+        let (offset, chunk) = &pieces(&other)[0];
+        early.put(*offset, chunk).unwrap();
+        assert_eq!(early.take_stage(&manifest(&bytes)).unwrap_err(), Obstacle::Corrupt);
+        assert_eq!(early.put(FILE_MAX_BYTES, chunk), Err(Obstacle::Unrepresentable));
+        drop(early);
+        assert!(folder.own("tmp").is_empty());
+    }
+}

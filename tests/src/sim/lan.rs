@@ -196,10 +196,11 @@ impl Calm {
         }
     }
 
-    /// Whether a device has nothing more to do with what it reaches.
+    /// Whether a device has nothing more to do with what it reaches. While deletes are held it may be unable to send what it no longer has.
     pub fn rests(&self, index: usize) -> bool {
         let device = &self.devices[index];
-        if self.reaches_relay(index) { device.is_idle() } else { device.is_settled() }
+        let held = device.engine.held_deletes().is_some();
+        if self.reaches_relay(index) && !held { device.is_idle() } else { device.is_settled() }
     }
 
     /// Whether only a peer has something to do: it brings the relay what this device may not have to send.

@@ -4,7 +4,7 @@ use crate::sim::disk::SimDisk;
 use crate::sim::rng::Rng;
 use ferry_engine::Kind;
 use ferry_protocol::{Name, RelPath};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NAMES: [&str; 7] = ["a", "b", "c.txt", "d", "e", "Ä", ".h"];
 
@@ -12,6 +12,14 @@ const NAMES: [&str; 7] = ["a", "b", "c.txt", "d", "e", "Ä", ".h"];
 pub fn contents(disk: &SimDisk) -> BTreeSet<Vec<u8>> {
     let (tree, parked) = (disk.tree(), disk.parked());
     tree.into_values().chain(parked.into_values()).filter(|s| s.kind == Kind::File).map(|s| s.bytes).collect()
+}
+
+/// The same, and in how many files each stands.
+pub fn counted(disk: &SimDisk) -> BTreeMap<Vec<u8>, usize> {
+    let mut out = BTreeMap::new();
+    let files = disk.tree().into_values().chain(disk.parked().into_values()).filter(|s| s.kind == Kind::File);
+    files.for_each(|s| *out.entry(s.bytes).or_insert(0) += 1);
+    out
 }
 
 fn fresh(rng: &mut Rng, who: usize, written: &mut u64) -> Vec<u8> {

@@ -147,27 +147,42 @@ impl Options {
     }
 }
 
-/// What a user wrote, and whether a user or a power cut undid it.
+/// What a user wrote, and whether users or a power cut undid it.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    undone: BTreeMap<Vec<u8>, bool>,
+    written: BTreeMap<Vec<u8>, Fate>,
+}
+
+/// What became of one content.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Somebody undid the last file with it on a disk.
+    undone: bool,
+    /// In how many files it stood on one disk, at most.
+    files: usize,
+    /// How often somebody undid one of several on his disk.
+    fewer: usize,
 }
 
 impl Ledger {
     /// Notes what one act changed on one disk.
     pub fn compare(&mut self, before: &SimDisk, after: &SimDisk) {
-        let (before, after) = (user::contents(before), user::contents(after));
-        for bytes in after.difference(&before) {
-            self.undone.entry(bytes.clone()).or_insert(false);
-        }
-        for bytes in before.difference(&after) {
-            self.undone.insert(bytes.clone(), true);
+        let (before, after) = (user::counted(before), user::counted(after));
+        let contents: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+        for bytes in contents {
+            let count = |side: &BTreeMap<Vec<u8>, usize>| side.get(bytes).copied().unwrap_or(0);
+            let (was, is) = (count(&before), count(&after));
+            let fate = self.written.entry(bytes.clone()).or_default();
+            fate.files = fate.files.max(was).max(is);
+            fate.undone |= is == 0;
+            fate.fewer += was.saturating_sub(is);
         }
     }
 
-    /// Contents that must be visible everywhere.
+    /// Contents that must be visible everywhere. One that stood in several files, as after the loss of an index or when two devices made a
+    /// conflicted copy their own, may be undone here in the one file and there in the other, and is on neither disk undone altogether.
     pub fn visible(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.undone.iter().filter(|(_, undone)| !**undone).map(|(bytes, _)| bytes)
+        self.written.iter().filter(|(_, fate)| !fate.undone && fate.fewer < fate.files).map(|(bytes, _)| bytes)
     }
 }
 

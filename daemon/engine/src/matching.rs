@@ -10,6 +10,8 @@ use ferry_protocol::{Name, NodeId};
 enum Moved {
     From(ItemKey, Box<Item>),
     AskFirst,
+    /// What was seen here was older than what is known.
+    OldNews,
     No,
 }
 
@@ -29,6 +31,7 @@ impl<T: Trees> Engine<T> {
         }
         if self.observed.looks_idle() && self.observed.unmatched.is_empty() {
             self.observed.asked.clear();
+            self.observed.at_home.clear();
         }
         Ok(())
     }
@@ -66,6 +69,11 @@ impl<T: Trees> Engine<T> {
         }
         match self.moved_from(spot, &stat)? {
             Moved::AskFirst => return Ok(false),
+            Moved::OldNews => {
+                self.observed.forget_found(spot);
+                self.observed.want(spot.0, Some(spot.1.clone()), true);
+                return Ok(true);
+            }
             Moved::From(key, item) => {
                 self.observed.not_missing(key);
                 self.absorb_move(key, *item, spot, stat)?;
@@ -127,9 +135,7 @@ impl<T: Trees> Engine<T> {
             }
             let left = item.parent == LIMBO
                 || self.observed.missing.contains_key(&key)
-                || self.observed.found.get(&home).is_some_and(|found| !found.same_inode(stat))
-                // A directory has one place.
-                || stat.kind == Kind::Dir;
+                || self.observed.found.get(&home).is_some_and(|found| !found.same_inode(stat));
             if left {
                 return Ok(Moved::From(key, Box::new(item)));
             }
@@ -139,6 +145,12 @@ impl<T: Trees> Engine<T> {
             }
             if !self.observed.looks_idle() {
                 return Ok(Moved::AskFirst);
+            }
+            if stat.kind == Kind::Dir {
+                // A directory has one place. What was just seen at home left here before. Asked once: two places may show one directory (a bind
+                // mount), and then the last one counts.
+                let old = self.observed.at_home.contains(&home) && self.observed.asked.insert(spot.clone());
+                return Ok(if old { Moved::OldNews } else { Moved::From(key, Box::new(item)) });
             }
             // It is still at home: a hard link. Another name, another file.
         }

@@ -88,7 +88,9 @@ pub(crate) struct Observations {
     pub found: BTreeMap<Spot, Stat>,
     pub found_inodes: BTreeMap<(u64, u64), Spot>,
     pub unmatched: BTreeSet<Spot>,
+    /// Places that were asked what they hold, because what stood there was found elsewhere; and those that still hold it.
     pub asked: BTreeSet<Spot>,
+    pub at_home: BTreeSet<Spot>,
     pub hash_queue: VecDeque<Spot>,
     /// What is being read, each with the full look in which that began.
     pub hashing: BTreeMap<Spot, u64>,
@@ -390,6 +392,9 @@ impl<T: Trees> Engine<T> {
             && item.stat.same_inode(&stat)
         {
             self.observed.not_missing(key);
+            if self.observed.asked.contains(&spot) {
+                self.observed.at_home.insert(spot.clone());
+            }
             let unchanged = item.stat.same_version(&stat) && item.stat.mode == stat.mode;
             if stat.kind == Kind::Dir {
                 if look.deep {

@@ -387,8 +387,9 @@ impl<T: Trees> Engine<T> {
         if ![LIMBO, PARKED].contains(&spot.0) {
             self.local_event(ChangeKind::Deleted, &spot)?;
         }
-        if !self.policy.may_write || spot.0 == PARKED {
-            // What a viewer deletes comes back. So does what was parked: no user deleted it.
+        if !self.policy.may_write || (spot.0 == PARKED && self.may_be_held_elsewhere(&item, key.node)?) {
+            // What a viewer deletes comes back. So does what was parked: no user deleted it. Unless it was written here and nobody else has it: it
+            // was back in its place before a crash, and a user changed or deleted it there.
             self.trees.put_item(key, None)?;
             self.dirty.insert(key.node);
             return Ok(());

@@ -117,6 +117,7 @@ impl<T: Trees> Engine<T> {
             (Effect::Moved(key, parent, name), Some(stat)) => self.apply_move(action, key, (parent, name), stat)?,
             (Effect::Removed(key), _) => {
                 if let Some(item) = self.trees.item(key)? {
+                    self.displace_children(key)?;
                     self.trees.put_item(key, None)?;
                     let canonical = self.canonical(key.node);
                     self.dirty.insert(canonical);
@@ -137,6 +138,17 @@ impl<T: Trees> Engine<T> {
             }
             // Done without a stat where one belongs: looked at like anything unexpected.
             (effect, None) => self.handle_stale(action, &effect)?,
+        }
+        Ok(())
+    }
+
+    /// A directory was empty when it was removed: what was put into it since that was planned, and taken in, had left again.
+    fn displace_children(&mut self, directory: ItemKey) -> Result<()> {
+        while let Some((_, child)) = self.trees.items_in(directory.node, None, 1)?.pop().filter(|_| directory.copy.is_none()) {
+            match self.trees.item(child)? {
+                Some(item) => self.displace(child, item)?,
+                None => break,
+            }
         }
         Ok(())
     }

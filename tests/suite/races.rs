@@ -70,3 +70,86 @@ fn the_mode_that_a_user_gave_a_directory_while_it_moved_is_kept() {
     world.converge();
     assert_eq!(world.devices[0].disk.tree()[&path("e")].mode, 0o700);
 }
+
+/// The device takes in what its user did, and nothing else.
+fn look(world: &mut Calm, device: usize) {
+    let (device, relay) = (&mut world.devices[device], &mut world.relay);
+    for _ in 0..20 {
+        for step in [Step::Hints, Step::TakeLooks, Step::AnswerLook, Step::TakeHashes, Step::AnswerHash] {
+            device.step(step, relay);
+        }
+    }
+}
+
+/// I2: of two files of one name a user puts the one in the place of the other. Another device sees twins and tidies one of them away, while this
+/// one notes that the other left its place: the file stays all the same.
+#[test]
+fn a_file_moved_over_its_conflicted_copy_is_not_tidied_away() {
+    for sent_first in [true, false] {
+        let mut world = Calm::new(2);
+        world.write(0, "x", "written on D0");
+        look(&mut world, 0);
+        world.write(1, "x", "written on D1");
+        look(&mut world, 1);
+        let tree = world.converge();
+        let copy = tree.keys().find(|at| *at != "x").expect("a conflicted copy").clone();
+        world.rename(0, "x", &copy);
+        look(&mut world, 0);
+        let steps = if sent_first { [Step::TakeCommit, Step::SendCommit] } else { [Step::Plan, Step::Act] };
+        for step in steps {
+            world.devices[0].step(step, &mut world.relay);
+        }
+        world.settle(1);
+        let got = world.converge();
+        assert_eq!(got.values().collect::<Vec<_>>(), [&tree["x"]], "sent first: {sent_first}");
+    }
+}
+
+/// E5: what was parked is back in its place when the daemon dies before it knows that, and a user deletes it there: it is not wanted back for ever
+/// from others who never had it.
+#[test]
+fn what_was_parked_and_never_sent_is_deleted_by_its_user_after_a_crash() {
+    let mut world = Calm::new(2);
+    world.mkdir(1, "a");
+    world.settle(1);
+    world.write(0, "a", "only on D0");
+    look(&mut world, 0);
+    let (device, relay) = (&mut world.devices[0], &mut world.relay);
+    while device.step(Step::Hear, relay) {}
+    let copy = loop {
+        assert!(device.step(Step::Plan, relay), "the file gets another name");
+        while device.step(Step::Act, relay) {}
+        if let Some((at, _)) = device.disk.tree().into_iter().find(|(_, seen)| seen.bytes == b"only on D0")
+            && at != path("a")
+        {
+            break at.to_string();
+        }
+        device.step(Step::FinishBatch, relay);
+    };
+    device.durable = device.engine.trees().clone();
+    world.remove(0, &copy);
+    world.devices[0].restart();
+    assert_eq!(world.converge().into_keys().collect::<Vec<_>>(), ["a/"]);
+}
+
+/// What a user puts into a directory that is about to be removed, and takes out again before it is, is gone with it.
+#[test]
+fn what_was_in_a_directory_for_a_moment_before_it_was_removed() {
+    let mut world = Calm::new(2);
+    world.mkdir(0, "d");
+    world.write(0, "keep", "kept");
+    world.converge();
+    world.remove(1, "d");
+    world.settle(1);
+    let (device, relay) = (&mut world.devices[0], &mut world.relay);
+    while device.step(Step::Hear, relay) {}
+    assert!(device.step(Step::Plan, relay), "the directory is to be removed");
+    world.write(0, "d/f", "there for a moment");
+    look(&mut world, 0);
+    world.remove(0, "d/f");
+    let (device, relay) = (&mut world.devices[0], &mut world.relay);
+    device.hints.clear();
+    while device.step(Step::Act, relay) {}
+    device.step(Step::FinishBatch, relay);
+    assert_eq!(world.converge().into_keys().collect::<Vec<_>>(), ["keep"]);
+}

@@ -86,6 +86,9 @@ impl<T: Trees> Engine<T> {
         }
         let empty = self.trees.items_in(key.node, None, 1)?.is_empty();
         if wanted.is_none() && (item.content != ItemContent::Dir || empty) {
+            if self.waits_for_missing(id, key, item)? {
+                return Ok(false);
+            }
             self.plan_removal(key, item, draft)?;
             return Ok(draft.keys.contains(&key));
         }

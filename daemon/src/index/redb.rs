@@ -2,17 +2,23 @@
 
 use super::checked::{Backend, RawWrite};
 use super::{CACHE_MAX_BYTES, Durability, IndexError, Row};
-use ::redb::{Database, ReadableDatabase, TableDefinition};
+use ::redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 
 /// After so many relaxed batches one is made durable: redb cannot reuse space that a durable state still needs.
 const RELAXED_MAX: u32 = 16;
 
+/// The rows as they were at one moment.
+type Snapshot = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// A redb file.
 pub(super) struct RedbBackend {
+    /// The rows as they are now, between two batches: to open them anew costs more than to read one. Dropped before the database.
+    snapshot: Mutex<Option<Arc<Snapshot>>>,
     database: Database,
     path: PathBuf,
     relaxed: AtomicU32,
@@ -26,7 +32,23 @@ impl RedbBackend {
         let transaction = database.begin_write().map_err(sorted)?;
         transaction.open_table(ROWS).map_err(sorted)?;
         transaction.commit().map_err(sorted)?;
-        Ok(Self { database, path: path.to_owned(), relaxed: AtomicU32::new(0) })
+        Ok(Self { snapshot: Mutex::default(), database, path: path.to_owned(), relaxed: AtomicU32::new(0) })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Arc<Snapshot>>> {
+        // Replaced as a whole.
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows as they are now.
+    fn rows(&self) -> Result<Arc<Snapshot>, IndexError> {
+        let mut kept = self.kept();
+        if let Some(rows) = &*kept {
+            return Ok(rows.clone());
+        }
+        let rows = Arc::new(self.database.begin_read().map_err(sorted)?.open_table(ROWS).map_err(sorted)?);
+        *kept = Some(rows.clone());
+        Ok(rows)
     }
 
     fn durability(&self, wanted: Durability) -> ::redb::Durability {
@@ -56,12 +78,12 @@ fn sorted(error: impl Into<::redb::Error>) -> IndexError {
 
 impl Backend for RedbBackend {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let table = self.database.begin_read().map_err(sorted)?.open_table(ROWS).map_err(sorted)?;
+        let table = self.rows()?;
         Ok(table.get_owned(key).map_err(sorted)?.map(|value| value.value().to_vec()))
     }
 
     fn range(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        let table = self.database.begin_read().map_err(sorted)?.open_table(ROWS).map_err(sorted)?;
+        let table = self.rows()?;
         let mut rows = Vec::new();
         for row in table.range_owned::<&[u8]>(from..until).map_err(sorted)?.take(limit) {
             let (key, value) = row.map_err(sorted)?;
@@ -71,6 +93,8 @@ impl Backend for RedbBackend {
     }
 
     fn apply(&self, writes: Vec<RawWrite>, durability: Durability) -> Result<(), IndexError> {
+        // A snapshot keeps the space of what is replaced from being used again.
+        *self.kept() = None;
         let mut transaction = self.database.begin_write().map_err(sorted)?;
         transaction.set_durability(self.durability(durability)).map_err(sorted)?;
         {
@@ -82,7 +106,10 @@ impl Backend for RedbBackend {
                 };
             }
         }
-        transaction.commit().map_err(sorted)
+        let committed = transaction.commit().map_err(sorted);
+        // One that was opened meanwhile is of before.
+        *self.kept() = None;
+        committed
     }
 
     fn size_bytes(&self) -> Result<u64, IndexError> {

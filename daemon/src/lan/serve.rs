@@ -26,7 +26,7 @@ const PIECE_BYTES: usize = 128 << 10;
 /// A chunk of which this much, in bytes, compresses well is compressed whole.
 const SAMPLE_BYTES: usize = 16 << 10;
 /// Chunks below this size, in bytes, are not worth the trouble.
-const PACK_MIN_BYTES: usize = 1 << 10;
+const PACK_MIN_BYTES: usize = SAMPLE_BYTES;
 /// How fast and how little zstd compresses.
 const PACK_LEVEL: i32 = 1;
 /// How long a write may stand still: a peer that reads nothing is let go.

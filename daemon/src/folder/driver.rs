@@ -264,6 +264,7 @@ impl Driver {
     /// Forgets the open folder; it is opened again after a while.
     fn end_life(&mut self) {
         self.life += 1;
+        self.lan.forget_durable();
         self.state = None;
         self.looks = 0;
         self.hashes = 0;
@@ -279,7 +280,10 @@ impl Driver {
             Wake::Changed => self.follow_changes(),
             Wake::Page(since, page) => self.handle_page(since, page)?,
             Wake::Sent(sent) => self.handle_sent(*sent)?,
-            Wake::Lan(wake) => self.handle_lan(wake)?,
+            Wake::Lan(wake) => {
+                self.deps.lan.note_handled();
+                self.handle_lan(wake)?;
+            }
             wake => self.handle_disk(wake)?,
         }
         Ok(true)

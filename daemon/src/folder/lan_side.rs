@@ -35,6 +35,9 @@ pub(super) struct LanSide {
     peers: BTreeMap<DeviceId, PeerSide>,
     /// The newest number of our feed that is durable.
     durable_seq: u64,
+    /// The newest number of our feed, and since when it is that.
+    seq: u64,
+    grown_at: Instant,
     /// Contents that came and are told once they are in place.
     came: Vec<ContentHash>,
     retried: Instant,
@@ -58,14 +61,24 @@ struct PeerSide {
 
 impl LanSide {
     pub fn new(lan: LanFolder) -> Self {
-        Self { lan, peers: BTreeMap::new(), durable_seq: 0, came: Vec::new(), retried: Instant::now(), relays_since: None, first: None }
+        Self {
+            lan,
+            peers: BTreeMap::new(),
+            durable_seq: 0,
+            seq: 0,
+            grown_at: Instant::now(),
+            came: Vec::new(),
+            retried: Instant::now(),
+            relays_since: None,
+            first: None,
+        }
     }
 
     /// Whether a device nearby has something that is not known here, or does not know something that is, as far as can be told.
     pub fn is_busy(&self, seq: u64) -> bool {
         self.peers.values().any(|peer| {
             let reads = peer.role >= Role::Editor && !peer.is_read;
-            let tells = peer.heard_us.is_some_and(|((_, heard), at)| heard < seq && at.elapsed() < LAG_MAX);
+            let tells = peer.heard_us.is_some_and(|((_, heard), at)| heard < seq && at.max(self.grown_at).elapsed() < LAG_MAX);
             reads || tells
         })
     }
@@ -73,7 +86,7 @@ impl LanSide {
     /// When the state may change although nothing happens: a peer that lags is given up.
     pub fn due(&self, seq: u64) -> Option<Instant> {
         let lags = self.peers.values().filter_map(|peer| peer.heard_us).filter(|((_, heard), _)| *heard < seq);
-        lags.map(|(_, at)| at + LAG_MAX).filter(|at| *at > Instant::now()).min()
+        lags.map(|(_, at)| at.max(self.grown_at) + LAG_MAX).filter(|at| *at > Instant::now()).min()
     }
 
     /// Whether a large commit to the relay waits now because devices nearby are being given chunks: for a short while, then not again for a long
@@ -105,6 +118,11 @@ impl LanSide {
         if !self.came.is_empty() {
             self.lan.tell_have(&std::mem::take(&mut self.came));
         }
+    }
+
+    /// The folder was closed: another index may be opened.
+    pub fn forget_durable(&mut self) {
+        self.durable_seq = 0;
     }
 
     pub fn note_durable(&mut self, seq: u64) {
@@ -139,6 +157,9 @@ impl Driver {
         // A folder that has heard nobody yet listens, and has nothing to tell.
         let listens = run.filter(|_| !self.paused).map(|run| PeerFolder { replica: meta.replica, run, relays: false });
         self.deps.lan.set_opened(opened.or(listens));
+        if self.lan.seq != meta.seq {
+            (self.lan.seq, self.lan.grown_at) = (meta.seq, Instant::now());
+        }
         // That it may be told at all is news too: whoever asked before waits for it, also if the feed is empty.
         self.deps.lan.grown(if meta.heard { meta.seq + 1 } else { 0 });
         Ok(())
@@ -191,7 +212,8 @@ impl Driver {
             return Ok(());
         }
         peer.relays_since = Some(Instant::now());
-        let has_all = peer.heard_us.is_some_and(|((_, heard), _)| heard == state.engine.meta().seq);
+        // A viewer brings nothing anywhere.
+        let has_all = peer.role >= Role::Editor && peer.heard_us.is_some_and(|((_, heard), _)| heard == state.engine.meta().seq);
         let found_it_first = match self.lan.relays_since {
             None => true,
             Some(since) => since.elapsed() < AT_ONCE && device < self.deps.lan.own(),
@@ -271,10 +293,7 @@ impl Driver {
                 tracing::warn!(folder = %self.config.name, "this device's index is older than what others heard from it; going on as a new replica, nothing is deleted");
                 state.engine.begin_new_life(ReplicaId::from_bytes(super::random_bytes()))?;
                 self.relay.want_pull();
-                for peer in self.lan.peers.values_mut().filter(|p| p.role >= Role::Editor) {
-                    peer.is_read = false;
-                    self.deps.lan.subscribe(&peer.link, None);
-                }
+                self.hear_peers_anew();
             }
             Err(error @ (HearError::Epoch(_) | HearError::ClockJump)) => {
                 tracing::warn!(folder = %self.config.name, peer = %device, %error, "a page of a peer's feed is not taken in");
@@ -289,6 +308,14 @@ impl Driver {
             self.rescan_now();
         }
         Ok(())
+    }
+
+    /// What was heard is forgotten: every feed is read from its start.
+    pub(super) fn hear_peers_anew(&mut self) {
+        for peer in self.lan.peers.values_mut().filter(|p| p.role >= Role::Editor) {
+            peer.is_read = false;
+            self.deps.lan.subscribe(&peer.link, None);
+        }
     }
 
     /// Answers with a page of our feed, durable first (LS1). Without an answer the peer's task waits for our feed to grow.

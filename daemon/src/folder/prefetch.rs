@@ -12,7 +12,7 @@ use ferry_engine::Obstacle;
 use ferry_protocol::lan::Piece;
 use ferry_protocol::{ChunkId, DeviceId, Manifest};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -34,7 +34,6 @@ pub(super) struct Prefetches {
     runtime: tokio::runtime::Handle,
     lan: LanFolder,
     progress: Progress,
-    next: Arc<AtomicU64>,
 }
 
 /// One file.
@@ -58,7 +57,7 @@ fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Prefetches {
     pub fn new(runtime: tokio::runtime::Handle, lan: LanFolder, progress: Progress) -> Self {
-        Self { shared: Arc::default(), runtime, lan, progress, next: Arc::default() }
+        Self { shared: Arc::default(), runtime, lan, progress }
     }
 
     /// A device offers chunks of a file that it is reading; those that are on this disk have been left out.
@@ -71,7 +70,7 @@ impl Prefetches {
         if pieces.is_empty() || whole(&self.shared).len() >= PREFETCHES_MAX {
             return;
         }
-        let Ok(stage) = EarlyStage::begin(root, self.next.fetch_add(1, Ordering::Relaxed)) else { return };
+        let Ok(stage) = EarlyStage::begin(root) else { return };
         let prefetch = Arc::new(Prefetch {
             link,
             file,
@@ -111,6 +110,8 @@ impl Prefetches {
     /// What has been prefetched of a content, as its stage: waits until everything that was offered of it is there. Nothing if there is nothing.
     pub async fn claim(&self, manifest: &Manifest) -> Option<Stage> {
         let found = whole(&self.shared).iter().find(|p| p.stage.is_part_of(manifest) && p.offers(manifest)).cloned()?;
+        // Its manifest is known: nothing more is offered of it.
+        found.ended.store(true, Ordering::Release);
         found.settled().await;
         self.forget(&found);
         found.over.store(true, Ordering::Release);
@@ -123,6 +124,9 @@ impl Prefetches {
 
 impl Prefetch {
     fn add(&self, pieces: Vec<Piece>) {
+        if self.ended.load(Ordering::Acquire) {
+            return;
+        }
         let mut waiting = whole(&self.waiting);
         for piece in pieces.into_iter().take(WAITING_MAX.saturating_sub(waiting.len())) {
             self.open.fetch_add(1, Ordering::AcqRel);
@@ -178,6 +182,9 @@ impl Prefetch {
                 continue;
             }
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            if self.over.load(Ordering::Acquire) {
+                return;
+            }
             let (prefetch, lan, progress) = (self.clone(), lan.clone(), progress.clone());
             tasks.spawn(async move {
                 let count = batch.len();

@@ -227,8 +227,10 @@ impl Driver {
                 tracing::warn!(folder = %self.config.name, "this device's index is older than what others heard from it; going on as a new replica, nothing is deleted");
                 state.engine.begin_new_life(ReplicaId::from_bytes(super::random_bytes()))?;
                 self.relay.pull_wanted = true;
+                self.hear_peers_anew();
             }
             Err(error @ HearError::ClockJump) => {
+                self.relay.pull_wanted = true;
                 self.relay.failed(RelayError::PeerFault { detail: error.to_string() });
             }
         }

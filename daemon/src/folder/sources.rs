@@ -6,7 +6,7 @@
 
 use super::progress::Moving;
 use super::{Direction, Via};
-use crate::lan::fetch::PeerChunk;
+use crate::lan::fetch::{PeerChunk, PeerError};
 use crate::lan::{LanFolder, Link};
 use crate::relay::{FetchedChunk, RelayClient, RelayError};
 use bytes::Bytes;
@@ -24,6 +24,10 @@ const RELAY_REQUESTS_MAX: usize = 4;
 const PEER_REQUESTS_MAX: usize = 4;
 /// Chunks that wait to be written, for each request.
 const PUTS_MAX: usize = 6;
+/// How long a device is given for a request: at least, for each chunk more, and that at most.
+const ASK_MIN: Duration = Duration::from_secs(30);
+const ASK_EACH: Duration = Duration::from_secs(10);
+const ASK_MORE_MAX: Duration = Duration::from_secs(120);
 /// A device that has brought nothing for so long is no longer waited for.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A device that has nothing left to do itself helps the others with a chunk this often.
@@ -134,7 +138,10 @@ impl Sources {
     /// Asks one device; what it gave is no longer left. An error is its own affair: somebody else is asked.
     async fn ask_peer<S: Sink>(&self, link: &Arc<Link>, wanted: &[ChunkId], left: &mut Left, sink: &Arc<S>) -> Result<(), Obstacle> {
         let _slot = self.slots.peers.acquire().await;
-        let mut answers = match self.lan.ask(link, wanted).await {
+        // A peer that drips is passed over: what it has given counts.
+        let until = tokio::time::Instant::now() + ASK_MIN + (ASK_EACH * wanted.len() as u32).min(ASK_MORE_MAX);
+        let asked = tokio::time::timeout_at(until, self.lan.ask(link, wanted)).await.unwrap_or_else(|_| Err(late()));
+        let mut answers = match asked {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!(peer = %link.device, %error, "asking for chunks");
@@ -143,7 +150,7 @@ impl Sources {
         };
         let mut puts = Puts::new(sink);
         loop {
-            match answers.next().await {
+            match tokio::time::timeout_at(until, answers.next()).await.unwrap_or_else(|_| Err(late())) {
                 Ok(Some(chunk)) => puts.begin(Came::Peer(chunk)).await?,
                 Ok(None) => break,
                 Err(error) => {
@@ -193,18 +200,29 @@ impl Sources {
     async fn others_share<S: Sink>(&self, ids: Vec<ChunkId>, sink: &Arc<S>) -> Result<(), Obstacle> {
         let mut left: Left = ids.iter().copied().collect();
         let (began, mut helped) = (Instant::now(), Instant::now());
+        let (mut count, mut moved) = (left.len(), Instant::now());
         while !left.is_empty() {
+            if left.len() != count {
+                (count, moved) = (left.len(), Instant::now());
+            }
             let news = self.lan.news();
             let ready = self.ready(&left);
             if !ready.is_empty() {
+                let mut denied = Vec::new();
                 for (link, wanted) in ready.into_values() {
                     self.ask_peer(&link, &wanted, &mut left, sink).await?;
                     // What it announced and does not give is not asked of it again.
                     self.lan.disbelieve(wanted.iter().filter(|id| left.contains(id)));
+                    denied.extend(wanted.into_iter().filter(|id| left.contains(id)));
+                }
+                if !denied.is_empty() {
+                    self.ask_relay(&denied, sink).await?;
+                    left.retain(|id| !denied.contains(id));
                 }
                 continue;
             }
-            let lost = self.lost(&left, began);
+            // Nothing of this has come for too long, whatever else there is news of: it all falls to us.
+            let lost = if moved.elapsed() >= SILENCE_MAX * 4 { left.iter().copied().collect() } else { self.lost(&left, began) };
             if !lost.is_empty() {
                 self.ask_peers(&lost, &mut left, sink).await?;
                 let lost: Vec<ChunkId> = lost.into_iter().filter(|id| left.contains(id)).collect();
@@ -336,6 +354,10 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         self.tell();
     }
+}
+
+fn late() -> PeerError {
+    PeerError::late()
 }
 
 /// What an error of the relay means for a content that was wanted.

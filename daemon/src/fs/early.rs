@@ -1,7 +1,7 @@
 //! A file that comes before it is known what it is: its sender still reads it. Once the manifest is known, what has come becomes the beginning of
 //! a [`Stage`], without being read again.
 //!
-//! A chunk that is still being written when the stage is taken is written to the same place of the same file, and fetched once more.
+//! * **ES1** Once the stage is taken nothing is written through this any more: what was verified stays as it was (I5).
 
 use super::handle::{PathError, obstacle, statx_fd};
 use super::hash::read_full;
@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Mode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// After so many bytes the disk begins to write them back.
 const WRITE_BACK_BYTES: u64 = 64 << 20;
@@ -28,6 +28,8 @@ pub struct EarlyStage {
     file: OwnedFd,
     ino: u64,
     written: AtomicU64,
+    /// Nothing more is written: it has become a stage, or a write failed half way. Held while something is written.
+    closed: RwLock<bool>,
     progress: Mutex<Progress>,
 }
 
@@ -40,8 +42,11 @@ struct Progress {
 }
 
 impl EarlyStage {
-    /// A new one; `number` tells it from the others of this run.
-    pub fn begin(root: &Arc<Root>, number: u64) -> Result<Self, Obstacle> {
+    /// A new one.
+    pub fn begin(root: &Arc<Root>) -> Result<Self, Obstacle> {
+        /// Of this process: no two have one name.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let open = root.enter().map_err(RootError::obstacle)?;
         let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
         let name = format!("early-{}-{number}", std::process::id());
@@ -49,7 +54,7 @@ impl EarlyStage {
         let _ = rustix::fs::unlinkat(&tmp, &name, AtFlags::empty());
         let file = rustix::fs::openat(&tmp, &name, NEW, Mode::RUSR | Mode::WUSR).map_err(obstacle)?;
         let ino = statx_fd(&file).map_err(obstacle)?.stx_ino;
-        Ok(Self { root: root.clone(), name, file, ino, written: AtomicU64::new(0), progress: Mutex::default() })
+        Ok(Self { root: root.clone(), name, file, ino, written: AtomicU64::new(0), closed: RwLock::new(false), progress: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -57,8 +62,12 @@ impl EarlyStage {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a chunk at an offset.
+    /// Writes a chunk at an offset; [`Obstacle::Busy`] once the stage was taken.
     pub fn put<B: AsRef<[u8]>>(&self, offset: u64, chunk: &VerifiedChunk<B>) -> Result<(), Obstacle> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Err(Obstacle::Busy);
+        }
         let len = chunk.bytes().len() as u64;
         if offset.saturating_add(len) > FILE_MAX_BYTES || self.lock().pieces.len() >= MANIFEST_CHUNKS_MAX {
             return Err(Obstacle::Unrepresentable);
@@ -69,7 +78,12 @@ impl EarlyStage {
             self.root.promise(&open, len)?;
             let written = write_full(&self.file, chunk.bytes(), offset);
             self.root.keep_promise(len);
-            written.map_err(obstacle)?;
+            if let Err(errno) = written {
+                // Half of it may stand where zeros are believed.
+                drop(closed);
+                *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+                return Err(obstacle(errno));
+            }
             let before = self.written.fetch_add(len, Ordering::Relaxed);
             if before / WRITE_BACK_BYTES != (before + len) / WRITE_BACK_BYTES {
                 rustix::fs::fdatasync(&self.file).map_err(obstacle)?;
@@ -124,9 +138,11 @@ impl EarlyStage {
     /// # Errors
     /// [`Obstacle::Corrupt`] if it is no part of it; [`Obstacle::NoSpace`] if the rest has no room.
     pub fn take_stage(&self, manifest: &Manifest) -> Result<Stage, Obstacle> {
-        if !self.is_part_of(manifest) {
+        let mut closed = self.closed.write().unwrap_or_else(PoisonError::into_inner);
+        if *closed || !self.is_part_of(manifest) {
             return Err(Obstacle::Corrupt);
         }
+        *closed = true;
         let open = self.root.enter().map_err(RootError::obstacle)?;
         let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
         let progress = std::mem::take(&mut *self.lock());
@@ -178,13 +194,15 @@ mod tests {
         assert!(all.len() > 4);
         let last = all.pop().unwrap();
         all.reverse();
-        let early = EarlyStage::begin(&folder.root, 1).unwrap();
+        let early = EarlyStage::begin(&folder.root).unwrap();
         assert!(!early.has_any() && early.is_part_of(&whole));
         for (offset, chunk) in &all {
             early.put(*offset, chunk).unwrap();
         }
         assert!(early.is_part_of(&whole) && !early.is_part_of(&manifest(&noise(5 << 20, 3))) && !early.is_part_of(&Manifest::empty()));
         let stage = early.take_stage(&whole).unwrap();
+        assert_eq!(early.put(last.0, &last.1), Err(Obstacle::Busy), "nothing is written behind the stage's back");
+        assert_eq!(early.take_stage(&whole).unwrap_err(), Obstacle::Corrupt);
         drop(early);
         assert_eq!(stage.missing().iter().map(|(_, at, _)| *at).collect::<Vec<_>>(), [last.0]);
         stage.put(last.0, &last.1).unwrap();
@@ -197,7 +215,7 @@ mod tests {
     fn what_nobody_claims_leaves_nothing_and_lies_are_found() {
         let folder = Folder::new();
         let (bytes, other) = (noise(5 << 20, 1), noise(5 << 20, 2));
-        let early = EarlyStage::begin(&folder.root, 1).unwrap();
+        let early = EarlyStage::begin(&folder.root).unwrap();
         let (offset, chunk) = &pieces(&other)[0];
         early.put(*offset, chunk).unwrap();
         assert_eq!(early.take_stage(&manifest(&bytes)).unwrap_err(), Obstacle::Corrupt);

@@ -91,7 +91,7 @@ impl Stage {
             offsets: manifest.with_offsets().map(|(at, _)| at).collect(),
             file,
             ino,
-            fresh: true,
+            fresh: false,
             written: AtomicU64::new(0),
             progress: Mutex::new(Progress { present, missing, promised_bytes, whole, hashed }),
         }
@@ -184,7 +184,7 @@ impl Stage {
         let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
         let part = part_name(&self.manifest.hash());
         let named = statx_at(&tmp, part.as_bytes()).map_err(|_| Obstacle::Io)?;
-        if named.stx_ino != self.ino || self.lock().missing > 0 {
+        if named.stx_ino != self.ino || named.stx_size != self.manifest.size() || self.lock().missing > 0 {
             return Err(Obstacle::Io);
         }
         if self.manifest.chunks().len() > 1 && !self.whole_is_right().map_err(obstacle)? {

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 
 /// Targets in the table, and addresses of one.
 const TARGETS_MAX: usize = 512;
+const TAGS_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 32;
 /// Targets that are tried at once.
 const TRIES_MAX: usize = 8;
@@ -61,10 +62,19 @@ struct Target {
     addresses: BTreeSet<SocketAddr>,
     /// Who answered, or is expected to.
     device: Option<DeviceId>,
+    /// Whether it is the device that is looked for, wherever it is; else whoever is there.
+    is_device: bool,
     not_before: Instant,
     failures: u32,
     trying: bool,
     error: Option<String>,
+}
+
+impl Target {
+    /// Whether a device that was met at an address is what this target leads to.
+    fn is_of(&self, device: DeviceId, address: SocketAddr) -> bool {
+        if self.is_device { self.device == Some(device) } else { self.device == Some(device) || self.addresses.contains(&address) }
+    }
 }
 
 /// What is known of a device's addresses, for people.
@@ -98,7 +108,10 @@ impl Targets {
     pub fn hint(&self, key: TargetKey, addresses: impl IntoIterator<Item = SocketAddr>, patient: bool) {
         let addresses: BTreeSet<SocketAddr> = addresses.into_iter().take(ADDRESSES_MAX).collect();
         let mut table = self.table();
-        if !table.contains_key(&key) && table.len() >= TARGETS_MAX {
+        let is_tag = |key: &TargetKey| matches!(key, TargetKey::Tag(_));
+        // Anybody can announce; what the relay and the configuration name has room of its own.
+        let full = if is_tag(&key) { table.keys().filter(|k| is_tag(k)).count() >= TAGS_MAX } else { table.len() >= TARGETS_MAX };
+        if full && !table.contains_key(&key) {
             return;
         }
         let device = if let TargetKey::Device(device) = key { Some(device) } else { None };
@@ -107,6 +120,7 @@ impl Targets {
         let target = table.entry(key).or_insert_with(|| Target {
             addresses: BTreeSet::new(),
             device,
+            is_device: device.is_some(),
             not_before: now + wait,
             failures: 0,
             trying: false,
@@ -136,7 +150,7 @@ impl Targets {
         let address = unmapped(address);
         let mut known = false;
         for target in self.table().values_mut() {
-            if target.addresses.contains(&address) || target.device == Some(device) {
+            if target.is_of(device, address) {
                 (target.device, target.failures, target.error, known) = (Some(device), 0, None, true);
             }
         }
@@ -157,7 +171,7 @@ impl Targets {
     /// A device turned out to share nothing with us, or the reverse.
     pub fn refused(&self, device: DeviceId, address: SocketAddr, why: &str) {
         let (now, address) = (Instant::now(), unmapped(address));
-        for target in self.table().values_mut().filter(|t| t.device == Some(device) || t.addresses.contains(&address)) {
+        for target in self.table().values_mut().filter(|t| t.is_of(device, address)) {
             (target.device, target.error) = (Some(device), Some(why.to_owned()));
             target.not_before = now + STRANGER_PAUSE;
         }
@@ -194,18 +208,18 @@ impl Targets {
     /// The next target that is due, or when to look again.
     fn next(&self, is_connected: impl Fn(DeviceId) -> bool) -> Result<(TargetKey, Vec<SocketAddr>, Option<DeviceId>), Option<Instant>> {
         let now = Instant::now();
-        let mut soonest: Option<Instant> = None;
-        for (key, target) in self.table().iter_mut() {
-            if target.trying || target.addresses.is_empty() || target.device.is_some_and(&is_connected) {
-                continue;
-            }
-            if target.not_before <= now {
+        let mut table = self.table();
+        let open = table.iter_mut().filter(|(_, t)| !t.trying && !t.addresses.is_empty() && !t.device.is_some_and(&is_connected));
+        // Who has been due longest comes first: nobody can crowd the others out.
+        match open.min_by_key(|(_, target)| target.not_before) {
+            Some((key, target)) if target.not_before <= now => {
                 target.trying = true;
-                return Ok((key.clone(), target.addresses.iter().copied().collect(), target.device));
+                let expected = target.device.filter(|_| target.is_device);
+                Ok((key.clone(), target.addresses.iter().copied().collect(), expected))
             }
-            soonest = Some(soonest.map_or(target.not_before, |s| s.min(target.not_before)));
+            Some((_, target)) => Err(Some(target.not_before)),
+            None => Err(None),
         }
-        Err(soonest)
     }
 
     fn tried(&self, key: &TargetKey, result: Result<DeviceId, String>) {
@@ -225,6 +239,10 @@ impl Targets {
                     target.failures = target.failures.saturating_add(1);
                     target.not_before = Instant::now() + pause;
                     target.error = Some(error);
+                    if !target.is_device {
+                        // Another device may stand there by now.
+                        target.device = None;
+                    }
                 }
             }
         }

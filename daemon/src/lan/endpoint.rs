@@ -26,7 +26,7 @@ const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 /// What may be under way of our own.
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
 /// Streams that the peer may have open: the control stream and a feed for each namespace; requests for chunks.
-const UNI_STREAMS_MAX: u32 = 64;
+const UNI_STREAMS_MAX: u32 = ferry_protocol::limits::LAN_NAMESPACES_MAX as u32 + 64;
 const BIDI_STREAMS_MAX: u32 = 32;
 
 /// Why the LAN cannot be used now.

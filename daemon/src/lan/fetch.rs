@@ -77,6 +77,13 @@ impl LanFolder {
 #[error("a peer did not answer: {0}")]
 pub struct PeerError(String);
 
+impl PeerError {
+    /// It took too long.
+    pub fn late() -> Self {
+        Self("it took too long".into())
+    }
+}
+
 impl From<BodyError> for PeerError {
     fn from(error: BodyError) -> Self {
         Self(error.to_string())

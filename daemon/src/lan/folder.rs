@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::{Notify, oneshot, watch};
 
+/// Wakes that may wait for the control loop before peers are read more slowly.
+const QUEUED_MAX: usize = 2048;
 /// Announcements of chunks that are remembered.
 const GOT_MAX: usize = 65_536;
 
@@ -127,6 +129,8 @@ pub(super) struct Shared {
     pub offers: Offers,
     /// Requests for chunks that are being answered.
     pub answering: AtomicUsize,
+    /// Wakes that the control loop has not handled yet.
+    queued: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -171,6 +175,7 @@ impl LanFolder {
             warm: Warm::default(),
             offers: Offers::default(),
             answering: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -182,7 +187,9 @@ impl LanFolder {
 
     /// Who is told and asked from now on.
     pub fn attach(&self, wake: impl Fn(PeerWake) + Send + Sync + 'static) {
-        *whole(&self.shared.wake) = Some(Box::new(wake));
+        let mut attached = whole(&self.shared.wake);
+        self.shared.queued.store(0, Ordering::Release);
+        *attached = Some(Box::new(wake));
     }
 
     /// Tells the peers that the folder is synced here, or no longer.
@@ -293,13 +300,29 @@ impl LanFolder {
 
     pub(super) fn wake(&self, wake: PeerWake) {
         if let Some(tell) = &*whole(&self.shared.wake) {
+            self.shared.queued.fetch_add(1, Ordering::AcqRel);
             tell(wake);
         }
     }
 
+    /// The control loop has handled a wake.
+    pub fn note_handled(&self) {
+        let less = |queued: usize| Some(queued.saturating_sub(1));
+        // The closure always answers.
+        let _ = self.shared.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.shared.queued.load(Ordering::Acquire) > QUEUED_MAX
+    }
+
     pub(super) fn peer_opened(&self, link: &Arc<Link>, role: Role, folder: Opened) {
-        whole(&self.shared.peers).insert(link.device, (link.clone(), role, folder));
-        self.wake(PeerWake::Opened { link: link.clone(), role, folder });
+        {
+            // Told under the lock: the loop hears of peers in the order in which they come and go.
+            let mut peers = whole(&self.shared.peers);
+            peers.insert(link.device, (link.clone(), role, folder));
+            self.wake(PeerWake::Opened { link: link.clone(), role, folder });
+        }
         self.shared.changed.notify_waiters();
     }
 
@@ -310,9 +333,12 @@ impl LanFolder {
                 return;
             }
             peers.remove(&link.device);
+            self.wake(PeerWake::Closed { device: link.device });
+            if peers.is_empty() {
+                self.shared.warm.clear();
+            }
         }
         whole(&self.shared.got).last.remove(&link.device);
-        self.wake(PeerWake::Closed { device: link.device });
         self.shared.changed.notify_waiters();
     }
 

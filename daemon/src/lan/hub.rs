@@ -2,6 +2,7 @@
 //!
 //! * **H1** At most one connection for each device: of two that were begun at once from both sides, the one that the device with the smaller id
 //!   began stays; of two that one side began, that side chooses, and the other waits a moment to see which.
+//! * **H3** What a session decides is carried out in that order, and nothing of a connection after its end.
 //! * **H2** Locks are taken in the order book, session, the rest; none is held while a folder or the network is waited for.
 
 use super::dial::Targets;
@@ -29,6 +30,9 @@ const LINKS_MAX: usize = 512;
 /// How long the side that began two connections has to close one of them.
 const CHOICE_MAX: Duration = Duration::from_millis(300);
 
+/// Two connections that were begun within this time were begun at once.
+const TWINS_WITHIN: Duration = Duration::from_secs(4);
+
 /// Keeps the grants: durable when it returns.
 pub type KeepGrants = Box<dyn Fn(Vec<SignedGrant>) + Send + Sync>;
 
@@ -40,6 +44,7 @@ pub struct Hub {
     pub counters: Arc<Counters>,
     book: Mutex<GrantBook>,
     keep: KeepGrants,
+    keeping: Mutex<()>,
     folders: Mutex<BTreeMap<NamespaceId, LanFolder>>,
     links: Mutex<Vec<Arc<Link>>>,
     /// Where devices may be found.
@@ -73,6 +78,7 @@ impl Hub {
             counters,
             book: Mutex::new(GrantBook::new(verifier(None))),
             keep,
+            keeping: Mutex::default(),
             folders: Mutex::default(),
             links: Mutex::default(),
             targets: Targets::default(),
@@ -134,8 +140,12 @@ impl Hub {
     }
 
     fn grants_changed(&self) {
-        let grants = self.book().all().map(|(signed, _)| signed.clone()).collect();
-        (self.keep)(grants);
+        {
+            // What is kept is never older than what was kept before.
+            let _order = whole(&self.keeping);
+            let grants = self.book().all().map(|(signed, _)| signed.clone()).collect();
+            (self.keep)(grants);
+        }
         self.targets.forgive();
         for link in self.links() {
             self.advance(&link);
@@ -169,6 +179,11 @@ impl Hub {
         self.folders_changed();
     }
 
+    /// Whether a folder has more to do for peers than it should.
+    pub(super) fn is_behind(&self) -> bool {
+        whole(&self.folders).values().any(LanFolder::is_behind)
+    }
+
     fn find(&self, namespace: NamespaceId) -> Option<LanFolder> {
         whole(&self.folders).get(&namespace).cloned()
     }
@@ -180,14 +195,7 @@ impl Hub {
     /// What is synced here has changed: every session says so.
     pub fn folders_changed(&self) {
         for link in self.links() {
-            let folders = self.open_folders();
-            let outputs = {
-                let book = self.book();
-                let mut session = link.session();
-                session.set_folders(&book, now_ms(), folders);
-                session.take()
-            };
-            self.carry_out(&link, outputs);
+            self.begin(&link);
         }
     }
 
@@ -211,21 +219,25 @@ impl Hub {
 
     fn admit(&self, connection: quinn::Connection, device: DeviceId, begun: Begun) {
         let Some(me) = self.me.upgrade() else { return };
-        let (link, outbox) = Link::new(self, device, begun, connection);
+        let is_known = !self.book().shared(self.own, device, now_ms()).is_empty();
+        let (link, outbox) = Link::new(self, device, begun, is_known, connection);
         {
             let mut links = whole(&self.links);
             links.retain(|l| l.connection.close_reason().is_none());
             let preferred = if self.own < device { Begun::Here } else { Begun::There };
             // An older one of the same origin is dead without knowing it, or its owner would not have begun another (H1).
             if let Some(older) = links.iter().position(|l| l.device == device) {
-                if links[older].begun != begun && begun != preferred {
+                // One that has been there for a while is dead if its other side begins anew, and alive if we would.
+                let at_once = links[older].began.elapsed() < TWINS_WITHIN;
+                let refuses = if at_once { begun != preferred } else { begun == Begun::Here };
+                if links[older].begun != begun && refuses {
                     drop(links);
                     return link.close_as_twin();
                 }
                 links.remove(older).close_as_twin();
             }
-            let strangers = links.iter().filter(|l| !l.is_greeted()).count();
-            if links.len() >= LINKS_MAX || strangers >= STRANGERS_MAX {
+            let strangers = links.iter().filter(|l| !l.is_greeted() && !l.is_known).count();
+            if links.len() >= LINKS_MAX || (strangers >= STRANGERS_MAX && !link.is_known) {
                 drop(links);
                 return link.close_normally();
             }
@@ -235,35 +247,35 @@ impl Hub {
     }
 
     pub(super) fn begin(&self, link: &Arc<Link>) {
-        let folders = self.open_folders();
-        let outputs = {
+        {
             let book = self.book();
             let mut session = link.session();
-            session.set_folders(&book, now_ms(), folders);
-            session.take()
-        };
-        self.carry_out(link, outputs);
+            // Asked for under the lock: of two callers the later one knows more.
+            session.set_folders(&book, now_ms(), self.open_folders());
+            link.queue(session.take());
+        }
+        self.carry_out(link);
     }
 
     /// The grants changed, or time went on.
     pub(super) fn advance(&self, link: &Arc<Link>) {
-        let outputs = {
+        {
             let book = self.book();
             let mut session = link.session();
             session.advance(&book, now_ms());
-            session.take()
-        };
-        self.carry_out(link, outputs);
+            link.queue(session.take());
+        }
+        self.carry_out(link);
     }
 
     pub(super) fn heard(&self, link: &Arc<Link>, message: Message) {
-        let outputs = {
+        {
             let mut book = self.book();
             let mut session = link.session();
             session.handle(&mut book, now_ms(), message);
-            session.take()
-        };
-        self.carry_out(link, outputs);
+            link.queue(session.take());
+        }
+        self.carry_out(link);
     }
 
     /// Hands on a page of a peer's feed, if it may be heard. `done` is told when it is taken in.
@@ -290,9 +302,13 @@ impl Hub {
         self.find(ask.namespace).filter(|_| may)
     }
 
-    fn carry_out(&self, link: &Arc<Link>, outputs: Vec<Output>) {
-        for output in outputs {
-            self.carry_out_one(link, output);
+    /// Carries out what the session has decided, in that order: by one thread at a time, whoever queued it (H3).
+    fn carry_out(&self, link: &Arc<Link>) {
+        while link.has_queued() {
+            let Some(_turn) = link.turn() else { return };
+            while let Some(output) = link.queued() {
+                self.carry_out_one(link, output);
+            }
         }
     }
 
@@ -308,13 +324,18 @@ impl Hub {
             }
             Output::Learned(_) => self.grants_changed(),
             Output::Opened { namespace, role, folder: theirs } => {
-                link.folders().insert(namespace, (role, theirs));
+                let mut folders = link.folders();
+                if link.has_ended() {
+                    return;
+                }
+                folders.insert(namespace, (role, theirs));
                 if let Some(folder) = folder(namespace) {
                     folder.peer_opened(link, role, theirs);
                 }
             }
             Output::Closed { namespace } => {
-                link.folders().remove(&namespace);
+                let mut folders = link.folders();
+                folders.remove(&namespace);
                 if let Some(folder) = folder(namespace) {
                     folder.peer_closed(link);
                 }
@@ -374,9 +395,17 @@ impl Hub {
 
     pub(super) fn ended(&self, link: &Arc<Link>) {
         whole(&self.links).retain(|l| !Arc::ptr_eq(l, link));
-        let namespaces: Vec<NamespaceId> = std::mem::take(&mut *link.folders()).into_keys().collect();
-        for folder in namespaces.into_iter().filter_map(|n| self.find(n)) {
-            folder.peer_closed(link);
+        {
+            let mut folders = link.folders();
+            link.end();
+            for folder in std::mem::take(&mut *folders).into_keys().filter_map(|n| self.find(n)) {
+                folder.peer_closed(link);
+            }
+        }
+        if let (false, Some(quinn::ConnectionError::ApplicationClosed(close))) = (link.is_greeted(), link.connection.close_reason())
+            && (1..=3).contains(&close.error_code.into_inner())
+        {
+            self.refused(link, "it does not share a folder with this device, or is of another version");
         }
         if link.is_greeted() {
             let why = link.connection.close_reason().map(|e| e.to_string()).unwrap_or_default();

@@ -6,11 +6,11 @@ use crate::folder::Counters;
 use bytes::{Buf, Bytes, BytesMut};
 use ferry_protocol::lan::frame::{self, LENGTH_BYTES, StreamKind};
 use ferry_protocol::lan::session::Opened;
-use ferry_protocol::lan::{Message, PeerPage, Session};
+use ferry_protocol::lan::{Message, Output, PeerPage, Session};
 use ferry_protocol::wire::{self, Body, Role};
 use ferry_protocol::{DeviceId, NamespaceId};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ const PIECE_MAX: Duration = Duration::from_secs(20);
 const RESERVE_MAX_BYTES: usize = 1 << 20;
 /// Wrong chunks after which a peer is not asked for any more, as long as it is connected.
 const FAULTS_MAX: u32 = 3;
+/// How long a peer waits for a folder that is behind before it is looked at again.
+const BEHIND_WAIT: Duration = Duration::from_millis(5);
 /// Close codes beside those of the session.
 const CLOSE_NORMAL: u32 = 0;
 pub(super) const CLOSE_TWICE: u32 = 10;
@@ -49,10 +51,18 @@ pub struct Link {
     pub device: DeviceId,
     /// Who began it.
     pub begun: Begun,
+    /// When it was taken in.
+    pub(super) began: Instant,
+    /// Whether a grant listed the device when it connected.
+    pub(super) is_known: bool,
     /// QUIC's side of it.
     pub connection: Connection,
     name: Mutex<String>,
     session: Mutex<Session>,
+    /// What the session has decided and is not carried out yet; and whose turn it is to do that.
+    decided: Mutex<VecDeque<Output>>,
+    turn: Mutex<()>,
+    has_ended: AtomicBool,
     messages: mpsc::Sender<Message>,
     folders: Mutex<BTreeMap<NamespaceId, (Role, Opened)>>,
     /// The number of the newest subscription to each of our feeds.
@@ -81,15 +91,26 @@ fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Link {
     /// A connection whose handshake has ended, and the messages that its writer is to send.
-    pub(super) fn new(hub: &Hub, device: DeviceId, begun: Begun, connection: Connection) -> (Arc<Self>, mpsc::Receiver<Message>) {
+    pub(super) fn new(
+        hub: &Hub,
+        device: DeviceId,
+        begun: Begun,
+        is_known: bool,
+        connection: Connection,
+    ) -> (Arc<Self>, mpsc::Receiver<Message>) {
         let (messages, outbox) = mpsc::channel(MESSAGES_MAX);
         let session = Session::new(hub.own(), &hub.name(), device);
         let link = Self {
             device,
             begun,
+            began: Instant::now(),
+            is_known,
             connection,
             name: Mutex::default(),
             session: Mutex::new(session),
+            decided: Mutex::default(),
+            turn: Mutex::default(),
+            has_ended: AtomicBool::new(false),
             messages,
             folders: Mutex::default(),
             feeds: Mutex::default(),
@@ -105,6 +126,37 @@ impl Link {
 
     pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         whole(&self.session)
+    }
+
+    /// Queues what the session decided; called while the session is held.
+    pub(super) fn queue(&self, outputs: Vec<Output>) {
+        whole(&self.decided).extend(outputs);
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !whole(&self.decided).is_empty()
+    }
+
+    pub(super) fn queued(&self) -> Option<Output> {
+        whole(&self.decided).pop_front()
+    }
+
+    /// The turn to carry out, unless somebody has it: then he does it.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(std::sync::TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Nothing is opened any more; called while the folders are held.
+    pub(super) fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     /// The namespaces that both sync now, what the peer may do there, and its side.
@@ -278,7 +330,13 @@ async fn read_messages(hub: Arc<Hub>, link: Arc<Link>, stream: RecvStream) {
     let mut bodies = Bodies::new(stream, StreamKind::Control);
     loop {
         match bodies.next::<Message>(&link, false).await {
-            Ok(Some(message)) => hub.heard(&link, message),
+            Ok(Some(message)) => {
+                hub.heard(&link, message);
+                // A folder that is behind is not told more: the peer waits (I14).
+                while hub.is_behind() && link.connection.close_reason().is_none() {
+                    tokio::time::sleep(BEHIND_WAIT).await;
+                }
+            }
             Ok(None) => return link.close_normally(),
             Err(error) => {
                 tracing::debug!(peer = %link.device, %error, "a peer's control stream");

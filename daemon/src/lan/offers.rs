@@ -3,6 +3,7 @@
 
 use super::folder::LanFolder;
 use ferry_protocol::lan::{Message, Piece};
+use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, ContentHash, RelPath};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +67,9 @@ pub struct Offering<'l> {
 impl LanFolder {
     /// Begins to offer a file of this size in bytes, if there is anybody to offer it to and it is worth it.
     pub fn offer(&self, path: &RelPath, size: u64) -> Option<Offering<'_>> {
-        if size < FILE_MIN_BYTES || self.peers().is_empty() {
+        // What a viewer changes stays here (CR12).
+        let is_viewer = self.own_role() == Some(Role::Viewer);
+        if size < FILE_MIN_BYTES || is_viewer || self.peers().is_empty() {
             return None;
         }
         let file = self.shared.offers.next.fetch_add(1, Ordering::Relaxed);

@@ -59,7 +59,9 @@ async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvS
             return link.close(ferry_protocol::lan::End::Broken.code());
         }
     };
+    let namespace = ask.namespace;
     let folder = hub.answering(link, &ask);
+    let is_given = folder.is_some();
     let _answering = folder.as_ref().map(LanFolder::begin_answer);
     let mut pieces = match folder {
         Some(folder) => read_chunks(folder, ask.ids).await,
@@ -67,6 +69,10 @@ async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvS
         None => absent(ask.ids),
     };
     while let Some(piece) = pieces.recv().await {
+        // It may have been removed while this was being answered (L05).
+        if is_given && !hub.still_shares(link, namespace) {
+            return;
+        }
         link.count_out(piece.iter().map(Bytes::len).sum());
         let mut piece = piece;
         match tokio::time::timeout(STALL_MAX, send.write_all_chunks(&mut piece)).await {
@@ -198,7 +204,12 @@ pub(super) fn start_feed(hub: Arc<Hub>, link: Arc<Link>, folder: LanFolder, curs
 
 async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<FeedCursor>, number: u64) -> Result<(), quinn::WriteError> {
     let namespace = folder.shared.namespace;
-    let Ok(mut stream) = link.connection.open_uni().await else { return Ok(()) };
+    // With all streams taken there is no feed now; the peer subscribes again when it opens the folder.
+    let opened = tokio::time::timeout(STALL_MAX, link.connection.open_uni()).await;
+    let Ok(Ok(mut stream)) = opened else { return Ok(()) };
+    if !link.is_feed(namespace, number) {
+        return Ok(());
+    }
     let _ = stream.set_priority(1);
     stream.write_all(&[&[StreamKind::Feed as u8][..], namespace.as_bytes()].concat()).await?;
     let mut growth = folder.growth();

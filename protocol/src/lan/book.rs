@@ -24,6 +24,8 @@ pub enum Offered {
 pub struct GrantBook {
     verify: Verify,
     grants: BTreeMap<NamespaceId, (SignedGrant, Grant)>,
+    /// Namespaces that have ended for this device, and the newest grant that was known of each: (epoch, time of issue).
+    ended: BTreeMap<NamespaceId, (u64, i64)>,
     /// The latest time known to have been: a clock that was set back does not revive a grant.
     latest_ms: i64,
 }
@@ -31,7 +33,7 @@ pub struct GrantBook {
 impl GrantBook {
     /// No grants; `verify` knows the relay's key.
     pub fn new(verify: Verify) -> Self {
-        Self { verify, grants: BTreeMap::new(), latest_ms: i64::MIN }
+        Self { verify, grants: BTreeMap::new(), ended: BTreeMap::new(), latest_ms: i64::MIN }
     }
 
     /// Takes a grant from anybody: its signature counts, not who brings it. `own` is this device.
@@ -40,6 +42,9 @@ impl GrantBook {
     pub fn offer(&mut self, own: DeviceId, signed: &SignedGrant) -> Offered {
         let Ok(grant) = signed.open(|message, signature| (self.verify)(message, signature)) else { return Offered::Refused };
         let namespace = grant.namespace;
+        if self.ended.get(&namespace).is_some_and(|known| *known >= (grant.epoch, grant.issued_ms)) {
+            return Offered::Refused;
+        }
         match self.grants.get(&namespace) {
             Some((_, known)) if !grant.is_newer_than(known) => return Offered::Known(namespace),
             Some(_) => {}
@@ -51,9 +56,14 @@ impl GrantBook {
         Offered::Learned(namespace)
     }
 
-    /// Forgets a namespace: the relay no longer counts this device among its members.
+    /// Forgets a namespace: the relay no longer counts this device among its members. What a peer still holds of it does not bring it back; a newer
+    /// grant does.
     pub fn forget(&mut self, namespace: NamespaceId) {
-        self.grants.remove(&namespace);
+        if let Some((_, grant)) = self.grants.remove(&namespace)
+            && self.ended.len() < LAN_NAMESPACES_MAX
+        {
+            self.ended.insert(namespace, (grant.epoch, grant.issued_ms));
+        }
     }
 
     /// What a device may do in a namespace at this time (milliseconds since 1970); nothing if it is not listed or the grant has expired.

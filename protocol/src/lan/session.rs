@@ -150,7 +150,7 @@ pub struct Session {
     ours: BTreeMap<NamespaceId, Opened>,
     theirs: BTreeMap<NamespaceId, Opened>,
     /// Namespaces that were opened towards the driver.
-    open: BTreeSet<NamespaceId>,
+    open: BTreeMap<NamespaceId, Role>,
     /// Namespaces of which we have said Open.
     said: BTreeSet<NamespaceId>,
     out: VecDeque<Output>,
@@ -170,7 +170,7 @@ impl Session {
             told: BTreeMap::new(),
             ours: BTreeMap::new(),
             theirs: BTreeMap::new(),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             said: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -229,7 +229,7 @@ impl Session {
         } else {
             self.tell_grants(book, &shared);
         }
-        let lost: Vec<NamespaceId> = self.said.iter().chain(&self.open).filter(|n| !shared.contains(n)).copied().collect();
+        let lost: Vec<NamespaceId> = self.said.iter().chain(self.open.keys()).filter(|n| !shared.contains(n)).copied().collect();
         for namespace in lost {
             self.said.remove(&namespace);
             self.theirs.remove(&namespace);
@@ -291,7 +291,7 @@ impl Session {
 
     /// Whether a page of the peer's feed may be heard now (L2, L3).
     pub fn may_hear(&self, book: &GrantBook, now_ms: i64, namespace: NamespaceId) -> bool {
-        self.open.contains(&namespace) && self.takes_part(book, now_ms, namespace).is_some_and(|role| role >= Role::Editor)
+        self.open.contains_key(&namespace) && self.takes_part(book, now_ms, namespace).is_some_and(|role| role >= Role::Editor)
     }
 
     fn handle_folder(&mut self, book: &GrantBook, now_ms: i64, message: Message) {
@@ -315,7 +315,7 @@ impl Session {
             }
             _ => {}
         }
-        if !self.open.contains(&namespace) {
+        if !self.open.contains_key(&namespace) {
             return;
         }
         let output = match message {
@@ -345,13 +345,14 @@ impl Session {
     /// Opens a namespace towards the driver when both sides have.
     fn meet(&mut self, book: &GrantBook, now_ms: i64, namespace: NamespaceId) {
         let (Some(role), Some(folder)) = (self.takes_part(book, now_ms, namespace), self.theirs.get(&namespace).copied()) else { return };
-        if self.said.contains(&namespace) && self.open.insert(namespace) {
+        // Anew when the peer may do more or less than before.
+        if self.said.contains(&namespace) && self.open.insert(namespace, role) != Some(role) {
             self.out.push_back(Output::Opened { namespace, role, folder });
         }
     }
 
     fn close(&mut self, namespace: NamespaceId) {
-        if self.open.remove(&namespace) {
+        if self.open.remove(&namespace).is_some() {
             self.out.push_back(Output::Closed { namespace });
         }
     }
@@ -390,7 +391,7 @@ impl Session {
 
     fn end(&mut self, end: End) {
         self.ended = true;
-        for namespace in std::mem::take(&mut self.open) {
+        for namespace in std::mem::take(&mut self.open).into_keys() {
             self.out.push_back(Output::Closed { namespace });
         }
         self.out.push_back(Output::End(end));

@@ -216,6 +216,21 @@ fn a_viewer_is_not_heard_and_is_answered() {
 }
 
 #[test]
+fn a_role_that_changes_is_told_and_what_ended_does_not_come_back() {
+    let (old, new) = (grant(1, 1, &[(1, EDIT), (2, Role::Viewer)]), grant(1, 2, &[(1, EDIT), (2, EDIT)]));
+    let (mut a, mut b) = (Side::new(1, 2, std::slice::from_ref(&old), &[1]), Side::new(2, 1, std::slice::from_ref(&old), &[1]));
+    talk(&mut a, &mut b);
+    a.book.offer(device(1), &new);
+    a.session.advance(&a.book, NOW);
+    talk(&mut a, &mut b);
+    let roles: Vec<Role> = a.heard.iter().filter_map(|o| if let Output::Opened { role, .. } = o { Some(*role) } else { None }).collect();
+    assert_eq!(roles, [Role::Viewer, EDIT]);
+    a.book.forget(namespace(1));
+    assert_eq!([a.book.offer(device(1), &old), a.book.offer(device(1), &new)], [Offered::Refused; 2]);
+    assert_eq!(a.book.offer(device(1), &grant(1, 3, &[(1, EDIT)])), Offered::Learned(namespace(1)));
+}
+
+#[test]
 fn versions_that_do_not_overlap_end_the_connection() {
     let grants = [grant(1, 1, &[(1, EDIT), (2, EDIT)])];
     for (min, max, ends) in [(0, 0, true), (2, 9, true), (1, 9, false), (0, 1, false)] {

@@ -215,15 +215,41 @@ impl<T: Trees> Engine<T> {
             let Some(record) = self.trees.node(id)? else { continue };
             let files = record.state.body().values().iter().filter_map(|v| v.content.file());
             if files.flat_map(|f| f.manifest.chunks()).any(|c| chunks.contains(&c.id)) {
-                let tries = self.publishing.withheld.get(&id).map_or(0, |w| w.tries + 1);
-                let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
-                self.publishing.withheld.insert(id, Withheld { seq, until_ms, tries });
+                self.hold_back(id, seq);
                 for (_, item) in self.trees.items_of(id)? {
                     paths.extend(self.item_path(&item)?);
                 }
             }
         }
         Ok(paths)
+    }
+
+    /// The relay refuses a commit because of these nodes: they wait as in [`Engine::withhold`], with those that stand in them; the others are sent
+    /// again without them.
+    pub fn withhold_nodes(&mut self, mut refused: BTreeSet<NodeId>) -> Result<()> {
+        let in_flight = self.publishing.in_flight.take().unwrap_or_default();
+        loop {
+            let before = refused.len();
+            for (id, _) in &in_flight {
+                let parent = self.trees.node(*id)?.map(|r| r.state.places()[0].parent);
+                if parent.is_some_and(|parent| refused.contains(&parent)) {
+                    refused.insert(*id);
+                }
+            }
+            if refused.len() == before {
+                break;
+            }
+        }
+        for (id, seq) in in_flight.into_iter().filter(|(id, _)| refused.contains(id)) {
+            self.hold_back(id, seq);
+        }
+        Ok(())
+    }
+
+    fn hold_back(&mut self, id: NodeId, seq: u64) {
+        let tries = self.publishing.withheld.get(&id).map_or(0, |w| w.tries + 1);
+        let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
+        self.publishing.withheld.insert(id, Withheld { seq, until_ms, tries });
     }
 
     /// Tries again what was withheld.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 /// Nodes of one page of our feed.
 const PAGE_NODES: usize = 2000;
-/// A peer that takes nothing in for so long does not keep this folder from being up to date.
+/// A peer that takes nothing in, or tells nothing, for so long does not keep this folder from being up to date.
 const LAG_MAX: Duration = Duration::from_secs(20);
 /// How long the relay waits for devices nearby; and how long after one has heard of something it is given time to ask for it.
 const FIRST_MAX: Duration = Duration::from_secs(5);
@@ -53,6 +53,8 @@ struct PeerSide {
     folder: PeerFolder,
     /// Whether its feed has been read to the end.
     is_read: bool,
+    /// When it was asked for its feed, or last sent some of it.
+    told_us: Instant,
     /// How far it has taken in our feed, and since when.
     heard_us: Option<(FeedCursor, Instant)>,
     /// When it found its relay.
@@ -77,7 +79,7 @@ impl LanSide {
     /// Whether a device nearby has something that is not known here, or does not know something that is, as far as can be told.
     pub fn is_busy(&self, seq: u64) -> bool {
         self.peers.values().any(|peer| {
-            let reads = peer.role >= Role::Editor && !peer.is_read;
+            let reads = peer.role >= Role::Editor && !peer.is_read && peer.told_us.elapsed() < LAG_MAX;
             let tells = peer.heard_us.is_some_and(|((_, heard), at)| heard < seq && at.max(self.grown_at).elapsed() < LAG_MAX);
             reads || tells
         })
@@ -86,7 +88,9 @@ impl LanSide {
     /// When the state may change although nothing happens: a peer that lags is given up.
     pub fn due(&self, seq: u64) -> Option<Instant> {
         let lags = self.peers.values().filter_map(|peer| peer.heard_us).filter(|((_, heard), _)| *heard < seq);
-        lags.map(|(_, at)| at.max(self.grown_at) + LAG_MAX).filter(|at| *at > Instant::now()).min()
+        let lags = lags.map(|(_, at)| at.max(self.grown_at));
+        let silent = self.peers.values().filter(|peer| peer.role >= Role::Editor && !peer.is_read).map(|peer| peer.told_us);
+        lags.chain(silent).map(|at| at + LAG_MAX).filter(|at| *at > Instant::now()).min()
     }
 
     /// Whether a large commit to the relay waits now because devices nearby are being given chunks: for a short while, then not again for a long
@@ -260,7 +264,9 @@ impl Driver {
         }
         // It may have what is waited for here.
         state.engine.retry_now();
-        self.lan.peers.insert(link.device, PeerSide { link, role, folder, is_read: false, heard_us: None, relays_since: None });
+        let device = link.device;
+        let peer = PeerSide { link, role, folder, is_read: false, told_us: Instant::now(), heard_us: None, relays_since: None };
+        self.lan.peers.insert(device, peer);
         Ok(())
     }
 
@@ -280,7 +286,7 @@ impl Driver {
         let heard_before = state.engine.meta().heard;
         match state.engine.handle_peer_page(page, since, peer.folder.relays, counts) {
             Ok(heard) if heard.follows => {
-                peer.is_read = !page.has_more;
+                (peer.is_read, peer.told_us) = (!page.has_more, Instant::now());
                 // The reader of the stream may have gone.
                 let _ = done.send((page.epoch, page.cursor));
             }

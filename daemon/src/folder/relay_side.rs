@@ -274,6 +274,11 @@ impl Driver {
                     _ => self.relay.failed(error),
                 }
             }
+            Sent::Refused(nodes) => {
+                self.relay.worked();
+                tracing::warn!(folder = %self.config.name, nodes = nodes.len(), "the relay refuses changes that a device nearby told and no member wrote; the others are sent without them");
+                state.engine.withhold_nodes(nodes)?;
+            }
             Sent::Failed(error) => {
                 state.engine.drop_commit();
                 // Its end is not known: the feed tells (P11).

@@ -38,6 +38,8 @@ pub(super) enum Sent {
         /// Whether the other nodes were accepted.
         others_accepted: bool,
     },
+    /// The relay takes nothing with these nodes in it: others wrote them, and it does not know those as members.
+    Refused(BTreeSet<NodeId>),
     /// It could not be brought there.
     Failed(RelayError),
 }
@@ -135,7 +137,10 @@ impl Sender {
                 }
                 (Ok(answer), _) => return Ok(Sent::Answer(answer)),
                 (Err(error), _) => {
-                    let refused = unknown_places(&error).ok_or_else(|| error.clone())?;
+                    if let Some(refused) = nodes_of(&error, "foreign_author") {
+                        return Ok(Sent::Refused(refused));
+                    }
+                    let refused = nodes_of(&error, "unknown_parent").ok_or_else(|| error.clone())?;
                     take_out(&mut request.nodes, refused);
                     unplaced = Some(error);
                     if request.nodes.is_empty() {
@@ -221,9 +226,9 @@ impl Sender {
     }
 }
 
-/// The nodes that were refused because the relay does not know where they stand, if that is the error.
-fn unknown_places(error: &RelayError) -> Option<BTreeSet<NodeId>> {
-    let problem = error.problem().filter(|p| p.code == "unknown_parent")?;
+/// The nodes that were refused for this reason, if that is the error.
+fn nodes_of(error: &RelayError, code: &str) -> Option<BTreeSet<NodeId>> {
+    let problem = error.problem().filter(|p| p.code == code)?;
     let nodes: BTreeSet<NodeId> = problem.nodes.iter().filter_map(|id| id.parse().ok()).collect();
     (!nodes.is_empty()).then_some(nodes)
 }
@@ -291,10 +296,10 @@ mod tests {
         let mut nodes = vec![node(5, 4), node(1, 0), node(4, 2), node(2, 9), node(3, 1)];
         let problem =
             Problem { code: "unknown_parent".into(), nodes: [node(2, 9).id.to_string()].into(), status: 422, ..Problem::default() };
-        let refused = unknown_places(&RelayError::Blocked(problem.clone())).unwrap();
+        let refused = nodes_of(&RelayError::Blocked(problem.clone()), "unknown_parent").unwrap();
         take_out(&mut nodes, refused);
         assert_eq!(nodes.iter().map(|n| n.id.as_bytes()[0]).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(unknown_places(&RelayError::Blocked(Problem { code: "node_twice".into(), ..problem.clone() })), None);
-        assert_eq!(unknown_places(&RelayError::Blocked(Problem { nodes: ["?".into()].into(), ..problem })), None);
+        assert_eq!(nodes_of(&RelayError::Blocked(Problem { code: "node_twice".into(), ..problem.clone() }), "unknown_parent"), None);
+        assert_eq!(nodes_of(&RelayError::Blocked(Problem { nodes: ["?".into()].into(), ..problem }), "unknown_parent"), None);
     }
 }

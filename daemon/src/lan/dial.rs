@@ -362,3 +362,42 @@ pub(super) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId::from_bytes([n; 16])
+    }
+
+    #[test]
+    fn forged_announcements_keep_nobody_out() {
+        let targets = Targets::default();
+        for number in 0..10_000u32 {
+            let many = (0..1000u16).map(address);
+            targets.hint(TargetKey::Tag(format!("{number:016x}")), many, false);
+        }
+        assert_eq!(targets.table().len(), TAGS_MAX);
+        assert!(targets.table().values().all(|target| target.addresses.len() <= ADDRESSES_MAX));
+        targets.hint(TargetKey::Device(device(1)), [address(7)], false);
+        targets.hint(TargetKey::Address(address(8)), [address(8)], false);
+        let tried: Vec<TargetKey> = std::iter::from_fn(|| targets.next(|_| false).ok()).map(|(key, _, _)| key).collect();
+        assert_eq!(tried.len(), TAGS_MAX + 2);
+        assert!(tried.contains(&TargetKey::Device(device(1))) && tried.contains(&TargetKey::Address(address(8))));
+    }
+
+    #[test]
+    fn another_device_at_a_known_address_changes_nothing() {
+        let targets = Targets::default();
+        targets.hint(TargetKey::Device(device(1)), [address(7)], false);
+        targets.refused(device(2), address(7), "it shares no folder with this device");
+        targets.met(device(2), address(7));
+        let (key, addresses, expected) = targets.next(|_| false).expect("it is still due");
+        assert_eq!((key, addresses, expected), (TargetKey::Device(device(1)), vec![address(7)], Some(device(1))));
+    }
+}

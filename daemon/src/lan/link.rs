@@ -7,14 +7,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use ferry_protocol::lan::frame::{self, LENGTH_BYTES, StreamKind};
 use ferry_protocol::lan::session::Opened;
 use ferry_protocol::lan::{Message, Output, PeerPage, Session};
+use ferry_protocol::limits::LAN_PAGE_MAX_BYTES;
 use ferry_protocol::wire::{self, Body, Role};
 use ferry_protocol::{DeviceId, NamespaceId};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// How long the two sides have to find out that they know each other.
 const GREET_MAX: Duration = Duration::from_secs(5);
@@ -27,6 +28,10 @@ const ADVANCE_LOOKS: u32 = 3;
 const PIECE_MAX: Duration = Duration::from_secs(20);
 /// What memory is taken at once on the word of a length, in bytes.
 const RESERVE_MAX_BYTES: usize = 1 << 20;
+/// What the bodies of one connection that have begun to come may hold together, in bytes: the largest page, and more of usual ones (L4).
+const BODIES_MAX_BYTES: usize = LAN_PAGE_MAX_BYTES + (16 << 20);
+/// Feeds of ours that one peer may have asked for at once, those included that a later question replaces.
+const FEEDS_MAX: usize = 2048;
 /// Wrong chunks after which a peer is not asked for any more, as long as it is connected.
 const FAULTS_MAX: u32 = 3;
 /// How long a peer waits for a folder that is behind before it is looked at again.
@@ -76,6 +81,9 @@ pub struct Link {
     /// The last look at the two counts, and how fast they grew before it.
     meter: Mutex<Meter>,
     counters: Arc<Counters>,
+    /// Bytes of bodies that are not whole yet.
+    begun_bytes: Arc<AtomicUsize>,
+    feed_slots: Arc<Semaphore>,
 }
 
 struct Meter {
@@ -120,6 +128,8 @@ impl Link {
             out_bytes: AtomicU64::new(0),
             meter: Mutex::new(Meter { at: Instant::now(), bytes: [0; 2], per_s: [0; 2] }),
             counters: hub.counters.clone(),
+            begun_bytes: Arc::default(),
+            feed_slots: Arc::new(Semaphore::new(FEEDS_MAX)),
         };
         (Arc::new(link), outbox)
     }
@@ -170,6 +180,15 @@ impl Link {
         let number = feeds.entry(namespace).or_default();
         *number += 1;
         *number
+    }
+
+    /// A place for one more task that serves a feed; a peer that asks for too many is let go.
+    pub(super) fn feed_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slot = self.feed_slots.clone().try_acquire_owned().ok();
+        if slot.is_none() {
+            self.close(ferry_protocol::lan::End::Broken.code());
+        }
+        slot
     }
 
     /// Whether a subscription is the newest.
@@ -389,11 +408,35 @@ pub(super) struct Bodies {
     stream: RecvStream,
     kind: StreamKind,
     buffer: BytesMut,
+    held: Held,
+}
+
+/// Bytes that count against what a connection may hold.
+#[derive(Default)]
+struct Held {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Sets how many bytes are held; how many all bodies of the connection hold then.
+    fn set(&mut self, bytes: usize) -> usize {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        // First up, then down: the sum is never below what is held.
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(before, Ordering::Relaxed) - before
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 impl Bodies {
     pub fn new(stream: RecvStream, kind: StreamKind) -> Self {
-        Self { stream, kind, buffer: BytesMut::new() }
+        Self { stream, kind, buffer: BytesMut::new(), held: Held::default() }
     }
 
     /// The next body, or nothing at a clean end. `hurry` bounds the wait for its first byte too.
@@ -403,7 +446,7 @@ impl Bodies {
             let first = self.stream.read_chunk(usize::MAX, true);
             let piece = if hurry { timely(first).await? } else { first.await.map_err(|e| BodyError::Stream(e.to_string()))? };
             match piece {
-                Some(piece) => self.take(link, &piece.bytes),
+                Some(piece) => self.take(link, &piece.bytes)?,
                 None => return Ok(None),
             }
         }
@@ -412,20 +455,26 @@ impl Bodies {
                 let length = frame::length(*head, self.kind)?;
                 if self.buffer.len() >= LENGTH_BYTES + length {
                     self.buffer.advance(LENGTH_BYTES);
-                    return Ok(Some(wire::decode(&self.buffer.split_to(length))?));
+                    let body = self.buffer.split_to(length);
+                    self.held.set(self.buffer.len());
+                    return Ok(Some(wire::decode(&body)?));
                 }
                 self.buffer.reserve((LENGTH_BYTES + length - self.buffer.len()).min(RESERVE_MAX_BYTES));
             }
             match timely(self.stream.read_chunk(usize::MAX, true)).await? {
-                Some(piece) => self.take(link, &piece.bytes),
+                Some(piece) => self.take(link, &piece.bytes)?,
                 None => return Err(BodyError::Stream("in the middle of a body".into())),
             }
         }
     }
 
-    fn take(&mut self, link: &Link, bytes: &Bytes) {
+    fn take(&mut self, link: &Link, bytes: &Bytes) -> Result<(), BodyError> {
         link.count_in(bytes.len());
         self.buffer.extend_from_slice(bytes);
+        if !Arc::ptr_eq(&self.held.all, &link.begun_bytes) {
+            self.held = Held { all: link.begun_bytes.clone(), bytes: 0 };
+        }
+        if self.held.set(self.buffer.len()) > BODIES_MAX_BYTES { Err(wire::DecodeError::Limit("bodies at once").into()) } else { Ok(()) }
     }
 }
 

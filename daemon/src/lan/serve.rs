@@ -194,8 +194,10 @@ pub(super) fn unpack(id: ChunkId, len: usize, packed: &[u8]) -> Option<VerifiedC
 
 /// Sends our feed to a peer from a cursor on, for as long as both sync the folder. A later subscription takes the place of an earlier one.
 pub(super) fn start_feed(hub: Arc<Hub>, link: Arc<Link>, folder: LanFolder, cursor: Option<FeedCursor>) {
+    let Some(slot) = link.feed_slot() else { return };
     let number = link.next_feed(folder.shared.namespace);
     tokio::spawn(async move {
+        let _slot = slot;
         if let Err(error) = send_feed(&hub, &link, &folder, cursor, number).await {
             tracing::debug!(peer = %link.device, %error, "our feed to a peer ends");
         }

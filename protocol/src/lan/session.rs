@@ -188,6 +188,9 @@ impl Session {
 
     /// The folders of this device that it syncs now: at the beginning, and whenever that changes.
     pub fn set_folders(&mut self, book: &GrantBook, now_ms: i64, folders: BTreeMap<NamespaceId, Opened>) {
+        if self.ended {
+            return;
+        }
         let before = std::mem::replace(&mut self.ours, folders);
         let gone: Vec<NamespaceId> = self.said.iter().filter(|n| !self.ours.contains_key(n)).copied().collect();
         for namespace in gone {
@@ -198,7 +201,9 @@ impl Session {
         for (namespace, now) in self.ours.clone() {
             match before.get(&namespace) {
                 Some(old) if (old.replica, old.run) != (now.replica, now.run) => drop(self.said.remove(&namespace)),
-                Some(old) if old.relays != now.relays && self.said.contains(&namespace) => {
+                Some(old)
+                    if old.relays != now.relays && self.said.contains(&namespace) && self.takes_part(book, now_ms, namespace).is_some() =>
+                {
                     self.send(Message::Relays { namespace, relays: now.relays });
                 }
                 _ => {}

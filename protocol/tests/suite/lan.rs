@@ -215,6 +215,35 @@ fn a_viewer_is_not_heard_and_is_answered() {
     assert!(!a.session.may_answer(&a.book, NOW, &other), "of another namespace nothing is known");
 }
 
+/// Found by the fuzzer: a folder that was closed after the end was still spoken of.
+#[test]
+fn after_the_end_nothing_is_said_of_folders() {
+    let (old, new) = (grant(1, 1, &[(1, EDIT), (2, EDIT)]), grant(1, 2, &[(1, EDIT), (3, EDIT)]));
+    let (mut a, mut b) = (Side::new(1, 2, std::slice::from_ref(&old), &[1]), Side::new(2, 1, &[old], &[1]));
+    talk(&mut a, &mut b);
+    a.book.offer(device(1), &new);
+    b.session.handle(&mut b.book, NOW, Message::Hello { min: 1, max: 1 });
+    assert_eq!((b.sends().len(), b.end()), (0, Some(End::Broken)));
+    b.set_folders(2, &[]);
+    assert!(b.session.take().is_empty());
+    a.session.advance(&a.book, NOW);
+    assert_eq!((a.sends().len(), a.end()), (0, Some(End::Stranger)));
+    a.set_folders(1, &[]);
+    assert!(a.session.take().is_empty(), "not even that the folder is closed");
+}
+
+/// Found by the fuzzer: between the expiry and the next look at the clock, the relay's coming and going was still told.
+#[test]
+fn an_expired_grant_ends_what_is_said_at_once() {
+    let grants = [grant(1, 1, &[(1, EDIT), (2, EDIT)])];
+    let (mut a, mut b) = (Side::new(1, 2, &grants, &[1]), Side::new(2, 1, &grants, &[1]));
+    talk(&mut a, &mut b);
+    let relays = [(namespace(1), Opened { relays: true, ..opened(1) })];
+    a.session.set_folders(&a.book, 10_000, relays.into());
+    assert!(a.sends().is_empty());
+    assert_eq!(a.end(), Some(End::Stranger));
+}
+
 #[test]
 fn a_role_that_changes_is_told_and_what_ended_does_not_come_back() {
     let (old, new) = (grant(1, 1, &[(1, EDIT), (2, Role::Viewer)]), grant(1, 2, &[(1, EDIT), (2, EDIT)]));

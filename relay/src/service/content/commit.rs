@@ -9,7 +9,7 @@
 use super::derive::{node_write, version_write};
 use super::stage::{Staged, VerifiedFrames, verify_frames};
 use super::{Content, Entry};
-use crate::service::{ServiceError, ServiceResult};
+use crate::service::{Kind, ServiceError, ServiceResult};
 use crate::store::bus::Wake;
 use crate::store::content::{CommitRecord, ContentTx, NamespaceRow, NodeRow, NodeWrite, VersionWrite};
 use bytes::{Bytes, BytesMut};
@@ -174,7 +174,7 @@ impl Content {
         current: &BTreeMap<NodeId, NodeRow>,
     ) -> ServiceResult<()> {
         let own = self.identity().replica;
-        let mut others: BTreeSet<DeviceId> = BTreeSet::new();
+        let mut others: BTreeMap<DeviceId, BTreeSet<NodeId>> = BTreeMap::new();
         for update in &request.nodes {
             for value in update.state.body().values() {
                 if current.get(&update.id).is_some_and(|row| row.state.body().covers(value.dot)) {
@@ -186,7 +186,7 @@ impl Content {
                     return Err(ServiceError::invalid("foreign_replica", detail).with("node", update.id.to_string()));
                 }
                 if Some(value.author.device) != entry.caller.device_id {
-                    others.insert(value.author.device);
+                    others.entry(value.author.device).or_default().insert(update.id);
                 }
             }
         }
@@ -194,16 +194,16 @@ impl Content {
             return Ok(());
         }
         let members = self.meta.members(entry.row.id).await?;
-        others.retain(|d| !members.iter().any(|(user, _)| web_device(*user) == *d));
-        let wanted: Vec<DeviceId> = others.iter().copied().collect();
+        others.retain(|d, _| !members.iter().any(|(user, _)| web_device(*user) == *d));
+        let wanted: Vec<DeviceId> = others.keys().copied().collect();
         let known = tx.devices_of_members(entry.row.id, &wanted).await?;
-        match others.iter().find(|d| !known.contains(d)) {
-            None => Ok(()),
-            Some(stranger) => {
-                let detail = "A value names an author whose device belongs to no member of this namespace. Nothing was committed.";
-                Err(ServiceError::forbidden(detail).with("device", stranger.to_string()))
-            }
-        }
+        others.retain(|d, _| !known.contains(d));
+        let Some(stranger) = others.keys().next() else { return Ok(()) };
+        // All of them are named, so that who carries what others wrote can send the rest.
+        let nodes: BTreeSet<String> = others.values().flatten().map(ToString::to_string).collect();
+        let detail = "A value names an author whose device belongs to no member of this namespace. Nothing was committed.";
+        let refused = ServiceError::new(Kind::Forbidden, "foreign_author", detail).with("device", stranger.to_string());
+        Err(refused.with("nodes", nodes.into_iter().collect::<Vec<_>>()))
     }
 
     /// Hashes, as wholes, the files of several chunks that are new (CM3). Answers with the chunks that are missing, of any of the files.

@@ -135,8 +135,9 @@ async fn who_may_commit_and_in_whose_name() {
     // A stranger's device as the author.
     let mut forger = Writer { device: DeviceId::from_bytes([9; 16]), ..world.writer(&alice) };
     let forged = forger.file(NodeId::from_bytes(world.id()), "b", &[b"x"]);
-    let refused = world.content.commit(&home, world.request(vec![forged], &[b"x"], 0)).await.unwrap_err();
-    assert_eq!(refused.kind(), Kind::Forbidden);
+    let refused = world.content.commit(&home, world.request(vec![forged.clone()], &[b"x"], 0)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (Kind::Forbidden, "foreign_author"));
+    assert_eq!(refused.extra()["nodes"], serde_json::json!([forged.id.to_string()]), "it is named, so that the rest can be sent");
     // The relay's own replica.
     let mut forger = Writer { replica: world.content.identity().replica, ..world.writer(&alice) };
     let forged = forger.file(NodeId::from_bytes(world.id()), "b", &[b"x"]);

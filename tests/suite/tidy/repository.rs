@@ -176,7 +176,8 @@ pub fn dependencies(tree: &Tree) -> Vec<String> {
 /// A crate names a dependency; its version stands once, in the workspace.
 pub fn versions(tree: &Tree) -> Vec<String> {
     let mut broken = Vec::new();
-    for file in tree.files.iter().filter(|f| f.path.ends_with("/Cargo.toml")) {
+    // The fuzz targets are a workspace of their own: they need another compiler.
+    for file in tree.files.iter().filter(|f| f.path.ends_with("/Cargo.toml") && f.path != "tests/fuzz/Cargo.toml") {
         let mut in_dependencies = false;
         for (n, line) in file.text.lines().enumerate() {
             if line.starts_with('[') {

@@ -1,0 +1,5 @@
+//! Names and paths, from bytes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ferry_fuzz::path_component(bytes));

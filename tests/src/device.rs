@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub struct Device {
     log: PathBuf,
     child: Option<Child>,
     host: Option<Host>,
+    lan: Option<u16>,
 }
 
 impl Device {
@@ -40,7 +42,7 @@ impl Device {
         let root = folder.join(name);
         std::fs::create_dir_all(&home).expect("a home");
         std::fs::create_dir_all(&root).expect("a folder");
-        Self { name: name.into(), home, root, log: folder.join(format!("{name}.log")), child: None, host: None }
+        Self { name: name.into(), home, root, log: folder.join(format!("{name}.log")), child: None, host: None, lan: None }
     }
 
     /// Another place for the synced folder.
@@ -53,6 +55,21 @@ impl Device {
     pub fn on_host(mut self, host: &Host) -> Self {
         self.host = Some(host.clone());
         self
+    }
+
+    /// On this machine's own network, but listening for other devices on a port of loopback that nobody is told of by announcements.
+    pub fn with_lan(mut self) -> Self {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        self.lan = Some(socket.local_addr().expect("it is bound").port());
+        self
+    }
+
+    /// Where it listens for other devices.
+    ///
+    /// # Panics
+    /// Without [`Device::with_lan`].
+    pub fn lan_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.lan.expect("the device has a LAN")))
     }
 
     /// The host of a test network that it is on.
@@ -97,7 +114,9 @@ impl Device {
         let program = program("ferry");
         let mut command = self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program));
         command.env("FERRY_HOME", &self.home).env("HOME", &self.home).env("NO_COLOR", "1").current_dir(&self.home);
-        if self.host.is_none() {
+        if let Some(port) = self.lan {
+            command.env("FERRY_LAN_LISTEN", format!("127.0.0.1:{port}")).env("FERRY_LAN_DISCOVERY", "false");
+        } else if self.host.is_none() {
             // On this machine's own network everything goes through the relay: what a test cuts is then cut, and tests do not meet.
             command.env("FERRY_LAN_ENABLED", "false");
         }
@@ -249,6 +268,11 @@ impl Device {
         let text = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
         let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("0 kB");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
+    }
+
+    /// Open files of the daemon.
+    pub fn open_files(&self) -> usize {
+        self.pid().map_or(0, |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count))
     }
 
     /// Processor time that the daemon used so far, in milliseconds.

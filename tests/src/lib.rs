@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`attacker`] | the other end of a connection between devices, in the hands of a test |
 //! | [`cluster`] | a relay and devices as real processes, with the checks that every scenario ends with |
 //! | [`relay`], [`device`] | one process each, its home and its command line |
 //! | [`tree`] | what is on a disk, read from the disk |
@@ -12,6 +13,7 @@
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
 //! | [`programs`] | where the built programs are |
 
+pub mod attacker;
 pub mod cluster;
 pub mod content;
 pub mod device;

@@ -9,6 +9,8 @@
 //! | [`trust`] | who takes part: strangers, revoked devices, old grants; L01, L04, L09, L10, L31 |
 //! | [`noise`] | anybody's packets: forged announcements, random bytes; L08, L33 |
 //! | [`hostile`] | devices that break the protocol, by [`rogue`]; L01 to L03, L06, L17, L19, L26 |
+//! | [`strangers`] | keys that nobody knows, handshakes by the hundred, peers that stall; L01 to L03, L10, L19, L20, Q12 |
+//! | [`members`] | a member's key in wrong hands: lies about files, chunks, names and authors; L05, L11 to L16, L18, L22, L24, X01 |
 //! | [`counted`] | how often the same bytes cross the way to the relay |
 //!
 //! Sizes and times of the catalogue are scaled down to what a gate can wait for. Results are read from disks; what a device says is looked at only where the row is about what it says.
@@ -17,8 +19,10 @@ mod counted;
 mod finding;
 mod hostile;
 mod links;
+mod members;
 mod noise;
 mod relay_only;
 mod relayless;
 mod rogue;
+mod strangers;
 mod trust;

@@ -319,7 +319,7 @@ impl Driver {
     /// What was heard is forgotten: every feed is read from its start.
     pub(super) fn hear_peers_anew(&mut self) {
         for peer in self.lan.peers.values_mut().filter(|p| p.role >= Role::Editor) {
-            peer.is_read = false;
+            (peer.is_read, peer.told_us) = (false, Instant::now());
             self.deps.lan.subscribe(&peer.link, None);
         }
     }

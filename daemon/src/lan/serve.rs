@@ -59,7 +59,7 @@ async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvS
             return link.close(ferry_protocol::lan::End::Broken.code());
         }
     };
-    let namespace = ask.namespace;
+    let again = ChunkAsk { namespace: ask.namespace, ids: Vec::new() };
     let folder = hub.answering(link, &ask);
     let is_given = folder.is_some();
     let _answering = folder.as_ref().map(LanFolder::begin_answer);
@@ -70,7 +70,7 @@ async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvS
     };
     while let Some(piece) = pieces.recv().await {
         // It may have been removed while this was being answered (L05).
-        if is_given && !hub.still_shares(link, namespace) {
+        if is_given && hub.answering(link, &again).is_none() {
             return;
         }
         link.count_out(piece.iter().map(Bytes::len).sum());

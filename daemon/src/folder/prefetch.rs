@@ -176,7 +176,7 @@ impl Prefetch {
                 tokio::select! {
                     () = changed => {}
                     Some(_) = tasks.join_next() => {}
-                    _ = self.link.connection.closed() => return,
+                    _ = self.link.connection.closed() => return self.rest().await,
                     () = tokio::time::sleep(SILENCE_MAX) => return,
                 }
                 continue;
@@ -197,6 +197,21 @@ impl Prefetch {
             });
             while tasks.try_join_next().is_some() {}
         }
+    }
+
+    /// The device is gone. What it gave is kept for a while: when it is back, or another tells of the file, the rest is fetched and no more (P04).
+    async fn rest(&self) {
+        let over = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.over.load(Ordering::Acquire) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        // After that nobody claims it.
+        let _ = tokio::time::timeout(SILENCE_MAX, over).await;
     }
 
     fn next_batch(&self) -> Vec<Piece> {

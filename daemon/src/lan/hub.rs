@@ -204,8 +204,10 @@ impl Hub {
         let Some(device) = tls::device_of(&connection).filter(|device| *device != self.own) else {
             return connection.close(0u32.into(), b"");
         };
-        let has_another =
-            whole(&self.links).iter().any(|l| l.device == device && l.begun == begun && l.connection.close_reason().is_none());
+        // Of two that one side began, or of an old one and a new one, the side that began the new one knows whether it is wanted.
+        let chosen_there = |l: &Link| l.begun == begun || (begun == Begun::There && l.began.elapsed() >= TWINS_WITHIN);
+        let is_alive = |l: &Link| l.device == device && l.connection.close_reason().is_none();
+        let has_another = whole(&self.links).iter().any(|l| is_alive(l) && chosen_there(l));
         match begun {
             // Found twice, by two ways: one will do.
             Begun::Here if has_another => return connection.close(link::CLOSE_TWICE.into(), b""),

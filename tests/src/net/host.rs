@@ -1,6 +1,6 @@
 //! A host of a test network: a network namespace with a port in each LAN that it joined.
 
-use super::{FOLDER, Lan, ip, run};
+use super::{FOLDER, Lan, ip, run, within};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -94,9 +94,7 @@ impl Host {
 
     /// A program to be run on this host; its process id is the program's own.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0.namespace]).arg(program);
-        command
+        within(&self.0.namespace, program)
     }
 
     /// Does something on this host, in a thread of its own; sockets and threads that it makes stay on the host.

@@ -24,6 +24,7 @@ pub use rule::Rule;
 
 use host::Port;
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,6 +50,14 @@ impl Lan {
     pub fn range(self) -> String {
         format!("{}/24", self.address(0))
     }
+}
+
+/// A program to be run in a namespace; its process id is the program's own. Not by `ip netns exec`, which gives the program a copy of all mounts: a
+/// filesystem that another test mounted would then stay in use after its end.
+fn within(namespace: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={FOLDER}/{namespace}")).arg("--").arg(program);
+    command
 }
 
 /// A network of namespaces; dropping it removes them and ends what still runs in them.

@@ -2,9 +2,9 @@
 //!
 //! All of them look at frames that enter a port, at the host's end or at the bridge's, so that a sender is never told: what is dropped vanishes.
 
-use super::{Host, Lan, run};
+use super::{Host, Lan, run, within};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static RULES: AtomicU32 = AtomicU32::new(0);
@@ -32,7 +32,7 @@ impl Rule {
     pub fn hits(&self) -> u64 {
         let mut hits = 0;
         for namespace in &self.places {
-            let text = run(Command::new("ip").args(["netns", "exec", namespace, "nft", "-j", "list", "table", "netdev", &self.table]));
+            let text = run(within(namespace, "nft").args(["-j", "list", "table", "netdev", &self.table]));
             let all: serde_json::Value = serde_json::from_str(&text).expect("nft writes JSON");
             let rules = all["nftables"].as_array().into_iter().flatten().filter_map(|o| o["rule"]["expr"].as_array());
             hits += rules.flatten().filter_map(|e| e["counter"]["packets"].as_u64()).sum::<u64>();
@@ -45,7 +45,7 @@ impl Drop for Rule {
     fn drop(&mut self) {
         for namespace in &self.places {
             // The network may be gone already.
-            let _ = Command::new("ip").args(["netns", "exec", namespace, "nft", "delete", "table", "netdev", &self.table]).output();
+            let _ = within(namespace, "nft").args(["delete", "table", "netdev", &self.table]).output();
         }
     }
 }
@@ -91,8 +91,8 @@ impl Host {
 }
 
 fn nft(namespace: &str, rules: &str) {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace, "nft", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = within(namespace, "nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("nft starts");
     child.stdin.take().expect("it is piped").write_all(rules.as_bytes()).expect("nft reads");
     let output = child.wait_with_output().expect("nft ends");

@@ -336,6 +336,7 @@ impl Driver {
             Wake::Applied(id, outcomes) => {
                 state.engine.handle_batch(id, outcomes)?;
                 self.lan.tell_came();
+                self.fetcher.prefetches.placed();
             }
             Wake::Fetched(results) => {
                 self.lan.note_came(results.iter().filter(|(_, result)| result.is_ok()).map(|(content, _)| *content));

@@ -4,7 +4,7 @@
 //! restart. Own files are asked before the network, and devices nearby before the relay (`sources.rs`).
 
 use super::driver::Wake;
-use super::prefetch::Prefetches;
+use super::prefetch::{Claimed, Prefetches};
 use super::progress::{Moving, Progress};
 use super::sources::{Sink, Slots, Sources, count};
 use super::{Direction, Via};
@@ -177,10 +177,10 @@ impl Source {
     }
 
     async fn large_file(self, fetch: Fetch, moving: Arc<Moving>) -> Result<(), Obstacle> {
-        let early = self.prefetches.claim(&fetch.manifest).await;
-        let stage = {
+        let claimed = self.prefetches.claim(&fetch.manifest).await;
+        let (claimed, stage) = {
             let (root, fetch) = (self.root.clone(), fetch);
-            tokio::task::spawn_blocking(move || begin(&root, &fetch, early)).await.map_err(|_| Obstacle::Io)??
+            tokio::task::spawn_blocking(move || begin(&root, &fetch, claimed)).await.map_err(|_| Obstacle::Io)??
         };
         let stage = Arc::new(stage);
         let mut requests = Vec::new();
@@ -215,7 +215,9 @@ impl Source {
         if !stage.is_complete() {
             return Err(Obstacle::Unavailable);
         }
-        tokio::task::spawn_blocking(move || stage.finish().map(drop)).await.map_err(|_| Obstacle::Io)?
+        tokio::task::spawn_blocking(move || stage.finish()).await.map_err(|_| Obstacle::Io)??;
+        claimed.staged();
+        Ok(())
     }
 
     /// Fetches some chunks of a large file. Writing goes on beside receiving.
@@ -234,9 +236,10 @@ impl Source {
     }
 }
 
-/// Begins or resumes a stage, goes on from what came early, and takes what own files hold.
-fn begin(root: &Arc<Root>, fetch: &Fetch, early: Option<Stage>) -> Result<Stage, Obstacle> {
-    let stage = early.map_or_else(|| Stage::begin(root, &fetch.manifest), Ok)?;
+/// Begins or resumes a stage, goes on from what came early (which it answers with), and takes what own files hold.
+fn begin(root: &Arc<Root>, fetch: &Fetch, mut claimed: Claimed) -> Result<(Claimed, Stage), Obstacle> {
+    let stage = claimed.stage.take().map_or_else(|| Stage::begin(root, &fetch.manifest), Ok)?;
+    claimed.fill(&stage)?;
     let local: HashMap<ChunkId, _> = fetch.local.iter().map(|l| (l.chunk, l)).collect();
     let copies: Vec<_> =
         stage.missing().into_iter().filter_map(|(_, at, chunk)| local.get(&chunk.id).map(|source| (source, at, chunk))).collect();
@@ -258,7 +261,7 @@ fn begin(root: &Arc<Root>, fetch: &Fetch, early: Option<Stage>) -> Result<Stage,
         })
     };
     copied?;
-    Ok(stage)
+    Ok((claimed, stage))
 }
 
 fn stage_group(root: &Root, group: &[Fetch], have: &HashMap<ChunkId, VerifiedChunk>, failed: Obstacle) -> Results {

@@ -193,7 +193,7 @@ impl Driver {
                 }
             }
             PeerWake::Offered { link, file, pieces } => self.offered(link, file, pieces)?,
-            PeerWake::OfferEnded { device, file, is_whole } => self.fetcher.prefetches.ended(device, file, is_whole),
+            PeerWake::OfferEnded { device, file } => self.fetcher.prefetches.ended(device, file),
             PeerWake::Have => {
                 if let Some(state) = self.state.as_mut().filter(|s| s.engine.blocked() > 0)
                     && self.lan.retried.elapsed() >= RETRY_EVERY

@@ -10,8 +10,9 @@ use crate::fs::{EarlyStage, Root, Stage};
 use crate::lan::{LanFolder, Link};
 use ferry_engine::Obstacle;
 use ferry_protocol::lan::Piece;
-use ferry_protocol::{ChunkId, DeviceId, Manifest};
-use std::collections::{HashMap, VecDeque};
+use ferry_protocol::limits::MANIFEST_CHUNKS_MAX;
+use ferry_protocol::{ChunkId, ContentHash, DeviceId, Manifest};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,10 +31,24 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The prefetches of one folder. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Prefetches {
-    shared: Arc<Mutex<Vec<Arc<Prefetch>>>>,
+    shared: Arc<Mutex<Shared>>,
     runtime: tokio::runtime::Handle,
     lan: LanFolder,
     progress: Progress,
+}
+
+#[derive(Default)]
+struct Shared {
+    files: Vec<Arc<Prefetch>>,
+    /// Contents whose manifests are known: what is offered of them is not fetched a second time (P04).
+    claimed: Vec<Claim>,
+}
+
+struct Claim {
+    content: ContentHash,
+    ids: HashSet<ChunkId>,
+    /// All of it is here; its place is still to be taken.
+    is_staged: bool,
 }
 
 /// One file.
@@ -42,12 +57,47 @@ struct Prefetch {
     file: u64,
     stage: EarlyStage,
     waiting: Mutex<VecDeque<Piece>>,
-    /// Pieces that wait or are being fetched.
+    /// The chunks that came, are fetched or wait.
+    known: Mutex<HashSet<ChunkId>>,
+    /// How many pieces wait or are being fetched.
     open: AtomicUsize,
     ended: AtomicBool,
     /// Nobody will claim it, or somebody has.
     over: AtomicBool,
     changed: Notify,
+}
+
+/// What has come of a content before its manifest did. As long as this lives nothing of it is fetched another way.
+pub(super) struct Claimed {
+    prefetches: Prefetches,
+    content: ContentHash,
+    /// The stage, if there is the better part of one.
+    pub stage: Option<Stage>,
+    /// What else has some of it.
+    others: Vec<Arc<Prefetch>>,
+    is_staged: bool,
+}
+
+impl Claimed {
+    /// Moves into a stage of it what that lacks and came early. May block.
+    pub fn fill(&mut self, stage: &Stage) -> Result<(), Obstacle> {
+        self.others.drain(..).try_for_each(|other| other.stage.copy_into(stage))
+    }
+
+    /// All of it is here. It is known until it has its place.
+    pub fn staged(mut self) {
+        self.is_staged = true;
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut shared = whole(&self.prefetches.shared);
+        match self.is_staged {
+            true => shared.claimed.iter_mut().filter(|c| c.content == self.content).for_each(|c| c.is_staged = true),
+            false => shared.claimed.retain(|c| c.content != self.content),
+        }
+    }
 }
 
 fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,14 +110,26 @@ impl Prefetches {
         Self { shared: Arc::default(), runtime, lan, progress }
     }
 
-    /// A device offers chunks of a file that it is reading; those that are on this disk have been left out.
-    pub fn offered(&self, root: &Arc<Root>, link: Arc<Link>, file: u64, pieces: Vec<Piece>) {
-        let known = whole(&self.shared).iter().find(|p| p.file == file && p.link.device == link.device).cloned();
+    /// A device offers chunks of a file that it is reading; those that are on this disk have been left out. What comes by another way already, or
+    /// came when the file was read before, is left out here.
+    pub fn offered(&self, root: &Arc<Root>, link: Arc<Link>, file: u64, mut pieces: Vec<Piece>) {
+        let (known, count) = {
+            let shared = whole(&self.shared);
+            let known = shared.files.iter().find(|p| p.file == file && Arc::ptr_eq(&p.link, &link)).cloned();
+            let others = shared.files.iter().filter(|p| known.as_ref().is_none_or(|known| !Arc::ptr_eq(p, known)));
+            let others: Vec<_> = others.map(|p| whole(&p.known)).collect();
+            pieces.retain(|piece| {
+                let id = &piece.chunk.id;
+                !others.iter().any(|known| known.contains(id)) && !shared.claimed.iter().any(|claim| claim.ids.contains(id))
+            });
+            drop(others);
+            (known, shared.files.len())
+        };
         if let Some(prefetch) = known {
             return prefetch.add(pieces);
         }
         // The beginning was missed, or it all is here: nothing to prefetch.
-        if pieces.is_empty() || whole(&self.shared).len() >= PREFETCHES_MAX {
+        if pieces.is_empty() || count >= PREFETCHES_MAX {
             return;
         }
         let Ok(stage) = EarlyStage::begin(root) else { return };
@@ -76,13 +138,14 @@ impl Prefetches {
             file,
             stage,
             waiting: Mutex::default(),
+            known: Mutex::default(),
             open: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             over: AtomicBool::new(false),
             changed: Notify::new(),
         });
         prefetch.add(pieces);
-        whole(&self.shared).push(prefetch.clone());
+        whole(&self.shared).files.push(prefetch.clone());
         let all = self.clone();
         self.runtime.spawn(async move {
             prefetch.run(&all.lan, &all.progress).await;
@@ -90,35 +153,61 @@ impl Prefetches {
         });
     }
 
-    /// The device has read the file to its end, or gave up.
-    pub fn ended(&self, device: DeviceId, file: u64, is_whole: bool) {
-        let found = whole(&self.shared).iter().find(|p| p.file == file && p.link.device == device).cloned();
-        if let Some(prefetch) = found {
+    /// The device has read the file to its end, or gave up because it changed meanwhile: it will be read again, and what came counts then.
+    pub fn ended(&self, device: DeviceId, file: u64) {
+        for prefetch in whole(&self.shared).files.iter().filter(|p| p.file == file && p.link.device == device) {
             prefetch.ended.store(true, Ordering::Release);
-            if !is_whole {
-                prefetch.over.store(true, Ordering::Release);
-                self.forget(&prefetch);
-            }
             prefetch.changed.notify_waiters();
         }
     }
 
-    fn forget(&self, prefetch: &Arc<Prefetch>) {
-        whole(&self.shared).retain(|p| !Arc::ptr_eq(p, prefetch));
+    /// What was staged has its place: the index knows it.
+    pub fn placed(&self) {
+        whole(&self.shared).claimed.retain(|claim| !claim.is_staged);
     }
 
-    /// What has been prefetched of a content, as its stage: waits until everything that was offered of it is there. Nothing if there is nothing.
-    pub async fn claim(&self, manifest: &Manifest) -> Option<Stage> {
-        let found = whole(&self.shared).iter().find(|p| p.stage.is_part_of(manifest) && p.offers(manifest)).cloned()?;
-        // Its manifest is known: nothing more is offered of it.
-        found.ended.store(true, Ordering::Release);
-        found.settled().await;
-        self.forget(&found);
-        found.over.store(true, Ordering::Release);
-        found.changed.notify_waiters();
-        let manifest = manifest.clone();
-        // It can end between the two: then the stage begins anew.
-        tokio::task::spawn_blocking(move || found.stage.take_stage(&manifest).ok()).await.ok().flatten()
+    fn forget(&self, prefetch: &Arc<Prefetch>) {
+        whole(&self.shared).files.retain(|p| !Arc::ptr_eq(p, prefetch));
+    }
+
+    /// What has been prefetched of a content: waits until all that was offered of it is there.
+    pub async fn claim(&self, manifest: &Manifest) -> Claimed {
+        let content = manifest.hash();
+        let ids: HashSet<ChunkId> = manifest.chunks().iter().map(|chunk| chunk.id).collect();
+        let found: Vec<_> = {
+            let mut shared = whole(&self.shared);
+            let found = shared.files.iter().filter(|p| !whole(&p.known).is_disjoint(&ids)).cloned().collect();
+            shared.claimed.push(Claim { content, ids, is_staged: false });
+            found
+        };
+        let mut claimed = Claimed { prefetches: self.clone(), content, stage: None, others: Vec::new(), is_staged: false };
+        for prefetch in found {
+            if prefetch.stage.is_part_of(manifest) {
+                // Its manifest is known: nothing more is offered of it.
+                prefetch.ended.store(true, Ordering::Release);
+            }
+            // Of a file that is still being read, and is something else, what is there now will do.
+            if prefetch.ended.load(Ordering::Acquire) {
+                prefetch.settled().await;
+                self.forget(&prefetch);
+                prefetch.over.store(true, Ordering::Release);
+                prefetch.changed.notify_waiters();
+            }
+            claimed.others.push(prefetch);
+        }
+        let best = claimed.others.iter().filter(|p| p.over.load(Ordering::Acquire) && p.stage.is_part_of(manifest));
+        if let Some(best) = best.max_by_key(|p| p.stage.bytes()).cloned() {
+            claimed.others.retain(|other| !Arc::ptr_eq(other, &best));
+            let manifest = manifest.clone();
+            // Where a stage is there already this is copied into it like the others.
+            let taken = tokio::task::spawn_blocking(move || best.stage.take_stage(&manifest).map_err(|_| best)).await;
+            match taken {
+                Ok(Ok(stage)) => claimed.stage = Some(stage),
+                Ok(Err(best)) => claimed.others.push(best),
+                Err(_) => {}
+            }
+        }
+        claimed
     }
 }
 
@@ -127,19 +216,21 @@ impl Prefetch {
         if self.ended.load(Ordering::Acquire) {
             return;
         }
-        let mut waiting = whole(&self.waiting);
-        for piece in pieces.into_iter().take(WAITING_MAX.saturating_sub(waiting.len())) {
+        let (mut waiting, mut known) = (whole(&self.waiting), whole(&self.known));
+        let room = WAITING_MAX.saturating_sub(waiting.len()).min(MANIFEST_CHUNKS_MAX.saturating_sub(known.len()));
+        for piece in pieces.into_iter().take(room) {
             self.open.fetch_add(1, Ordering::AcqRel);
+            known.insert(piece.chunk.id);
             waiting.push_back(piece);
         }
-        drop(waiting);
+        drop((waiting, known));
         self.changed.notify_waiters();
     }
 
-    /// Whether it has anything of a content: a file of which nothing has come yet is everything's part.
-    fn offers(&self, manifest: &Manifest) -> bool {
-        let first = manifest.chunks().first().map(|chunk| chunk.id);
-        self.stage.has_any() || whole(&self.waiting).front().is_some_and(|piece| piece.offset == 0 && Some(piece.chunk.id) == first)
+    /// So many pieces came, or will not.
+    fn done(&self, pieces: usize) {
+        self.open.fetch_sub(pieces, Ordering::AcqRel);
+        self.changed.notify_waiters();
     }
 
     /// Waits until nothing is open, or nothing moves any more.
@@ -187,12 +278,11 @@ impl Prefetch {
             }
             let (prefetch, lan, progress) = (self.clone(), lan.clone(), progress.clone());
             tasks.spawn(async move {
-                let count = batch.len();
-                if let Err(obstacle) = prefetch.fetch(&lan, &progress, batch).await {
+                let left = Arc::new(AtomicUsize::new(batch.len()));
+                if let Err(obstacle) = prefetch.fetch(&lan, &progress, batch, &left).await {
                     tracing::debug!(?obstacle, "a part of a file that is on its way");
                 }
-                prefetch.open.fetch_sub(count, Ordering::AcqRel);
-                prefetch.changed.notify_waiters();
+                prefetch.done(left.swap(0, Ordering::AcqRel));
                 drop(slot);
             });
             while tasks.try_join_next().is_some() {}
@@ -201,6 +291,8 @@ impl Prefetch {
 
     /// The device is gone. What it gave is kept for a while: when it is back, or another tells of the file, the rest is fetched and no more (P04).
     async fn rest(&self) {
+        self.ended.store(true, Ordering::Release);
+        *whole(&self.known) = self.stage.ids();
         let over = async {
             loop {
                 let changed = self.changed.notified();
@@ -226,7 +318,14 @@ impl Prefetch {
         batch
     }
 
-    async fn fetch(self: &Arc<Self>, lan: &LanFolder, progress: &Progress, batch: Vec<Piece>) -> Result<(), Obstacle> {
+    /// Fetches some pieces; `left` counts those that have not come.
+    async fn fetch(
+        self: &Arc<Self>,
+        lan: &LanFolder,
+        progress: &Progress,
+        batch: Vec<Piece>,
+        left: &Arc<AtomicUsize>,
+    ) -> Result<(), Obstacle> {
         let mut places: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
         let mut ids = Vec::new();
         for piece in batch {
@@ -240,12 +339,19 @@ impl Prefetch {
         let mut puts = tokio::task::JoinSet::new();
         while let Some(chunk) = answers.next().await.map_err(|_| Obstacle::Unavailable)? {
             let at = places.get(&chunk.id()).cloned().unwrap_or_default();
-            let (prefetch, progress) = (self.clone(), progress.clone());
+            let (prefetch, progress, left) = (self.clone(), progress.clone(), left.clone());
             puts.spawn_blocking(move || {
                 let Some(chunk) = chunk.open() else { return Err(Obstacle::Corrupt) };
                 progress.moved(Direction::Download, chunk.bytes().len() as u64);
                 let fits = at.iter().filter(|piece| piece.chunk.len as usize == chunk.bytes().len());
-                fits.map(|piece| piece.offset).try_for_each(|offset| prefetch.stage.put(offset, &chunk))
+                fits.map(|piece| piece.offset).try_for_each(|offset| {
+                    prefetch.stage.put(offset, &chunk)?;
+                    // Unless all of it has been given up meanwhile.
+                    if left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok() {
+                        prefetch.done(1);
+                    }
+                    Ok(())
+                })
             });
         }
         while let Some(put) = puts.join_next().await {

@@ -3,17 +3,17 @@
 //!
 //! * **ES1** Once the stage is taken nothing is written through this any more: what was verified stays as it was (I5).
 
-use super::handle::{PathError, obstacle, statx_fd};
+use super::handle::{PathError, obstacle, statx_at, statx_fd};
 use super::hash::read_full;
 use super::root::{Root, RootError, TMP};
 use super::stage::{NEW, Stage, StageParts, part_name, write_full};
 use ferry_engine::disk::Obstacle;
 use ferry_protocol::limits::{FILE_MAX_BYTES, MANIFEST_CHUNKS_MAX};
-use ferry_protocol::{ChunkRef, Manifest, VerifiedChunk};
+use ferry_protocol::{ChunkId, ChunkRef, Manifest, VerifiedChunk};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -113,9 +113,14 @@ impl EarlyStage {
         Ok(())
     }
 
-    /// Whether anything has come.
-    pub fn has_any(&self) -> bool {
-        !self.lock().pieces.is_empty()
+    /// The chunks that have come.
+    pub fn ids(&self) -> HashSet<ChunkId> {
+        self.lock().pieces.values().map(|piece| piece.id).collect()
+    }
+
+    /// How many bytes have come.
+    pub fn bytes(&self) -> u64 {
+        self.lock().pieces.values().map(|piece| u64::from(piece.len)).sum()
     }
 
     /// Whether everything that came stands where a manifest has it.
@@ -133,25 +138,43 @@ impl EarlyStage {
         pieces.next().is_none()
     }
 
+    /// Copies what a stage lacks and this has: another version of its file, or an earlier reading. Every chunk is read and hashed again.
+    pub fn copy_into(&self, stage: &Stage) -> Result<(), Obstacle> {
+        let places: HashMap<ChunkId, u64> = self.lock().pieces.iter().map(|(offset, piece)| (piece.id, *offset)).collect();
+        for (_, to, chunk) in stage.missing() {
+            let Some(from) = places.get(&chunk.id) else { continue };
+            let mut buffer = vec![0; chunk.len as usize];
+            // Beyond the end of the file lies a hole that was not written.
+            read_full(&self.file, &mut buffer, *from).map_err(obstacle)?;
+            if let Some(chunk) = VerifiedChunk::verify(chunk.id, buffer) {
+                stage.put(to, &chunk)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What came becomes the stage of a content of which it is a part; this is empty afterwards, and what is put into it is lost.
     ///
     /// # Errors
-    /// [`Obstacle::Corrupt`] if it is no part of it; [`Obstacle::NoSpace`] if the rest has no room.
+    /// [`Obstacle::Corrupt`] if it is no part of it; [`Obstacle::Busy`] if there is a stage of it, which may hold more;
+    /// [`Obstacle::NoSpace`] if the rest has no room.
     pub fn take_stage(&self, manifest: &Manifest) -> Result<Stage, Obstacle> {
         let mut closed = self.closed.write().unwrap_or_else(PoisonError::into_inner);
         if *closed || !self.is_part_of(manifest) {
             return Err(Obstacle::Corrupt);
         }
-        *closed = true;
         let open = self.root.enter().map_err(RootError::obstacle)?;
         let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
+        if statx_at(&tmp, part_name(&manifest.hash()).as_bytes()).is_ok() {
+            return Err(Obstacle::Busy);
+        }
+        *closed = true;
         let progress = std::mem::take(&mut *self.lock());
         let have: u64 = progress.pieces.values().map(|piece| u64::from(piece.len)).sum();
         let missing_bytes = manifest.size().saturating_sub(have);
         self.root.promise(&open, missing_bytes)?;
         let adopt = || {
             rustix::fs::ftruncate(&self.file, manifest.size())?;
-            // An older part of the same content gives way.
             rustix::fs::renameat(&tmp, &self.name, &tmp, part_name(&manifest.hash()))?;
             rustix::io::fcntl_dupfd_cloexec(&self.file, 3)
         };
@@ -195,7 +218,7 @@ mod tests {
         let last = all.pop().unwrap();
         all.reverse();
         let early = EarlyStage::begin(&folder.root).unwrap();
-        assert!(!early.has_any() && early.is_part_of(&whole));
+        assert!(early.ids().is_empty() && early.is_part_of(&whole));
         for (offset, chunk) in &all {
             early.put(*offset, chunk).unwrap();
         }
@@ -209,6 +232,41 @@ mod tests {
         assert_eq!(stage.finish().unwrap().content, whole.hash());
         assert_eq!(folder.own("tmp"), [format!("{}.ready", whole.hash())]);
         assert_eq!(folder.read(&format!(".ferry/tmp/{}.ready", whole.hash())).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_part_that_is_there_stays_and_takes_what_it_lacks_from_any_reading() {
+        let folder = Folder::new();
+        let (before, after) = (noise(6 << 20, 1), [noise(6 << 20, 1), noise(2 << 20, 2)].concat());
+        let (whole, all) = (manifest(&after), pieces(&after));
+        let (first, last) = (&all[0], all.last().unwrap());
+        let stage = Stage::begin(&folder.root, &whole).unwrap();
+        stage.put(last.0, &last.1).unwrap();
+        drop(stage);
+        let (early, older) = (EarlyStage::begin(&folder.root).unwrap(), EarlyStage::begin(&folder.root).unwrap());
+        early.put(first.0, &first.1).unwrap();
+        for (offset, chunk) in &pieces(&before) {
+            older.put(*offset, chunk).unwrap();
+        }
+        assert!(!older.is_part_of(&whole), "its last chunk was the file's end then");
+        assert_eq!(early.take_stage(&whole).unwrap_err(), Obstacle::Busy);
+        let stage = Stage::begin(&folder.root, &whole).unwrap();
+        assert_eq!(stage.missing().len(), all.len() - 1);
+        early.copy_into(&stage).unwrap();
+        assert_eq!(stage.missing().len(), all.len() - 2);
+        older.copy_into(&stage).unwrap();
+        let known = older.ids();
+        assert!(stage.missing().iter().all(|(_, _, chunk)| !known.contains(&chunk.id)));
+        assert!(stage.missing().len() < all.len() - 2);
+        // What was damaged on the disk does not count.
+        let harmed = EarlyStage::begin(&folder.root).unwrap();
+        let left = stage.missing();
+        let (_, offset, _) = left[0];
+        let piece = all.iter().find(|(at, _)| *at == offset).unwrap();
+        harmed.put(piece.0, &piece.1).unwrap();
+        write_full(&harmed.file, b"harm", offset).unwrap();
+        harmed.copy_into(&stage).unwrap();
+        assert_eq!(stage.missing(), left);
     }
 
     #[test]

@@ -96,8 +96,6 @@ pub enum PeerWake {
         device: DeviceId,
         /// Its number for the file.
         file: u64,
-        /// Whether it was read to its end.
-        is_whole: bool,
     },
 }
 

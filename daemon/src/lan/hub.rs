@@ -372,9 +372,9 @@ impl Hub {
                     folder.wake(PeerWake::Offered { link: link.clone(), file, pieces });
                 }
             }
-            Output::OfferEnded { namespace, file, content } => {
+            Output::OfferEnded { namespace, file, .. } => {
                 if let Some(folder) = folder(namespace) {
-                    folder.wake(PeerWake::OfferEnded { device: link.device, file, is_whole: content.is_some() });
+                    folder.wake(PeerWake::OfferEnded { device: link.device, file });
                 }
             }
             Output::End(end) => {

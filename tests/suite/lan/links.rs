@@ -41,8 +41,8 @@ fn p04_a_flapping_link() {
         (0..300).try_for_each(|k| holds(&d, &format!("small/{k}"), 1 + k))
     });
     let sent = lab.traffic(0).since(sent).out_bytes;
-    // The catalogue wants a tenth at most. With files that go out while they are read it is two to three times the file: known, and open.
-    assert!(sent < BIG as u64 * 5, "it was sent again and again: {sent} of {BIG}");
+    // A tenth more for what the cuts lost on the way; headers, acknowledgements and the small files come on top.
+    assert!(sent < BIG as u64 * 13 / 10, "it was sent again and again: {sent} of {BIG}");
     lab.heal_wan();
     lab.cluster.settle();
     until("no connection is left over", Duration::from_secs(60), || {

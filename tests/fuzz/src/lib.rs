@@ -8,7 +8,7 @@
 //! | [`apply`] | does an engine take or refuse any page as a whole, with trees that stay trees? |
 //! | [`input`] | choices out of bytes |
 //!
-//! Run one with `cargo +nightly fuzz run --fuzz-dir tests/fuzz NAME`; docs/TESTING.md has the rest.
+//! Run one with `bash tests/fuzz/run 60 NAME`; docs/TESTING.md has the rest.
 
 #[path = "../../../protocol/tests/suite/allocation.rs"]
 mod allocation;

@@ -12,7 +12,7 @@
 //! | [`lan`] | devices nearby, directly over QUIC |
 //! | [`relay`] | the client of the relay |
 //! | [`identity`] | this device's key and its login |
-//! | [`bandwidth`] | limits on bytes per second |
+//! | [`bandwidth`], [`memory`] | limits on bytes per second; what the allocator keeps |
 //! | [`paths`], [`config`], [`quantity`] | where things are kept, settings, and quantities as people write them |
 //! | [`problem`], [`durable`] | what went wrong, as every surface tells it; small files that are never half written |
 
@@ -27,6 +27,7 @@ pub mod fs;
 pub mod identity;
 pub mod index;
 pub mod lan;
+pub mod memory;
 pub mod paths;
 pub mod problem;
 pub mod quantity;

@@ -94,8 +94,12 @@ fn runs_daemon(command: &Command) -> bool {
 }
 
 fn runtime(command: &Command) -> Outcome<tokio::runtime::Runtime> {
-    let mut builder =
-        if runs_daemon(command) { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let mut builder = if runs_daemon(command) {
+        crate::memory::few_arenas();
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
     Ok(builder.enable_all().build()?)
 }
 

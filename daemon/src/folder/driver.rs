@@ -1,8 +1,8 @@
 //! The control loop of one folder: the only owner of its engine (D1).
 //!
 //! Everything that can wake it is a [`Wake`]; everything that takes time is done elsewhere and answers with a wake. One turn of the loop takes
-//! in what has come, asks the engine what follows, commits the trees to the index, and gives out work. Before a commit goes to the relay the
-//! index is durable, so that no number that another replica has heard is ever used twice (I8).
+//! in what has come, asks the engine what follows, and gives out work; what the trees have gathered goes to the index now and then. Before a commit
+//! goes to the relay, or a page to a device nearby, the index is durable, so that no number that another replica has heard is ever used twice (I8).
 
 use super::commands;
 use super::early::Early;
@@ -57,7 +57,7 @@ pub(super) enum Wake {
 
 /// Looks and groups of files under way at once.
 const LOOKS_MAX: usize = 16;
-const HASHES_MAX: usize = 64;
+const HASHES_MAX: usize = 256;
 /// Files in one reading job, and the size up to which a file is small enough to share one.
 const HASH_GROUP: usize = 16;
 const HASH_GROUP_MAX_BYTES: u64 = 1 << 20;
@@ -65,6 +65,11 @@ const HASH_GROUP_MAX_BYTES: u64 = 1 << 20;
 const BATCH_MAX: usize = 1000;
 /// Wakes taken in before the trees are committed.
 const WAKES_MAX: usize = 256;
+/// What the engine writes is gathered: so many rows at most, and so long, before it goes to the index.
+const GATHERED_MAX: usize = 4096;
+const GATHERED_FOR: Duration = Duration::from_secs(1);
+/// After so many rows memory is given back at rest.
+const MUCH_WORK_ROWS: usize = 2000;
 /// How often the root is proved while nothing happens.
 const ROOT_CHECK: Duration = Duration::from_secs(2);
 /// How long a large file that changed while it was read is left before it is looked at again: whoever writes it goes on, and reading it over and
@@ -101,6 +106,10 @@ pub(super) struct Driver {
     racy: Vec<(Instant, HashTask)>,
     growing: Vec<(Instant, HashTask)>,
     rescan_due: Instant,
+    /// Since when there is something that is not in the index.
+    gathers_since: Option<Instant>,
+    /// Since memory was last given back.
+    rows_written: usize,
     pub flushes: Flushes,
 }
 
@@ -140,6 +149,8 @@ impl Driver {
             racy: Vec::new(),
             growing: Vec::new(),
             rescan_due: now,
+            gathers_since: None,
+            rows_written: 0,
             flushes: Flushes::default(),
         })
     }
@@ -174,7 +185,7 @@ impl Driver {
             self.give_out()?;
         }
         self.finish_flushes()?;
-        self.commit_trees(Durability::Relaxed)?;
+        self.commit_gathered()?;
         self.tell_lan()?;
         self.publish_status()?;
         Ok(true)
@@ -183,7 +194,12 @@ impl Driver {
     fn publish_status(&mut self) -> Result<(), TreeError> {
         // A relay that is there but has not answered yet may have news: the folder is not up to date before it does.
         self.relay.is_given = self.deps.relay.borrow().is_some();
-        self.report.update(self.state.as_mut(), &self.relay, &self.lan, self.paused)
+        let came_to_rest = self.report.update(self.state.as_mut(), &self.relay, &self.lan, self.paused)?;
+        if came_to_rest && self.rows_written >= MUCH_WORK_ROWS {
+            self.rows_written = 0;
+            self.runtime.spawn_blocking(crate::memory::give_back);
+        }
+        Ok(())
     }
 
     /// Publishes what is true now, for somebody who is about to look.
@@ -233,6 +249,7 @@ impl Driver {
             .chain(self.report.due())
             .chain(self.state.as_ref().and_then(|s| self.lan.due(s.engine.meta().seq)))
             .chain(self.flushes.due())
+            .chain(self.gathers_since.map(|since| since + GATHERED_FOR))
             .fold(due, Instant::min);
         due.saturating_duration_since(now)
     }
@@ -270,6 +287,7 @@ impl Driver {
         self.hashes = 0;
         self.racy.clear();
         self.growing.clear();
+        self.gathers_since = None;
         self.next_open = Instant::now() + ROOT_CHECK;
     }
 
@@ -428,9 +446,25 @@ impl Driver {
         self.give_to_relay()
     }
 
+    /// Brings what was gathered to the index once it is much, or has waited: each time costs, and whatever must not be forgotten is made durable
+    /// before it is told (I8).
+    fn commit_gathered(&mut self) -> Result<(), TreeError> {
+        let gathered = self.state.as_ref().map_or(0, |state| state.engine.trees().gathered());
+        match self.gathers_since {
+            _ if gathered == 0 => self.gathers_since = None,
+            _ if gathered >= GATHERED_MAX => self.commit_trees(Durability::Relaxed)?,
+            Some(since) if since.elapsed() >= GATHERED_FOR => self.commit_trees(Durability::Durable)?,
+            Some(_) => {}
+            None => self.gathers_since = Some(Instant::now()),
+        }
+        Ok(())
+    }
+
     pub fn commit_trees(&mut self, durability: Durability) -> Result<(), TreeError> {
         let Some(state) = &mut self.state else { return Ok(()) };
+        self.rows_written += state.engine.trees().gathered();
         state.engine.trees_mut().commit(durability)?;
+        self.gathers_since = None;
         if durability == Durability::Durable {
             self.lan.note_durable(state.engine.meta().seq);
         }

@@ -115,6 +115,8 @@ impl Gathered {
 }
 
 impl Sink for Gathered {
+    const IN_MEMORY: bool = true;
+
     fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), Obstacle> {
         self.have().insert(chunk.id(), chunk.to_vec());
         Ok(())
@@ -134,6 +136,8 @@ struct Part {
 }
 
 impl Sink for Part {
+    const IN_MEMORY: bool = false;
+
     fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), Obstacle> {
         self.places.get(&chunk.id()).into_iter().flatten().try_for_each(|offset| self.stage.put(*offset, chunk))
     }

@@ -15,15 +15,16 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
-type Key = (Table, Vec<u8>);
+/// Writes of one table by key; nothing where the row goes.
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// [`Trees`] on an [`IndexStore`].
 pub struct IndexTrees {
     store: Arc<dyn IndexStore>,
     /// Keeps the index to this process; dropped after the store.
     _opened: Option<OpenedIndex>,
-    /// Writes that are not in the index yet.
-    written: BTreeMap<Key, Option<Vec<u8>>>,
+    /// Writes that are not in the index yet, by table.
+    written: [Writes; Table::ALL.len()],
     meta: Meta,
     stored_meta: Option<Meta>,
     /// How many rows the table of unsent nodes has.
@@ -122,7 +123,7 @@ impl IndexTrees {
         let stored = store.get(Table::Meta, META_KEY).map_err(store_error)?;
         let stored_meta: Option<Meta> = stored.map(|bytes| decode(&bytes)).transpose()?;
         let meta = stored_meta.clone().unwrap_or_else(|| Meta::new(replica));
-        let mut trees = Self { store, _opened: opened, written: BTreeMap::new(), meta, stored_meta, unsent: 0 };
+        let mut trees = Self { store, _opened: opened, written: Default::default(), meta, stored_meta, unsent: 0 };
         trees.count_unsent()?;
         Ok(trees)
     }
@@ -140,23 +141,25 @@ impl IndexTrees {
     /// Brings all gathered writes to the index, together.
     pub fn commit(&mut self, durability: Durability) -> Result<()> {
         let meta_changed = self.stored_meta.as_ref() != Some(&self.meta);
-        if self.written.is_empty() && !meta_changed && durability == Durability::Relaxed {
+        if self.gathered() == 0 && !meta_changed && durability == Durability::Relaxed {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
         if meta_changed {
             batch.put(Table::Meta, META_KEY, encode(&self.meta)?);
         }
-        for ((table, key), value) in std::mem::take(&mut self.written) {
-            match value {
-                Some(value) => batch.put(table, key, value),
-                None => batch.delete(table, key),
+        for (table, writes) in Table::ALL.into_iter().zip(std::mem::take(&mut self.written)) {
+            for (key, value) in writes {
+                match value {
+                    Some(value) => batch.put(table, key, value),
+                    None => batch.delete(table, key),
+                }
             }
         }
         if let Err(error) = self.store.commit(&batch, durability) {
             // A later commit without these writes would be half of what the engine did.
             let rows = batch.writes().iter().filter(|w| (w.table, &w.key[..]) != (Table::Meta, META_KEY));
-            self.written.extend(rows.map(|w| ((w.table, w.key.clone()), w.value.clone())));
+            rows.for_each(|w| self.set(w.table, w.key.clone(), w.value.clone()));
             return Err(store_error(error));
         }
         self.stored_meta = Some(self.meta.clone());
@@ -165,30 +168,27 @@ impl IndexTrees {
 
     /// How many writes wait for [`IndexTrees::commit`].
     pub fn gathered(&self) -> usize {
-        self.written.len()
+        self.written.iter().map(BTreeMap::len).sum()
+    }
+
+    fn written(&self, table: Table) -> &Writes {
+        &self.written[table as usize - 1]
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        match self.written.get(&(table, key.to_vec())) {
+        match self.written(table).get(key) {
             Some(value) => Ok(value.clone()),
             None => self.store.get(table, key).map_err(store_error),
         }
     }
 
     fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
-        self.written.insert((table, key), value);
+        self.written[table as usize - 1].insert(key, value);
     }
 
     /// Rows from `from` on and before `until`, the gathered writes included, at most `limit`.
     fn range(&self, table: Table, from: &[u8], until: Option<&[u8]>, limit: usize) -> Result<Vec<Row>> {
-        let end = match until {
-            Some(until) => Excluded((table, until.to_vec())),
-            None => Unbounded,
-        };
-        let written = || {
-            let rows = self.written.range((Included((table, from.to_vec())), end.clone()));
-            rows.take_while(|((t, _), _)| *t == table)
-        };
+        let written = || self.written(table).range::<[u8], _>((Included(from), until.map_or(Unbounded, Excluded)));
         if written().next().is_none() {
             return self.store.range(table, from, until, limit).map_err(store_error);
         }
@@ -197,7 +197,7 @@ impl IndexTrees {
         let complete = stored.len() < limit.saturating_add(removed);
         let last = stored.last().map(|(key, _)| key.clone());
         let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
-        for ((_, key), value) in written() {
+        for (key, value) in written() {
             // Beyond what was read of the index, its rows are not known.
             if !complete && last.as_ref().is_some_and(|last| key > last) {
                 break;

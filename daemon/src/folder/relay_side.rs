@@ -5,7 +5,7 @@ use super::early::Early;
 use super::send::{self, Sent};
 use crate::index::Durability;
 use crate::relay::{DeltaReply, RelayError};
-use ferry_engine::{HearError, TreeError};
+use ferry_engine::{HearError, TreeError, Trees};
 use ferry_protocol::limits::COMMIT_NODES_MAX;
 use ferry_protocol::wire::CommitReply;
 use ferry_protocol::{CommitId, NamespaceId, RelPath, ReplicaId};
@@ -19,8 +19,9 @@ const COMMIT_NODES: usize = 1000;
 const COMMIT_BYTES: u64 = 256 << 20;
 /// The feed is asked this often even if nobody says that it changed.
 const POLL: Duration = Duration::from_secs(30);
-/// A commit of so many bytes waits a little while devices nearby are given theirs.
+/// A commit of so many bytes, or one of so many nodes that are to be sent, waits a little while devices nearby are given theirs.
 const PATIENT_BYTES: u64 = 16 << 20;
+const PATIENT_NODES: u64 = 256;
 const PATIENT_EVERY: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -139,7 +140,7 @@ impl Driver {
     /// Reads the feed if that is wanted, else sends what the relay may lack.
     pub(super) fn give_to_relay(&mut self) -> Result<(), TreeError> {
         let now = Instant::now();
-        self.relay.patient = None;
+        self.relay.patient = self.relay.patient.filter(|until| now < *until);
         if now >= self.relay.next_poll {
             self.relay.next_poll = now + POLL;
             self.relay.pull_wanted = true;
@@ -161,20 +162,25 @@ impl Driver {
                 let _ = wakes.send(Wake::Page(since, relay.delta(namespace, since, epoch, PAGE_NODES).await));
             });
         }
-        if self.relay.sending {
+        if self.relay.sending || self.relay.patient.is_some() {
+            return Ok(());
+        }
+        let seq = state.engine.meta().seq;
+        if state.engine.trees().unsent() >= PATIENT_NODES && self.lan.goes_first(now, seq) {
+            self.relay.patient = Some(now + PATIENT_EVERY);
             return Ok(());
         }
         let (Some((epoch, _)), Some(commit)) = (state.engine.relay_cursor(), state.engine.next_commit(COMMIT_NODES, COMMIT_BYTES)?) else {
             return Ok(());
         };
-        if commit.bytes >= PATIENT_BYTES && self.lan.goes_first(now, state.engine.meta().seq) {
+        if commit.bytes >= PATIENT_BYTES && self.lan.goes_first(now, seq) {
             state.engine.drop_commit();
             self.relay.patient = Some(now + PATIENT_EVERY);
             return Ok(());
         }
         // What others hear from us must never be forgotten here.
-        state.engine.trees_mut().commit(Durability::Durable)?;
-        self.lan.note_durable(state.engine.meta().seq);
+        self.commit_trees(Durability::Durable)?;
+        let Some(state) = &self.state else { return Ok(()) };
         let sender = send::Sender {
             root: state.root.clone(),
             relay,

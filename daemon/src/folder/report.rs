@@ -88,8 +88,8 @@ impl Report {
         self.scanning = Some(Instant::now());
     }
 
-    /// Takes in what the engine says; publishes if it is time and something is new.
-    pub fn update(&mut self, state: Option<&mut Opened>, relay: &RelaySide, lan: &LanSide, paused: bool) -> Result<(), TreeError> {
+    /// Takes in what the engine says; publishes if it is time and something is new. Whether the folder is now up to date and was not before.
+    pub fn update(&mut self, state: Option<&mut Opened>, relay: &RelaySide, lan: &LanSide, paused: bool) -> Result<bool, TreeError> {
         let mut state = state;
         if let Some(opened) = state.as_deref_mut() {
             for event in opened.engine.take_events() {
@@ -99,7 +99,7 @@ impl Report {
         let now = Instant::now();
         if now < self.next {
             self.stale = true;
-            return Ok(());
+            return Ok(false);
         }
         self.next = now + EVERY;
         let mut new = self.current.clone();
@@ -112,6 +112,7 @@ impl Report {
                 FolderState::Syncing => state.as_deref().is_some_and(|s| !s.engine.is_settled()) || !relay.is_idle(),
                 FolderState::UpToDate | FolderState::Paused | FolderState::Error | FolderState::Held => false,
             };
+        let came_to_rest = new.state == FolderState::UpToDate && self.current.state != FolderState::UpToDate;
         if new.state != self.current.state {
             new.state_since_ms = now_ms();
             self.events.emit(EventKind::FolderState { state: new.state, reason: new.state_reason.clone() });
@@ -120,7 +121,7 @@ impl Report {
             self.current = new.clone();
             self.status.send_replace(Arc::new(new));
         }
-        Ok(())
+        Ok(came_to_rest)
     }
 
     fn fill(

@@ -24,6 +24,8 @@ const RELAY_REQUESTS_MAX: usize = 4;
 const PEER_REQUESTS_MAX: usize = 4;
 /// Chunks that wait to be written, for each request.
 const PUTS_MAX: usize = 6;
+/// A chunk of at most so many bytes is hashed where it is read.
+const AT_ONCE_MAX_BYTES: usize = 64 << 10;
 /// How long a device is given for a request: at least, for each chunk more, and that at most.
 const ASK_MIN: Duration = Duration::from_secs(30);
 const ASK_EACH: Duration = Duration::from_secs(10);
@@ -52,6 +54,14 @@ impl Came {
         }
     }
 
+    /// Its length in bytes, as far as it is known.
+    fn len_bytes(&self) -> usize {
+        match self {
+            Self::Relay(chunk) => chunk.bytes().len(),
+            Self::Peer(chunk) => chunk.len_bytes(),
+        }
+    }
+
     /// The chunk, if it is what it should be.
     fn open(self) -> Option<VerifiedChunk<Bytes>> {
         match self {
@@ -70,6 +80,8 @@ impl Came {
 
 /// Takes chunks in, on a thread that may block.
 pub(super) trait Sink: Send + Sync + 'static {
+    /// Whether it keeps chunks in memory: then a small one is taken in at once, as that is less work than to hand it to a thread.
+    const IN_MEMORY: bool;
     /// Writes a chunk where it belongs.
     fn put(&self, chunk: &VerifiedChunk<Bytes>) -> Result<(), Obstacle>;
     /// So many bytes came.
@@ -271,6 +283,14 @@ impl Sources {
     }
 }
 
+/// Verifies a chunk and puts it where it belongs; whether it was right.
+fn take_in<S: Sink>(sink: &S, came: Came) -> (ChunkId, Result<bool, Obstacle>) {
+    let (id, via) = (came.id(), came.via());
+    let Some(chunk) = came.open() else { return (id, Ok(false)) };
+    sink.moved(chunk.bytes().len() as u64, via);
+    (id, sink.put(&chunk).map(|()| true))
+}
+
 /// Writes under way: a few, so that receiving goes on meanwhile.
 struct Puts<S: Sink> {
     sink: Arc<S>,
@@ -287,22 +307,25 @@ impl<S: Sink> Puts<S> {
         while self.tasks.len() >= PUTS_MAX {
             self.join().await?;
         }
+        if S::IN_MEMORY && came.len_bytes() <= AT_ONCE_MAX_BYTES {
+            let done = take_in(&*self.sink, came);
+            return self.note(done);
+        }
         let sink = self.sink.clone();
-        self.tasks.spawn_blocking(move || {
-            let (id, via) = (came.id(), came.via());
-            let Some(chunk) = came.open() else { return (id, Ok(false)) };
-            sink.moved(chunk.bytes().len() as u64, via);
-            (id, sink.put(&chunk).map(|()| true))
-        });
+        self.tasks.spawn_blocking(move || take_in(&*sink, came));
+        Ok(())
+    }
+
+    fn note(&mut self, (id, result): (ChunkId, Result<bool, Obstacle>)) -> Result<(), Obstacle> {
+        if result? {
+            self.good.push(id);
+        }
         Ok(())
     }
 
     async fn join(&mut self) -> Result<(), Obstacle> {
         if let Some(done) = self.tasks.join_next().await {
-            let (id, result) = done.map_err(|_| Obstacle::Io)?;
-            if result? {
-                self.good.push(id);
-            }
+            return self.note(done.map_err(|_| Obstacle::Io)?);
         }
         Ok(())
     }

@@ -37,6 +37,11 @@ impl PeerChunk {
         self.id
     }
 
+    /// Its length in bytes once it is unpacked, as it claims.
+    pub fn len_bytes(&self) -> usize {
+        self.packed.unwrap_or(self.bytes.len())
+    }
+
     /// Unpacks and hashes it: for a thread that may be busy. Nothing, and the peer is blamed, if it is not what it claims to be (I5).
     pub fn open(self) -> Option<VerifiedChunk<Bytes>> {
         let chunk = match self.packed {

@@ -29,6 +29,9 @@ const SAMPLE_BYTES: usize = 16 << 10;
 const PACK_MIN_BYTES: usize = SAMPLE_BYTES;
 /// How fast and how little zstd compresses.
 const PACK_LEVEL: i32 = 1;
+/// While our feed goes on growing a peer is told this often: a page costs a write to the disk here, and work there. What comes after a pause is told at
+/// once.
+const PAGES_EVERY: Duration = Duration::from_millis(80);
 /// How long a write may stand still: a peer that reads nothing is let go.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -216,6 +219,7 @@ async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<Fe
     stream.write_all(&[&[StreamKind::Feed as u8][..], namespace.as_bytes()].concat()).await?;
     let mut growth = folder.growth();
     let (mut cursor, mut first) = (cursor, true);
+    let mut told = tokio::time::Instant::now() - PAGES_EVERY;
     loop {
         // Marked as seen before the page is read: what grows meanwhile is asked for again.
         growth.borrow_and_update();
@@ -234,13 +238,18 @@ async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<Fe
                 let bytes = frame::frame(&page);
                 link.count_out(bytes.len());
                 stream.write_all(&bytes).await?;
-                first = false;
+                (first, told) = (false, tokio::time::Instant::now());
             }
             cursor = moved;
         }
         if !more {
+            let grown = async {
+                let grown = growth.changed().await;
+                tokio::time::sleep_until(told + PAGES_EVERY).await;
+                grown
+            };
             tokio::select! {
-                grown = growth.changed() => if grown.is_err() { return Ok(()) },
+                grown = grown => if grown.is_err() { return Ok(()) },
                 _ = link.connection.closed() => return Ok(()),
             }
         }

@@ -1,7 +1,7 @@
 //! What the link and the disk can do: a file and a tar stream over TCP, made durable once; and rsync with a daemon on the receiver.
 
 use crate::Options;
-use crate::pair::{BIG_BYTES, Place, SMALL_FILES, big_file, count, is_long, small_files};
+use crate::pair::{BIG_BYTES, Counting, Place, big_file, is_long, small_files};
 use crate::table::Table;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -55,7 +55,7 @@ pub fn copies(options: &Options, table: &mut Table) -> Result<()> {
     if options.wants("small") {
         small_files(&path("small"))?;
         let seconds = tar_over_tcp(&place, &path("small"), &path("unpacked"))?;
-        ensure!(count(&path("unpacked")) == SMALL_FILES, "tar lost files");
+        ensure!(Counting::default().is_all(&path("unpacked")), "tar lost files");
         table.note("10,000 files of 4 KiB", "plain", seconds, None, "tar over TCP, one sync");
     }
     if ["big", "gigabit"].iter().any(|work| options.wants(work)) {
@@ -123,7 +123,7 @@ pub fn rsync(options: &Options, table: &mut Table) -> Result<()> {
         run("10,000 files of 4 KiB", table)?;
         fs::rename(from.join("small"), from.join("renamed"))?;
         run("rename of their directory", table)?;
-        ensure!(count(&to.join("renamed")) == SMALL_FILES, "rsync lost files");
+        ensure!(Counting::default().is_all(&to.join("renamed")), "rsync lost files");
     }
     if ["big", "head"].iter().any(|work| options.wants(work)) {
         big_file(&from.join("big"), 1, b"")?;

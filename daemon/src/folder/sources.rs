@@ -13,7 +13,7 @@ use bytes::Bytes;
 use ferry_engine::Obstacle;
 use ferry_protocol::lan::chunks::bringer;
 use ferry_protocol::{ChunkId, NamespaceId, VerifiedChunk};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -31,8 +31,10 @@ const ASK_MIN: Duration = Duration::from_secs(30);
 const ASK_EACH: Duration = Duration::from_secs(10);
 const ASK_MORE_MAX: Duration = Duration::from_secs(120);
 /// A device that has brought nothing for so long is no longer waited for.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// A device that has nothing left to do itself helps the others with a chunk this often.
+const SILENCE_MAX: Duration = Duration::from_secs(6);
+/// One that is silent for so long is helped with a chunk by a device that has nothing left to do itself, and again this often. A device that goes on
+/// bringing is not helped: the way to the relay is what all wait for, and each chunk is to cross it once.
+const HELP_AFTER: Duration = Duration::from_secs(4);
 const HELP_EVERY: Duration = Duration::from_secs(1);
 /// Chunks that are announced together, and how long the first of them waits for the others.
 const TELL_TOGETHER: usize = 32;
@@ -127,8 +129,7 @@ impl Sources {
         if self.relay.is_none() {
             return Err(Obstacle::Unavailable);
         }
-        let ids: Vec<ChunkId> = ids.iter().filter(|id| left.contains(id)).copied().collect();
-        if self.lan.relayed().is_empty() { self.ask_relay(&ids, sink).await } else { self.divided(ids, sink).await }
+        self.divided(ids.iter().filter(|id| left.contains(id)).copied().collect(), sink).await
     }
 
     /// Asks the devices nearby, one after the other, for what is left. Several requests begin with different devices.
@@ -177,35 +178,86 @@ impl Sources {
         Ok(())
     }
 
-    /// Asks the relay for everything.
+    /// Asks the relay for everything, when it is this request's turn.
     async fn ask_relay<S: Sink>(&self, ids: &[ChunkId], sink: &Arc<S>) -> Result<(), Obstacle> {
-        let Some(relay) = &self.relay else { return Err(Obstacle::Unavailable) };
         let _slot = self.slots.relay.acquire().await;
+        self.ask_relay_now(ids, sink).await
+    }
+
+    async fn ask_relay_now<S: Sink>(&self, ids: &[ChunkId], sink: &Arc<S>) -> Result<(), Obstacle> {
+        self.ask_relay_until(ids, sink, |_| false).await.map(drop)
+    }
+
+    /// Asks the relay, and stops as soon as the next chunk that should come need not come this way any more; answers those that did not come.
+    async fn ask_relay_until<S: Sink>(
+        &self,
+        ids: &[ChunkId],
+        sink: &Arc<S>,
+        is_needless: impl Fn(&ChunkId) -> bool,
+    ) -> Result<Vec<ChunkId>, Obstacle> {
+        let Some(relay) = &self.relay else { return Err(Obstacle::Unavailable) };
         let mut stream = relay.get_chunks(self.namespace, ids).await.map_err(obstacle_of)?;
         let mut puts = Puts::new(sink);
         let mut told = Told::new(&self.lan);
-        while let Some(chunk) = stream.next().await {
-            match chunk.map_err(obstacle_of)? {
-                FetchedChunk::Chunk(chunk) => {
+        let mut coming: VecDeque<ChunkId> = ids.iter().copied().collect();
+        loop {
+            // What is begun is ended, or everything is given up.
+            let next = stream.next();
+            tokio::pin!(next);
+            let chunk = loop {
+                let news = self.lan.news();
+                if coming.front().is_some_and(&is_needless) {
+                    puts.end().await?;
+                    return Ok(coming.into());
+                }
+                tokio::select! {
+                    biased;
+                    chunk = &mut next => break chunk,
+                    () = news => {}
+                }
+            };
+            match chunk.transpose().map_err(obstacle_of)? {
+                Some(FetchedChunk::Chunk(chunk)) => {
+                    coming.retain(|id| *id != chunk.id());
                     told.keep(&chunk);
                     puts.begin(Came::Relay(chunk)).await?;
                 }
-                FetchedChunk::Absent(id) => tracing::warn!(chunk = %id, "the relay has no good copy of a chunk"),
+                Some(FetchedChunk::Absent(id)) => {
+                    coming.retain(|waits| *waits != id);
+                    tracing::warn!(chunk = %id, "the relay has no good copy of a chunk");
+                }
+                None => {
+                    puts.end().await?;
+                    return Ok(Vec::new());
+                }
             }
         }
-        puts.end().await?;
-        Ok(())
     }
 
-    /// Brings our share from the relay and gets the others' from them.
+    /// Brings our share from the relay and gets the others' from them. Who brings what is decided when it is this request's turn: until then others
+    /// may have found the relay, or have brought something already.
     async fn divided<S: Sink>(&self, ids: Vec<ChunkId>, sink: &Arc<S>) -> Result<(), Obstacle> {
+        // Many connections on one narrow way starve one another: together the devices have about as many as one alone would.
+        let together = (self.lan.relayed().len() + 1).min(RELAY_REQUESTS_MAX);
+        let slot = self.slots.relay.acquire_many(together as u32).await;
         let mut devices = self.lan.relayed();
         devices.push(self.lan.own());
-        let (mine, theirs): (Vec<ChunkId>, Vec<ChunkId>) =
-            ids.into_iter().partition(|id| bringer(*id, devices.iter().copied()) == Some(self.lan.own()));
-        let ours = async { if mine.is_empty() { Ok(()) } else { self.ask_relay(&mine, sink).await } };
+        let is_mine = |id: &ChunkId| bringer(*id, devices.iter().copied()) == Some(self.lan.own()) && self.lan.holder(id).is_none();
+        let (mine, theirs): (Vec<ChunkId>, Vec<ChunkId>) = ids.into_iter().partition(is_mine);
+        tracing::debug!(ours = mine.len(), theirs = theirs.len(), devices = devices.len(), "dividing what the relay has");
+        let ours = async {
+            // What another has brought meanwhile, because this was too slow, comes from there.
+            let asked = match mine.is_empty() {
+                true => Ok(mine),
+                false => self.ask_relay_until(&mine, sink, |id| self.lan.holder(id).is_some()).await,
+            };
+            drop(slot);
+            asked
+        };
         let (ours, theirs) = tokio::join!(ours, self.others_share(theirs, sink));
-        ours.and(theirs)
+        let left = ours?;
+        theirs?;
+        self.others_share(left, sink).await
     }
 
     /// Waits for what others bring; what nobody brings we bring.
@@ -228,6 +280,7 @@ impl Sources {
                     denied.extend(wanted.into_iter().filter(|id| left.contains(id)));
                 }
                 if !denied.is_empty() {
+                    tracing::debug!(chunks = denied.len(), "announced and not given");
                     self.ask_relay(&denied, sink).await?;
                     left.retain(|id| !denied.contains(id));
                 }
@@ -236,6 +289,7 @@ impl Sources {
             // Nothing of this has come for too long, whatever else there is news of: it all falls to us.
             let lost = if moved.elapsed() >= SILENCE_MAX * 4 { left.iter().copied().collect() } else { self.lost(&left, began) };
             if !lost.is_empty() {
+                tracing::debug!(chunks = lost.len(), "those who were to bring this are silent");
                 self.ask_peers(&lost, &mut left, sink).await?;
                 let lost: Vec<ChunkId> = lost.into_iter().filter(|id| left.contains(id)).collect();
                 if !lost.is_empty() {
@@ -245,16 +299,16 @@ impl Sources {
                 continue;
             }
             let is_idle = self.slots.relay.available_permits() == RELAY_REQUESTS_MAX;
-            if is_idle && helped.elapsed() >= HELP_EVERY && began.elapsed() >= SILENCE_MAX {
+            if is_idle && helped.elapsed() >= HELP_EVERY && began.elapsed() >= HELP_AFTER {
                 helped = Instant::now();
                 // Everybody helps with another one: the order is our own.
-                if let Some(id) =
-                    left.iter().copied().max_by_key(|id| ChunkId::of(&[self.lan.own().as_bytes(), &id.as_bytes()[..]].concat()))
-                {
+                let slow = self.silent_for(HELP_AFTER, &left, began);
+                if let Some(id) = slow.into_iter().max_by_key(|id| ChunkId::of(&[self.lan.own().as_bytes(), &id.as_bytes()[..]].concat())) {
+                    tracing::debug!(chunk = %id, "helping a slow device");
                     self.ask_relay(&[id], sink).await?;
                     left.remove(&id);
+                    continue;
                 }
-                continue;
             }
             // Woken by news, and now and then.
             let _ = tokio::time::timeout(HELP_EVERY / 4, news).await;
@@ -276,10 +330,23 @@ impl Sources {
     /// Of what is left, what now falls to us: its bringer has gone, or has said nothing for too long.
     fn lost(&self, left: &Left, began: Instant) -> Vec<ChunkId> {
         let own = self.lan.own();
-        let mut devices: Vec<_> =
-            self.lan.relayed().into_iter().filter(|d| self.lan.last_news(*d).max(began).elapsed() < SILENCE_MAX).collect();
+        let mut devices = self.relayed_and_heard(SILENCE_MAX, began);
         devices.push(own);
         left.iter().filter(|id| bringer(**id, devices.iter().copied()) == Some(own)).copied().collect()
+    }
+
+    /// Of what is left, what a device is to bring that has said nothing for so long.
+    fn silent_for(&self, silence: Duration, left: &Left, began: Instant) -> Vec<ChunkId> {
+        let mut devices = self.lan.relayed();
+        devices.push(self.lan.own());
+        let heard = self.relayed_and_heard(silence, began);
+        let is_heard = |id: &ChunkId| bringer(*id, devices.iter().copied()).is_some_and(|device| heard.contains(&device));
+        left.iter().filter(|id| !is_heard(id)).copied().collect()
+    }
+
+    /// The devices that reach the relay and have told of a chunk within this time.
+    fn relayed_and_heard(&self, silence: Duration, began: Instant) -> Vec<ferry_protocol::DeviceId> {
+        self.lan.relayed().into_iter().filter(|d| self.lan.last_news(*d).max(began).elapsed() < silence).collect()
     }
 }
 

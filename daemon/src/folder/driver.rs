@@ -174,7 +174,10 @@ impl Driver {
         self.set_time();
         for wake in self.wait() {
             if !self.handle(wake)? {
-                self.commit_trees(Durability::Durable)?;
+                // Whoever stops it waits for its end, whatever the disk says: what was not kept is found again.
+                if let Err(error) = self.commit_trees(Durability::Durable) {
+                    tracing::warn!(folder = %self.config.name, %error, "the index could not be kept at the end");
+                }
                 return Ok(false);
             }
         }
@@ -195,7 +198,8 @@ impl Driver {
         // A relay that is there but has not answered yet may have news: the folder is not up to date before it does.
         self.relay.is_given = self.deps.relay.borrow().is_some();
         let came_to_rest = self.report.update(self.state.as_mut(), &self.relay, &self.lan, self.paused)?;
-        if came_to_rest && self.rows_written >= MUCH_WORK_ROWS {
+        let gathered = self.state.as_ref().map_or(0, |state| state.engine.trees().gathered());
+        if came_to_rest && self.rows_written + gathered >= MUCH_WORK_ROWS {
             self.rows_written = 0;
             self.runtime.spawn_blocking(crate::memory::give_back);
         }
@@ -354,7 +358,7 @@ impl Driver {
             Wake::Applied(id, outcomes) => {
                 state.engine.handle_batch(id, outcomes)?;
                 self.lan.tell_came();
-                self.fetcher.prefetches.placed();
+                self.fetcher.prefetches.batch_done();
             }
             Wake::Fetched(results) => {
                 self.lan.note_came(results.iter().filter(|(_, result)| result.is_ok()).map(|(content, _)| *content));
@@ -449,13 +453,15 @@ impl Driver {
     /// Brings what was gathered to the index once it is much, or has waited: each time costs, and whatever must not be forgotten is made durable
     /// before it is told (I8).
     fn commit_gathered(&mut self) -> Result<(), TreeError> {
-        let gathered = self.state.as_ref().map_or(0, |state| state.engine.trees().gathered());
-        match self.gathers_since {
-            _ if gathered == 0 => self.gathers_since = None,
-            _ if gathered >= GATHERED_MAX => self.commit_trees(Durability::Relaxed)?,
-            Some(since) if since.elapsed() >= GATHERED_FOR => self.commit_trees(Durability::Durable)?,
-            Some(_) => {}
-            None => self.gathers_since = Some(Instant::now()),
+        let Some(state) = &self.state else { return Ok(()) };
+        let gathered = state.engine.trees().gathered();
+        if gathered > 0 && self.gathers_since.is_none() {
+            self.gathers_since = Some(Instant::now());
+        }
+        if self.gathers_since.is_some_and(|since| since.elapsed() >= GATHERED_FOR) {
+            self.commit_trees(Durability::Durable)?;
+        } else if gathered >= GATHERED_MAX {
+            self.commit_trees(Durability::Relaxed)?;
         }
         Ok(())
     }
@@ -464,8 +470,8 @@ impl Driver {
         let Some(state) = &mut self.state else { return Ok(()) };
         self.rows_written += state.engine.trees().gathered();
         state.engine.trees_mut().commit(durability)?;
-        self.gathers_since = None;
         if durability == Durability::Durable {
+            self.gathers_since = None;
             self.lan.note_durable(state.engine.meta().seq);
         }
         Ok(())

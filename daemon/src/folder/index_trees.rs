@@ -140,8 +140,8 @@ impl IndexTrees {
 
     /// Brings all gathered writes to the index, together.
     pub fn commit(&mut self, durability: Durability) -> Result<()> {
-        let meta_changed = self.stored_meta.as_ref() != Some(&self.meta);
-        if self.gathered() == 0 && !meta_changed && durability == Durability::Relaxed {
+        let meta_changed = self.meta_changed();
+        if self.gathered() == 0 && durability == Durability::Relaxed {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
@@ -168,7 +168,11 @@ impl IndexTrees {
 
     /// How many writes wait for [`IndexTrees::commit`].
     pub fn gathered(&self) -> usize {
-        self.written.iter().map(BTreeMap::len).sum()
+        self.written.iter().map(BTreeMap::len).sum::<usize>() + usize::from(self.meta_changed())
+    }
+
+    fn meta_changed(&self) -> bool {
+        self.stored_meta.as_ref() != Some(&self.meta)
     }
 
     fn written(&self, table: Table) -> &Writes {

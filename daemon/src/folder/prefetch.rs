@@ -15,7 +15,7 @@ use ferry_protocol::{ChunkId, ContentHash, DeviceId, Manifest};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 /// Files at once.
@@ -27,6 +27,9 @@ const REQUEST_BYTES: u64 = 8 << 20;
 const WAITING_MAX: usize = 65_536;
 /// A file of which nothing more is heard for so long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// When its manifest is known, what is under way is waited for so long at most, and so long without anything that comes.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+const SETTLE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The prefetches of one folder. Cheap to clone.
 #[derive(Clone)]
@@ -44,11 +47,25 @@ struct Shared {
     claimed: Vec<Claim>,
 }
 
+impl Shared {
+    /// Leaves out what comes by another way already. What was left out because of a prefetch keeps that for a while longer.
+    fn leave_out(&self, own: Option<&Arc<Prefetch>>, pieces: &mut Vec<Piece>) {
+        pieces.retain(|piece| !self.claimed.iter().any(|claim| claim.ids.contains(&piece.chunk.id)));
+        for other in self.files.iter().filter(|other| own.is_none_or(|own| !Arc::ptr_eq(own, other))) {
+            let (before, known) = (pieces.len(), whole(&other.known));
+            pieces.retain(|piece| !known.contains(&piece.chunk.id));
+            if pieces.len() < before {
+                *whole(&other.wanted_at) = Instant::now();
+            }
+        }
+    }
+}
+
 struct Claim {
     content: ContentHash,
     ids: HashSet<ChunkId>,
-    /// All of it is here; its place is still to be taken.
-    is_staged: bool,
+    /// All of it is here, and its place is still to be taken: so many batches ago.
+    staged: Option<u8>,
 }
 
 /// One file.
@@ -64,10 +81,12 @@ struct Prefetch {
     ended: AtomicBool,
     /// Nobody will claim it, or somebody has.
     over: AtomicBool,
+    /// When something was last left out because it is here.
+    wanted_at: Mutex<Instant>,
     changed: Notify,
 }
 
-/// What has come of a content before its manifest did. As long as this lives nothing of it is fetched another way.
+/// What has come of a content before its manifest did. As long as this lives nothing that is offered of it is prefetched.
 pub(super) struct Claimed {
     prefetches: Prefetches,
     content: ContentHash,
@@ -94,7 +113,7 @@ impl Drop for Claimed {
     fn drop(&mut self) {
         let mut shared = whole(&self.prefetches.shared);
         match self.is_staged {
-            true => shared.claimed.iter_mut().filter(|c| c.content == self.content).for_each(|c| c.is_staged = true),
+            true => shared.claimed.iter_mut().filter(|c| c.content == self.content).for_each(|c| c.staged = Some(0)),
             false => shared.claimed.retain(|c| c.content != self.content),
         }
     }
@@ -113,21 +132,16 @@ impl Prefetches {
     /// A device offers chunks of a file that it is reading; those that are on this disk have been left out. What comes by another way already, or
     /// came when the file was read before, is left out here.
     pub fn offered(&self, root: &Arc<Root>, link: Arc<Link>, file: u64, mut pieces: Vec<Piece>) {
-        let (known, count) = {
+        let count = {
             let shared = whole(&self.shared);
             let known = shared.files.iter().find(|p| p.file == file && Arc::ptr_eq(&p.link, &link)).cloned();
-            let others = shared.files.iter().filter(|p| known.as_ref().is_none_or(|known| !Arc::ptr_eq(p, known)));
-            let others: Vec<_> = others.map(|p| whole(&p.known)).collect();
-            pieces.retain(|piece| {
-                let id = &piece.chunk.id;
-                !others.iter().any(|known| known.contains(id)) && !shared.claimed.iter().any(|claim| claim.ids.contains(id))
-            });
-            drop(others);
-            (known, shared.files.len())
+            shared.leave_out(known.as_ref(), &mut pieces);
+            if let Some(prefetch) = &known {
+                prefetch.add(pieces);
+                return;
+            }
+            shared.files.len()
         };
-        if let Some(prefetch) = known {
-            return prefetch.add(pieces);
-        }
         // The beginning was missed, or it all is here: nothing to prefetch.
         if pieces.is_empty() || count >= PREFETCHES_MAX {
             return;
@@ -142,10 +156,16 @@ impl Prefetches {
             open: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            wanted_at: Mutex::new(Instant::now()),
             changed: Notify::new(),
         });
-        prefetch.add(pieces);
-        whole(&self.shared).files.push(prefetch.clone());
+        {
+            // Whoever claims now sees either no piece of it, or all.
+            let mut shared = whole(&self.shared);
+            shared.leave_out(None, &mut pieces);
+            prefetch.add(pieces);
+            shared.files.push(prefetch.clone());
+        }
         let all = self.clone();
         self.runtime.spawn(async move {
             prefetch.run(&all.lan, &all.progress).await;
@@ -161,9 +181,15 @@ impl Prefetches {
         }
     }
 
-    /// What was staged has its place: the index knows it.
-    pub fn placed(&self) {
-        whole(&self.shared).claimed.retain(|claim| !claim.is_staged);
+    /// A batch was carried out. What was staged before it began has its place by now, or is no longer wanted.
+    pub fn batch_done(&self) {
+        whole(&self.shared).claimed.retain_mut(|claim| match &mut claim.staged {
+            Some(batches) => {
+                *batches += 1;
+                *batches < 2
+            }
+            None => true,
+        });
     }
 
     fn forget(&self, prefetch: &Arc<Prefetch>) {
@@ -177,12 +203,12 @@ impl Prefetches {
         let found: Vec<_> = {
             let mut shared = whole(&self.shared);
             let found = shared.files.iter().filter(|p| !whole(&p.known).is_disjoint(&ids)).cloned().collect();
-            shared.claimed.push(Claim { content, ids, is_staged: false });
+            shared.claimed.push(Claim { content, ids: ids.clone(), staged: None });
             found
         };
         let mut claimed = Claimed { prefetches: self.clone(), content, stage: None, others: Vec::new(), is_staged: false };
         for prefetch in found {
-            if prefetch.stage.is_part_of(manifest) {
+            if prefetch.stage.is_part_of(manifest) && whole(&prefetch.known).is_subset(&ids) {
                 // Its manifest is known: nothing more is offered of it.
                 prefetch.ended.store(true, Ordering::Release);
             }
@@ -233,18 +259,39 @@ impl Prefetch {
         self.changed.notify_waiters();
     }
 
-    /// Waits until nothing is open, or nothing moves any more.
+    /// Nothing more is begun; waits for what is under way, unless that is slow: then it is asked for again, of all who have it.
     async fn settled(&self) {
+        let dropped = std::mem::take(&mut *whole(&self.waiting)).len();
+        self.done(dropped);
+        let end = Instant::now() + SETTLE_MAX;
+        let (mut least, mut moved_at) = (usize::MAX, Instant::now());
         loop {
             let changed = self.changed.notified();
-            let before = self.open.load(Ordering::Acquire);
-            if before == 0 || self.link.connection.close_reason().is_some() {
+            let open = self.open.load(Ordering::Acquire);
+            // Only what has come counts as progress.
+            if open < least {
+                (least, moved_at) = (open, Instant::now());
+            }
+            let until = end.min(moved_at + SETTLE_PAUSE);
+            if open == 0 || self.link.connection.close_reason().is_some() || Instant::now() >= until {
                 return;
             }
-            let waited = tokio::time::timeout(SILENCE_MAX / 3, changed).await;
-            if waited.is_err() && self.open.load(Ordering::Acquire) == before {
+            // Woken or not: it is looked at again.
+            let _ = tokio::time::timeout_at(until.into(), changed).await;
+        }
+    }
+
+    /// Waits until it is claimed, or nobody has wanted anything of it for a while.
+    async fn linger(&self) {
+        let began = Instant::now();
+        loop {
+            let changed = self.changed.notified();
+            let until = began.max(*whole(&self.wanted_at)) + SILENCE_MAX;
+            if self.over.load(Ordering::Acquire) || Instant::now() >= until {
                 return;
             }
+            // Woken or not: it is looked at again.
+            let _ = tokio::time::timeout_at(until.into(), changed).await;
         }
     }
 
@@ -261,8 +308,7 @@ impl Prefetch {
             if batch.is_empty() {
                 if self.ended.load(Ordering::Acquire) && self.open.load(Ordering::Acquire) == 0 && tasks.is_empty() {
                     // Claimed now, or in a while, or not at all.
-                    let _ = tokio::time::timeout(SILENCE_MAX, changed).await;
-                    return;
+                    return self.linger().await;
                 }
                 tokio::select! {
                     () = changed => {}
@@ -293,17 +339,8 @@ impl Prefetch {
     async fn rest(&self) {
         self.ended.store(true, Ordering::Release);
         *whole(&self.known) = self.stage.ids();
-        let over = async {
-            loop {
-                let changed = self.changed.notified();
-                if self.over.load(Ordering::Acquire) {
-                    return;
-                }
-                changed.await;
-            }
-        };
         // After that nobody claims it.
-        let _ = tokio::time::timeout(SILENCE_MAX, over).await;
+        self.linger().await;
     }
 
     fn next_batch(&self) -> Vec<Piece> {

@@ -201,7 +201,7 @@ impl Sources {
         let mut told = Told::new(&self.lan);
         let mut coming: VecDeque<ChunkId> = ids.iter().copied().collect();
         loop {
-            // What is begun is ended, or everything is given up.
+            // One call is waited for to its end, or the whole answer is given up.
             let next = stream.next();
             tokio::pin!(next);
             let chunk = loop {
@@ -239,11 +239,30 @@ impl Sources {
     async fn divided<S: Sink>(&self, ids: Vec<ChunkId>, sink: &Arc<S>) -> Result<(), Obstacle> {
         // Many connections on one narrow way starve one another: together the devices have about as many as one alone would.
         let together = (self.lan.relayed().len() + 1).min(RELAY_REQUESTS_MAX);
-        let slot = self.slots.relay.acquire_many(together as u32).await;
+        let mut left: Left = ids.iter().copied().collect();
+        let slot = {
+            let turn = self.slots.relay.acquire_many(together as u32);
+            tokio::pin!(turn);
+            loop {
+                let news = self.lan.news();
+                // What others bring meanwhile is taken while they still hold it in memory.
+                for (link, wanted) in self.ready(&left).into_values() {
+                    self.ask_peer(&link, &wanted, &mut left, sink).await?;
+                    self.lan.disbelieve(wanted.iter().filter(|id| left.contains(id)));
+                }
+                if left.is_empty() {
+                    return Ok(());
+                }
+                tokio::select! {
+                    slot = &mut turn => break slot,
+                    () = news => {}
+                }
+            }
+        };
         let mut devices = self.lan.relayed();
         devices.push(self.lan.own());
         let is_mine = |id: &ChunkId| bringer(*id, devices.iter().copied()) == Some(self.lan.own()) && self.lan.holder(id).is_none();
-        let (mine, theirs): (Vec<ChunkId>, Vec<ChunkId>) = ids.into_iter().partition(is_mine);
+        let (mine, theirs): (Vec<ChunkId>, Vec<ChunkId>) = ids.into_iter().filter(|id| left.contains(id)).partition(is_mine);
         tracing::debug!(ours = mine.len(), theirs = theirs.len(), devices = devices.len(), "dividing what the relay has");
         let ours = async {
             // What another has brought meanwhile, because this was too slow, comes from there.

@@ -1,6 +1,7 @@
 //! A file that comes before it is known what it is: its sender still reads it. Once the manifest is known, what has come becomes the beginning of
 //! a [`Stage`], without being read again.
 //!
+//! * **ES2** No byte is written twice: a piece that would stand where another does is refused, so that what was hashed is what stands there.
 //! * **ES1** Once the stage is taken nothing is written through this any more: what was verified stays as it was (I5).
 
 use super::handle::{PathError, obstacle, statx_at, statx_fd};
@@ -36,9 +37,31 @@ pub struct EarlyStage {
 #[derive(Debug, Default)]
 struct Progress {
     pieces: BTreeMap<u64, ChunkRef>,
+    /// Where pieces stand or are being written, each to its end: no two may meet (ES2).
+    taken: BTreeMap<u64, u64>,
     /// Hash of the file up to `hashed` bytes.
     whole: Sha256,
     hashed: u64,
+}
+
+impl Progress {
+    /// Takes the place of a piece; whether it is still to be written. [`Obstacle::Corrupt`] where something else stands or is being written.
+    fn take(&mut self, offset: u64, piece: ChunkRef) -> Result<bool, Obstacle> {
+        let end = offset.saturating_add(u64::from(piece.len));
+        if self.pieces.get(&offset) == Some(&piece) {
+            return Ok(false);
+        }
+        if end > FILE_MAX_BYTES || self.taken.len() >= MANIFEST_CHUNKS_MAX {
+            return Err(Obstacle::Unrepresentable);
+        }
+        let meets_earlier = self.taken.range(..=offset).next_back().is_some_and(|(_, its_end)| *its_end > offset);
+        let meets_later = self.taken.range(offset..).next().is_some_and(|(its_start, _)| *its_start < end);
+        if meets_earlier || meets_later {
+            return Err(Obstacle::Corrupt);
+        }
+        self.taken.insert(offset, end);
+        Ok(true)
+    }
 }
 
 impl EarlyStage {
@@ -69,13 +92,17 @@ impl EarlyStage {
             return Err(Obstacle::Busy);
         }
         let len = chunk.bytes().len() as u64;
-        if offset.saturating_add(len) > FILE_MAX_BYTES || self.lock().pieces.len() >= MANIFEST_CHUNKS_MAX {
-            return Err(Obstacle::Unrepresentable);
+        let piece = ChunkRef { id: chunk.id(), len: len as u32 };
+        if !self.lock().take(offset, piece)? {
+            return Ok(());
         }
         // Zeros stay a hole.
         if chunk.bytes().iter().any(|b| *b != 0) {
-            let open = self.root.enter().map_err(RootError::obstacle)?;
-            self.root.promise(&open, len)?;
+            let room = self.root.enter().map_err(RootError::obstacle).and_then(|open| self.root.promise(&open, len));
+            if let Err(obstacle) = room {
+                self.lock().taken.remove(&offset);
+                return Err(obstacle);
+            }
             let written = write_full(&self.file, chunk.bytes(), offset);
             self.root.keep_promise(len);
             if let Err(errno) = written {
@@ -90,7 +117,7 @@ impl EarlyStage {
             }
         }
         let mut progress = self.lock();
-        progress.pieces.insert(offset, ChunkRef { id: chunk.id(), len: len as u32 });
+        progress.pieces.insert(offset, piece);
         if progress.hashed == offset {
             progress.whole.update(chunk.bytes());
             progress.hashed += len;
@@ -144,8 +171,8 @@ impl EarlyStage {
         for (_, to, chunk) in stage.missing() {
             let Some(from) = places.get(&chunk.id) else { continue };
             let mut buffer = vec![0; chunk.len as usize];
-            // Beyond the end of the file lies a hole that was not written.
-            read_full(&self.file, &mut buffer, *from).map_err(obstacle)?;
+            // Beyond the end of the file lies a hole that was not written. What cannot be read is fetched.
+            let Ok(_) = read_full(&self.file, &mut buffer, *from) else { continue };
             if let Some(chunk) = VerifiedChunk::verify(chunk.id, buffer) {
                 stage.put(to, &chunk)?;
             }
@@ -168,10 +195,7 @@ impl EarlyStage {
         if statx_at(&tmp, part_name(&manifest.hash()).as_bytes()).is_ok() {
             return Err(Obstacle::Busy);
         }
-        *closed = true;
-        let progress = std::mem::take(&mut *self.lock());
-        let have: u64 = progress.pieces.values().map(|piece| u64::from(piece.len)).sum();
-        let missing_bytes = manifest.size().saturating_sub(have);
+        let missing_bytes = manifest.size().saturating_sub(self.bytes());
         self.root.promise(&open, missing_bytes)?;
         let adopt = || {
             rustix::fs::ftruncate(&self.file, manifest.size())?;
@@ -182,6 +206,9 @@ impl EarlyStage {
             self.root.keep_promise(missing_bytes);
             obstacle(errno)
         })?;
+        // What failed until here leaves it as it was.
+        *closed = true;
+        let progress = std::mem::take(&mut *self.lock());
         let present = manifest.with_offsets().map(|(offset, _)| progress.pieces.contains_key(&offset)).collect();
         let hashed = manifest.with_offsets().take_while(|(at, chunk)| at + u64::from(chunk.len) <= progress.hashed).count();
         let parts = StageParts { file, ino: self.ino, present, missing_bytes, whole: progress.whole, hashed };
@@ -231,6 +258,27 @@ mod tests {
         stage.put(last.0, &last.1).unwrap();
         assert_eq!(stage.finish().unwrap().content, whole.hash());
         assert_eq!(folder.own("tmp"), [format!("{}.ready", whole.hash())]);
+        assert_eq!(folder.read(&format!(".ferry/tmp/{}.ready", whole.hash())).unwrap(), bytes);
+    }
+
+    /// I5: who offers something else for a place, between two times the right chunk, gets nothing wrong into the file.
+    #[test]
+    fn no_piece_takes_the_place_of_another() {
+        let folder = Folder::new();
+        let bytes = noise(6 << 20, 1);
+        let (whole, all) = (manifest(&bytes), pieces(&bytes));
+        let early = EarlyStage::begin(&folder.root).unwrap();
+        for (offset, chunk) in &all {
+            early.put(*offset, chunk).unwrap();
+        }
+        let other = VerifiedChunk::of(noise(3 << 20, 2));
+        let (second, last) = (all[1].0, all.last().unwrap());
+        for offset in [0, 1, second - 1, second, second + 1, last.0] {
+            assert_eq!(early.put(offset, &other), Err(Obstacle::Corrupt), "at {offset}");
+        }
+        early.put(second, &all[1].1).unwrap();
+        let stage = early.take_stage(&whole).unwrap();
+        stage.finish().unwrap();
         assert_eq!(folder.read(&format!(".ferry/tmp/{}.ready", whole.hash())).unwrap(), bytes);
     }
 

@@ -33,6 +33,15 @@ const CHOICE_MAX: Duration = Duration::from_millis(300);
 /// Two connections that were begun within this time were begun at once.
 const TWINS_WITHIN: Duration = Duration::from_secs(4);
 
+/// From this difference on, in milliseconds, a clock is wrong for grants.
+const CLOCK_DIFFERS_MS: u64 = 60_000;
+
+/// How long this machine has been up, its sleep included, in milliseconds.
+fn up_ms() -> i64 {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    up.tv_sec.saturating_mul(1000).saturating_add(up.tv_nsec / 1_000_000)
+}
+
 /// Keeps the grants: durable when it returns.
 pub type KeepGrants = Box<dyn Fn(Vec<SignedGrant>) + Send + Sync>;
 
@@ -51,17 +60,14 @@ pub struct Hub {
     pub targets: Targets,
     /// The connections, the targets or the grants changed.
     pub changed: Notify,
+    /// The relay's clock, and for how long this machine had been up then, both in milliseconds.
+    relay_time: Mutex<Option<(i64, i64)>>,
     me: Weak<Hub>,
 }
 
 fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What these guard is whole between any two statements.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The wall clock in milliseconds since 1970: for the expiry of grants only.
-pub(super) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 /// What checks signatures by the relay's key; without a key nothing is good (I13).
@@ -83,6 +89,7 @@ impl Hub {
             links: Mutex::default(),
             targets: Targets::default(),
             changed: Notify::new(),
+            relay_time: Mutex::default(),
             me: me.clone(),
         })
     }
@@ -153,9 +160,34 @@ impl Hub {
         self.changed.notify_waiters();
     }
 
+    /// The relay's clock as this device knows it, in milliseconds since 1970: for the expiry of grants only. Once the relay has told its time, setting
+    /// this machine's clock changes nothing; before that it is this machine's clock, and one that is wrong by days has every grant expired, or none.
+    pub fn now_ms(&self) -> i64 {
+        match *whole(&self.relay_time) {
+            Some((relay_ms, up_ms)) => relay_ms.saturating_add(self::up_ms() - up_ms),
+            None => jiff::Timestamp::now().as_millisecond(),
+        }
+    }
+
+    /// The relay says what time it is.
+    pub fn set_time(&self, relay_ms: i64) {
+        let before_ms = self.now_ms();
+        *whole(&self.relay_time) = Some((relay_ms, up_ms()));
+        if before_ms.abs_diff(relay_ms) >= CLOCK_DIFFERS_MS {
+            tracing::warn!(
+                by_ms = relay_ms.saturating_sub(before_ms),
+                "this machine's clock is not the relay's; grants end by the relay's"
+            );
+            for link in self.links() {
+                self.advance(&link);
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
     /// What this device's user may do in a namespace, if a live grant says so.
     pub fn own_role(&self, namespace: NamespaceId) -> Option<Role> {
-        self.book().role(namespace, self.own, now_ms())
+        self.book().role(namespace, self.own, self.now_ms())
     }
 
     /// All connections.
@@ -221,7 +253,7 @@ impl Hub {
 
     fn admit(&self, connection: quinn::Connection, device: DeviceId, begun: Begun) {
         let Some(me) = self.me.upgrade() else { return };
-        let is_known = !self.book().shared(self.own, device, now_ms()).is_empty();
+        let is_known = !self.book().shared(self.own, device, self.now_ms()).is_empty();
         let (link, outbox) = Link::new(self, device, begun, is_known, connection);
         {
             let mut links = whole(&self.links);
@@ -253,7 +285,7 @@ impl Hub {
             let book = self.book();
             let mut session = link.session();
             // Asked for under the lock: of two callers the later one knows more.
-            session.set_folders(&book, now_ms(), self.open_folders());
+            session.set_folders(&book, self.now_ms(), self.open_folders());
             link.queue(session.take());
         }
         self.carry_out(link);
@@ -264,7 +296,7 @@ impl Hub {
         {
             let book = self.book();
             let mut session = link.session();
-            session.advance(&book, now_ms());
+            session.advance(&book, self.now_ms());
             link.queue(session.take());
         }
         self.carry_out(link);
@@ -274,7 +306,7 @@ impl Hub {
         {
             let mut book = self.book();
             let mut session = link.session();
-            session.handle(&mut book, now_ms(), message);
+            session.handle(&mut book, self.now_ms(), message);
             link.queue(session.take());
         }
         self.carry_out(link);
@@ -284,7 +316,7 @@ impl Hub {
     pub(super) fn heard_page(&self, link: &Arc<Link>, namespace: NamespaceId, page: PeerPage, done: oneshot::Sender<FeedCursor>) -> bool {
         let may = {
             let book = self.book();
-            link.session().may_hear(&book, now_ms(), namespace)
+            link.session().may_hear(&book, self.now_ms(), namespace)
         };
         match self.find(namespace).filter(|_| may) {
             Some(folder) => {
@@ -299,7 +331,7 @@ impl Hub {
     pub(super) fn answering(&self, link: &Link, ask: &ChunkAsk) -> Option<LanFolder> {
         let may = {
             let book = self.book();
-            link.session().may_answer(&book, now_ms(), ask)
+            link.session().may_answer(&book, self.now_ms(), ask)
         };
         self.find(ask.namespace).filter(|_| may)
     }
@@ -392,7 +424,7 @@ impl Hub {
 
     /// Whether a namespace is still shared with the peer: asked while a feed is served.
     pub(super) fn still_shares(&self, link: &Link, namespace: NamespaceId) -> bool {
-        link.folders().contains_key(&namespace) && self.book().shared(self.own, link.device, now_ms()).contains(&namespace)
+        link.folders().contains_key(&namespace) && self.book().shared(self.own, link.device, self.now_ms()).contains(&namespace)
     }
 
     pub(super) fn ended(&self, link: &Arc<Link>) {
@@ -422,5 +454,35 @@ impl Hub {
         for link in self.links() {
             link.close_normally();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferry_protocol::grant::{Grant, Member};
+    use ferry_protocol::{UserId, wire};
+
+    /// A clock that is wrong by a year neither ends a grant nor keeps one alive once the relay has told its time.
+    #[test]
+    fn grants_end_by_the_relays_clock() {
+        const HOUR_MS: i64 = 3_600_000;
+        let (dir, namespace) = (tempfile::tempdir().unwrap(), NamespaceId::from_bytes([7; 16]));
+        let identity = Identity::load_or_create(&dir.path().join("key")).unwrap();
+        let member = Member { device: identity.device_id(), user: UserId::default(), role: Role::Editor, name: "A".into() };
+        let there_ms = jiff::Timestamp::now().as_millisecond() - 365 * 24 * HOUR_MS;
+        let grant = Grant { namespace, epoch: 1, issued_ms: there_ms, expires_ms: there_ms + HOUR_MS, members: vec![member] };
+        let key = libp2p_identity::ed25519::Keypair::generate();
+        let body = wire::encode(&grant);
+        let signature = key.sign(&SignedGrant::signed_bytes(&body));
+        let key: GrantKey = hex::encode(key.public().to_bytes()).parse().unwrap();
+        let author = Author { device: identity.device_id(), name: "A".into() };
+        let hub = Hub::new(&identity, watch::channel(author).1, Arc::default(), Box::new(|_| {}));
+        hub.set_key(Some(key), &[SignedGrant { body, signature }]);
+        assert_eq!(hub.own_role(namespace), None, "by this clock it ended a year ago");
+        hub.set_time(there_ms);
+        assert_eq!(hub.own_role(namespace), Some(Role::Editor));
+        hub.set_time(there_ms + 2 * HOUR_MS);
+        assert_eq!(hub.own_role(namespace), None);
     }
 }

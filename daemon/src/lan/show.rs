@@ -47,7 +47,7 @@ pub struct PeerDoc {
 impl Hub {
     /// The devices that share a folder with this one, connected or not, by name.
     pub fn peers(&self, state: &LanState, enabled: bool) -> Vec<PeerDoc> {
-        let now_ms = super::hub::now_ms();
+        let now_ms = self.now_ms();
         let names: BTreeMap<DeviceId, String> = {
             let book = self.book();
             let live = book.all().filter(|(_, grant)| grant.is_live(now_ms));

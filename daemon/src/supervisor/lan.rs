@@ -102,6 +102,7 @@ pub(super) async fn announce(daemon: &Daemon, client: &RelayClient, account: &Ac
     let hub = &daemon.lan.hub;
     let epochs = hub.book().epochs();
     let announced = client.announce(&Announce { addresses, epochs }).await?;
+    hub.set_time(announced.server_time_ms);
     let grants: Vec<SignedGrant> = announced.grants.into_iter().map(|(_, grant)| grant).collect();
     if relay_key(&daemon.paths).as_ref() != Some(&announced.grant_key) {
         // Said over the connection whose certificate was checked: the relay may renew its key.

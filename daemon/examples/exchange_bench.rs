@@ -8,7 +8,6 @@
 use anyhow::{Context, Result, ensure};
 use ferry_daemon::fs::{FolderMarker, InstanceId, Root, stat};
 use ferry_daemon::identity::{GrantKey, Identity};
-use ferry_daemon::lan::dial::TargetKey;
 use ferry_daemon::lan::{self, Hub, LanSettings, LanState, PeerWake, endpoint, tls};
 use ferry_engine::ChunkPlace;
 use ferry_protocol::grant::{Grant, Member, SignedGrant};
@@ -115,16 +114,21 @@ fn prepare(dir: &Path, mib: usize) -> Result<()> {
 }
 
 /// A hub of one of the devices, its LAN running.
-async fn hub(dir: &Path, name: &str, listen: SocketAddr) -> Result<Arc<Hub>> {
+async fn hub(dir: &Path, name: &str, listen: SocketAddr, peers: Vec<SocketAddr>) -> Result<Arc<Hub>> {
     let identity = Identity::load_or_create(&dir.join(name))?;
     let author = watch::channel(Author { device: identity.device_id(), name: name.into() }).1;
     let hub = Hub::new(&identity, author, Arc::default(), Box::new(|_| {}));
     let grant = std::fs::read(dir.join("grant"))?;
     let key: GrantKey = std::fs::read_to_string(dir.join("key"))?.parse()?;
     hub.set_key(Some(key), &[SignedGrant { signature: grant[..64].to_vec(), body: grant[64..].to_vec() }]);
-    let settings = LanSettings { enabled: true, listen, discovery: false, peers: Vec::new(), offload: true };
-    let (settings, state) = (watch::channel(settings).1, watch::channel(LanState::default()).0);
-    tokio::spawn(lan::run(hub.clone(), identity, settings, state, tokio_util::sync::CancellationToken::new()));
+    let settings = LanSettings { enabled: true, listen, discovery: false, peers, offload: true };
+    let ((keep, settings), state) = (watch::channel(settings), watch::channel(LanState::default()).0);
+    let running = lan::run(hub.clone(), identity, settings, state, tokio_util::sync::CancellationToken::new());
+    tokio::spawn(async move {
+        running.await;
+        // Whoever may change the settings lives as long as the LAN.
+        drop(keep);
+    });
     Ok(hub)
 }
 
@@ -146,7 +150,7 @@ async fn serve(dir: &Path, address: std::net::IpAddr) -> Result<()> {
     let stat = stat(&root, &path).ok().flatten().context("the file")?;
     let places: HashMap<ChunkId, ChunkPlace> =
         chunks(dir)?.into_iter().map(|(offset, chunk)| (chunk.id, ChunkPlace { path: path.clone(), stat, offset, chunk })).collect();
-    let hub = hub(dir, "a", SocketAddr::new(address, LAN_PORT)).await?;
+    let hub = hub(dir, "a", SocketAddr::new(address, LAN_PORT), Vec::new()).await?;
     let folder = hub.folder(NAMESPACE);
     folder.attach(move |wake| {
         if let PeerWake::AskPlaces { ids, reply } = wake {
@@ -180,10 +184,9 @@ async fn quic_alone(dir: &Path, address: std::net::IpAddr) -> Result<()> {
 async fn ask(dir: &Path, address: std::net::IpAddr) -> Result<()> {
     let ids: Vec<ChunkId> = chunks(dir)?.into_iter().map(|(_, chunk)| chunk.id).collect();
     let megabytes = (ids.len() * CHUNK_BYTES) as f64 / 1e6;
-    let hub = hub(dir, "b", "0.0.0.0:0".parse()?).await?;
+    let hub = hub(dir, "b", "0.0.0.0:0".parse()?, vec![SocketAddr::new(address, LAN_PORT)]).await?;
     let folder = hub.folder(NAMESPACE);
     folder.set_opened(opened(2));
-    hub.targets.hint(TargetKey::Address(SocketAddr::new(address, LAN_PORT)), [SocketAddr::new(address, LAN_PORT)], false);
     let began = Instant::now();
     let link = loop {
         if let Some(link) = folder.sources().pop() {

@@ -28,9 +28,12 @@ fn ask(lab: &Lab, method: &str, path: &str, token: Option<&str>, body: Option<Js
     serde_json::from_str(&text).unwrap_or(Json::Null)
 }
 
+fn id_of(device: &Device) -> String {
+    device.status()["device"]["id"].as_str().expect("an id").to_string()
+}
+
 /// Revokes a device as its owner does with a browser.
-fn revoke(lab: &Lab, device: &Device) {
-    let id = device.status()["device"]["id"].as_str().expect("an id").to_string();
+fn revoke(lab: &Lab, id: &str) {
     let tokens = ask(lab, "POST", "/auth/login", None, Some(json!({ "email": EMAIL, "password": PASSWORD })));
     let token = tokens["access_token"].as_str().expect("a token").to_string();
     ask(lab, "DELETE", &format!("/api/v1/devices/{id}"), Some(&token), None);
@@ -78,7 +81,7 @@ fn l04_a_revoked_device() {
     // B and C do not hear of it from the relay: C would go on for ever, B learns it from A.
     let (lan, relay) = (lab.lan(), lab.relay_host.clone());
     let cut_off: Vec<_> = [1, 2].iter().map(|number| lab.device(*number).host().block_from(lan, &relay)).collect();
-    revoke(&lab, lab.device(2));
+    revoke(&lab, &id_of(lab.device(2)));
     for number in 0..2 {
         until("it is dropped", Duration::from_secs(60), || is("still connected", !is_connected(lab.device(number), "C")?));
     }
@@ -100,6 +103,36 @@ fn l04_a_revoked_device() {
     assert_eq!(names(&lab.dir(2, "d")), ["before", "of the thief"]);
     lab.device_mut(2).stop();
     (0..2).for_each(|number| gone(&lab.dir(number, "d"), "of the thief").expect("its edits are not taken"));
+}
+
+/// P27: a device is taken out while it is away with edits that nobody has: it keeps them, says why it waits, and nothing of them gets out, by the relay
+/// or by the LAN.
+#[test]
+fn p27_taken_out_while_away() {
+    let mut lab = Lab::new(2);
+    lab.until_all_connected();
+    put(&lab.dir(0, "d"), "before", 1);
+    lab.cluster.settle();
+    let id = id_of(lab.device(1));
+    lab.device_mut(1).stop();
+    put(&lab.dir(1, "d"), "before", 2);
+    put(&lab.dir(1, "d"), "only here", 3);
+    revoke(&lab, &id);
+    lab.device_mut(1).start();
+    until("it says why it waits", Duration::from_secs(60), || {
+        let told = lab.device(1).run(&["status"]).out;
+        is(&told, told.contains("log in") || told.contains("login"))
+    });
+    put(&lab.dir(0, "d"), "later", 4);
+    lab.device(0).run(&["wait", "--timeout", "60"]);
+    pause(Duration::from_secs(5));
+    assert_eq!(names(&lab.dir(1, "d")), ["before", "only here"]);
+    holds(&lab.dir(1, "d"), "before", 2).and(holds(&lab.dir(1, "d"), "only here", 3)).expect("its edits stay");
+    assert_eq!(names(&lab.dir(0, "d")), ["before", "later"]);
+    holds(&lab.dir(0, "d"), "before", 1).expect("nothing of it got out");
+    assert!(!is_connected(lab.device(0), "B").expect("a list"));
+    lab.device_mut(1).stop();
+    lab.device_mut(0).stop();
 }
 
 /// L04: devices that cannot reach the relay go on together until their grant ends, and no longer; the relay's next grant lets them go on.

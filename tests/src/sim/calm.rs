@@ -132,7 +132,9 @@ impl Calm {
     }
 
     fn progress(&self) -> (u64, Vec<u64>) {
-        let news = |d: &Device| if self.lan.has_links() { d.actions + d.engine.meta().seq } else { d.actions };
+        // What a device may tell and has heard is progress too: others hear it in the next round.
+        let lan = |d: &Device| d.engine.meta().seq + u64::from(d.engine.meta().heard);
+        let news = |d: &Device| if self.lan.has_links() { d.actions + lan(d) } else { d.actions };
         (self.relay.head, self.devices.iter().map(news).collect())
     }
 

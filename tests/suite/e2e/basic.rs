@@ -484,10 +484,12 @@ fn b56_readers_never_see_a_half_file() {
     let old = fs::read(cluster.devices[1].path("f")).expect("it arrived");
     let sampler = ferry_tests::content::Sampler::start(cluster.devices[1].root());
     for n in 0..15 {
-        let a = &cluster.devices[0];
-        fs::write(a.path(".ferry/../f.new"), whole(100_000 + n * 40_000)).expect("room");
-        fs::rename(a.path("f.new"), a.path("f")).expect("a rename");
-        fs::write(a.path(format!("g{n}")), whole(60_000)).expect("room");
+        // Written aside: a half that is on A for a moment, in the middle of its writer's call, may rightly be seen on B for a moment.
+        let aside = cluster.folder().join("aside");
+        for (name, size) in [("f".to_owned(), 100_000 + n * 40_000), (format!("g{n}"), 60_000)] {
+            fs::write(&aside, whole(size)).expect("room");
+            fs::rename(&aside, cluster.devices[0].path(name)).expect("a rename");
+        }
         ferry_tests::poll::pause(std::time::Duration::from_millis(100));
     }
     cluster.settle();

@@ -1,7 +1,12 @@
 //! The relay's configuration: a TOML file, then the environment (`FERRY_RELAY__SECTION__KEY`, or `..._FILE` with the path of a file that holds the
 //! value), then the command line. Unknown keys are errors, so that a typing mistake never means "default". All defaults stand in [`Config::default`].
 
+mod blobs;
+
+pub use blobs::{BlobPlace, Blobs, DEFAULT_REGION, S3Key, S3Place, is_region_name};
+
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -44,14 +49,6 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// `sqlite://PATH`; not set: `relay.db` in the data directory.
-    pub url: String,
-}
-
-/// Where chunks are kept.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Blobs {
-    /// `file:///PATH`; not set: `blobs` in the data directory.
     pub url: String,
 }
 
@@ -210,7 +207,7 @@ impl Config {
         self.admin_addr()?;
         self.roles()?;
         self.database_path()?;
-        self.blobs_path()?;
+        self.blob_places()?;
         let url = &self.public_url;
         if !(url.is_empty() || url.starts_with("https://") || url.starts_with("http://")) {
             return Err(ConfigError(format!("public_url is '{url}': it must begin with https:// or http://")));
@@ -272,16 +269,9 @@ impl Config {
         }
     }
 
-    /// The directory of the chunks.
-    pub fn blobs_path(&self) -> Result<PathBuf, ConfigError> {
-        let url = &self.blobs.url;
-        if url.is_empty() {
-            return Ok(self.data.join("blobs"));
-        }
-        match url.strip_prefix("file://") {
-            Some(path) if path.starts_with('/') => Ok(path.into()),
-            _ => Err(ConfigError(format!("blobs.url is '{}': this relay takes file:///PATH", without_password(url)))),
-        }
+    /// Where chunks are kept, by the name of the region.
+    pub fn blob_places(&self) -> Result<BTreeMap<String, BlobPlace>, ConfigError> {
+        self.blobs.places(&self.data)
     }
 
     /// The address for people: `public_url`, or a guess for this machine.
@@ -497,6 +487,6 @@ mod tests {
         let message = config.database_path().unwrap_err().0;
         assert!(!message.contains("secret") && message.contains("sqlite://"), "{message}");
         config.blobs.url = "file://relative".into();
-        assert!(config.blobs_path().is_err());
+        assert!(config.blob_places().is_err());
     }
 }

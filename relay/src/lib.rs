@@ -36,8 +36,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use store::StoreError;
 use store::accounts::AccountStore;
-use store::blob_dir::DirBlobs;
 use store::bus::{Bus, LocalBus};
+use store::open_blobs::open_blobs;
 use store::sqlite::Sqlite;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -137,8 +137,7 @@ impl App {
 
 /// The content service over the configured blob store.
 async fn open_content(config: &Config, db: &Sqlite, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
-    let path = config.blobs_path()?;
-    let blobs = DirBlobs::open(&path).map_err(|e| StartError::Data(format!("cannot use the chunk directory {}: {e}", path.display())))?;
+    let blobs = open_blobs(config).await?;
     let limit = config.auth.default_storage_limit_bytes;
     let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), ..ContentConfig::default() };
     // In the database, so that every process of one relay accepts what another signed.
@@ -146,7 +145,7 @@ async fn open_content(config: &Config, db: &Sqlite, bus: Arc<dyn Bus>, clock: Ar
     let key = db.setting_or_insert("download_link_key", &hex::encode(fresh), clock.now_ms()).await?;
     let mut link_key = [0; 32];
     hex::decode_to_slice(&key, &mut link_key).map_err(|_| StoreError::Corrupt("the setting 'download_link_key' is not a key".into()))?;
-    Ok(Content::open(Arc::new(db.clone()), Arc::new(blobs), bus, clock, settings, link_key).await?)
+    Ok(Content::open(Arc::new(db.clone()), blobs, bus, clock, settings, link_key).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.

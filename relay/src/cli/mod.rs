@@ -48,7 +48,7 @@ struct Global {
     /// Metadata: sqlite://PATH
     #[arg(long, global = true, value_name = "URL")]
     database: Option<String>,
-    /// Chunks: file:///PATH
+    /// Chunks: file:///PATH or s3://BUCKET/PREFIX?endpoint=URL&region=NAME
     #[arg(long, global = true, value_name = "URL")]
     blobs: Option<String>,
     /// Answer in JSON

@@ -48,6 +48,7 @@ pub(super) fn config(global: &Global, command: ConfigCommand) -> Outcome {
     if !config.admin.metrics_token.is_empty() {
         config.admin.metrics_token = "(set)".into();
     }
+    config.blobs.hide_secrets();
     let failed = |e: &dyn std::fmt::Display| Failure::new(1, "config", e.to_string());
     let text = toml::to_string(&config).map_err(|e| failed(&e))?;
     show(global, text.trim_end(), &serde_json::to_value(&config).map_err(|e| failed(&e))?);

@@ -1,7 +1,7 @@
 //! `ferry-relay serve`: listeners, the banner, readiness for systemd, shutdown.
 
 use super::{Failure, Global, Outcome};
-use crate::config::{Config, LogFormat, Role};
+use crate::config::{BlobPlace, Config, DEFAULT_REGION, LogFormat, Role};
 use crate::embedded::{bind, drain, server_tls};
 use crate::http::{self, AppState, Listener};
 use crate::lock::DataLock;
@@ -159,12 +159,20 @@ async fn announce(app: &AppState, config: &Config, addr: SocketAddr, admin: Opti
     Ok(())
 }
 
+/// Where chunks are kept, for the banner.
+fn blobs_named(config: &Config) -> String {
+    match config.blob_places().unwrap_or_default().get(DEFAULT_REGION) {
+        Some(BlobPlace::S3(place)) => format!("chunks in {place}"),
+        _ => "filesystem blobs".into(),
+    }
+}
+
 fn banner(config: &Config, addr: SocketAddr, admin: Option<SocketAddr>) -> String {
     let scheme = if config.tls.cert.is_empty() { "http" } else { "https" };
     let roles = config.roles().unwrap_or_default();
     let served = if roles.len() == Role::ALL.len() { "all roles".to_owned() } else { config.role.clone() };
     let mut text = format!("ferry-relay {}\n", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(text, "  data      {}   (sqlite, filesystem blobs)", config.data.display());
+    let _ = writeln!(text, "  data      {}   (sqlite, {})", config.data.display(), blobs_named(config));
     let _ = writeln!(text, "  listening {scheme}://{addr}      ({served})");
     if let Some(admin) = admin {
         let _ = writeln!(text, "  metrics   http://{admin}/metrics");

@@ -1,4 +1,4 @@
-//! Where packs rest: a directory, memory, later S3. A blob is written once under a fresh random id and never changed.
+//! Where packs rest: a directory, memory, S3. A blob is written once under a fresh random id and never changed.
 //!
 //! * **BS1** `put` returned ⇒ the whole blob is durable under its id. Before that no part of it is visible under it (I4, I7).
 //! * **BS2** Deleting what is not there is no error; reading it is an absence, not an error (I8).

@@ -52,6 +52,14 @@ async fn blobs_in_a_directory() {
     blobs_keep_what_they_were_given(&DirBlobs::open(dir.path()).unwrap()).await;
 }
 
+#[cfg(feature = "cluster")]
+#[tokio::test]
+async fn blobs_on_s3() {
+    let server = super::blob_s3::testing::S3Server::start().await;
+    blobs_keep_what_they_were_given(&server.open("").await).await;
+    blobs_keep_what_they_were_given(&server.open("a/prefix/").await).await;
+}
+
 #[tokio::test]
 async fn what_a_crash_left_half_written_is_not_a_blob() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,11 +4,14 @@ pub mod accounts;
 pub mod blob;
 pub mod blob_dir;
 pub mod blob_memory;
+#[cfg(feature = "cluster")]
+pub mod blob_s3;
 pub mod bus;
 pub mod content;
 #[cfg(test)]
 mod contract;
 pub mod keyfile;
+pub mod open_blobs;
 pub mod peers;
 pub mod sqlite;
 

@@ -71,6 +71,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("redb::", &["daemon/src/index/redb.rs"]),
     ("reqwest::", &["daemon/src/relay/", "daemon/src/cli/", "tests/"]),
     ("sqlx::", &["relay/src/store/sqlite"]),
+    ("aws_sdk_s3::", &["relay/src/store/blob_s3"]),
     ("argon2::", &["relay/src/"]),
     ("fastcdc::", &["protocol/src/chunker.rs"]),
     ("renameat_with", &["daemon/src/fs/", "relay/src/store/", "tests/"]),

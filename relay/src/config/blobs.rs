@@ -1,0 +1,242 @@
+//! Where chunks are kept: one store, or several under names (regions), each a directory or an S3 bucket.
+
+use super::ConfigError;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The name of the store that `blobs.url` names.
+pub const DEFAULT_REGION: &str = "default";
+/// Longest name of a region, in bytes.
+const REGION_NAME_MAX_BYTES: usize = 32;
+/// What S3 servers without regions expect.
+const S3_REGION_DEFAULT: &str = "us-east-1";
+
+/// Where chunks are kept.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blobs {
+    /// `file:///PATH`, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME`; not set: `blobs` in the data directory.
+    pub url: String,
+    /// The id of the S3 key; not set: `AWS_ACCESS_KEY_ID`.
+    pub access_key: String,
+    /// The secret of the S3 key; not set: `AWS_SECRET_ACCESS_KEY`.
+    pub secret_key: String,
+    /// The token of a temporary S3 key; not set: `AWS_SESSION_TOKEN`, if the key comes from the environment.
+    pub session_token: String,
+}
+
+// A key must not reach a log by way of a debug print.
+impl fmt::Debug for Blobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blobs").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A blob store, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobPlace {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// A bucket.
+    S3(S3Place),
+}
+
+/// A bucket, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Place {
+    /// The bucket.
+    pub bucket: String,
+    /// What every key begins with; empty, or with a `/` at its end.
+    pub prefix: String,
+    /// The server; not set: Amazon's for the region.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for.
+    pub region: String,
+}
+
+impl fmt::Display for S3Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the bucket '{}' at {}", self.bucket, self.endpoint.as_deref().unwrap_or("Amazon S3"))
+    }
+}
+
+/// A key of an S3 server. Its debug form shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct S3Key {
+    /// Its id.
+    pub access: String,
+    /// Its secret.
+    pub secret: String,
+    /// The token of a temporary key.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for S3Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("S3Key(..)")
+    }
+}
+
+impl Blobs {
+    /// Every store by its name.
+    pub fn places(&self, data: &Path) -> Result<BTreeMap<String, BlobPlace>, ConfigError> {
+        let place = parse("blobs.url", &self.url, data)?;
+        Ok([(DEFAULT_REGION.to_owned(), place)].into())
+    }
+
+    /// The key for a store; `env` looks up a variable of the environment.
+    pub fn key(&self, env: impl Fn(&str) -> Option<String>) -> Result<S3Key, ConfigError> {
+        if self.access_key.is_empty() != self.secret_key.is_empty() {
+            return Err(ConfigError("blobs.access_key and blobs.secret_key are needed together".into()));
+        }
+        if !self.access_key.is_empty() {
+            let token = Some(self.session_token.clone()).filter(|t| !t.is_empty());
+            return Ok(S3Key { access: self.access_key.clone(), secret: self.secret_key.clone(), token });
+        }
+        let env = |name: &str| env(name).filter(|v| !v.is_empty());
+        match (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
+            (Some(access), Some(secret)) => Ok(S3Key { access, secret, token: env("AWS_SESSION_TOKEN") }),
+            _ => Err(ConfigError(
+                "chunks are to be kept on S3, but there is no key: set blobs.access_key and blobs.secret_key \
+                 (FERRY_RELAY__BLOBS__SECRET_KEY_FILE names a file that holds it), or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Puts `(set)` in the place of every secret: for printing.
+    pub fn hide_secrets(&mut self) {
+        for secret in [&mut self.secret_key, &mut self.session_token] {
+            if !secret.is_empty() {
+                *secret = "(set)".into();
+            }
+        }
+    }
+}
+
+/// Whether a text can name a region: what rows and commands carry for good.
+pub fn is_region_name(name: &str) -> bool {
+    (1..=REGION_NAME_MAX_BYTES).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+fn parse(setting: &str, url: &str, data: &Path) -> Result<BlobPlace, ConfigError> {
+    if url.is_empty() {
+        return Ok(BlobPlace::Directory(data.join("blobs")));
+    }
+    if let Some(path) = url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        return Ok(BlobPlace::Directory(path.into()));
+    }
+    match url.strip_prefix("s3://") {
+        Some(rest) => parse_s3(setting, rest).map(BlobPlace::S3),
+        None => Err(ConfigError(format!(
+            "{setting} is '{}': expected file:///PATH or s3://BUCKET/PREFIX?endpoint=URL&region=NAME",
+            super::without_password(url)
+        ))),
+    }
+}
+
+fn parse_s3(setting: &str, rest: &str) -> Result<S3Place, ConfigError> {
+    let wrong = |why: &str| ConfigError(format!("{setting}: {why}"));
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if path.contains('@') {
+        return Err(wrong("a key does not belong in the address; set blobs.access_key and blobs.secret_key"));
+    }
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    let is_bucket = |b: u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(is_bucket) {
+        return Err(wrong("after s3:// comes the name of a bucket: 3 to 63 letters, digits, '.', '-' or '_'"));
+    }
+    let prefix = prefix.trim_matches('/');
+    if prefix.split('/').any(|part| part == "." || part == "..") || !prefix.bytes().all(|b| is_bucket(b) || b == b'/') {
+        return Err(wrong("the prefix is made of letters, digits, '.', '-', '_' and '/'"));
+    }
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    let (mut endpoint, mut region) = (None, S3_REGION_DEFAULT.to_owned());
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
+        match pair.split_once('=') {
+            Some(("endpoint", url)) if url.starts_with("http://") || url.starts_with("https://") => {
+                if url.contains('@') {
+                    return Err(wrong("a key does not belong in the endpoint; set blobs.access_key and blobs.secret_key"));
+                }
+                endpoint = Some(url.trim_end_matches('/').to_owned());
+            }
+            Some(("region", name)) if !name.is_empty() => region = name.to_owned(),
+            _ => return Err(wrong("after '?' come endpoint=http://HOST:PORT (or https://) and region=NAME, joined by '&'")),
+        }
+    }
+    Ok(S3Place { bucket: bucket.into(), prefix, endpoint, region })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(url: &str) -> Result<BlobPlace, ConfigError> {
+        parse("blobs.url", url, Path::new("/d"))
+    }
+
+    #[test]
+    fn a_store_is_named_by_its_address() {
+        assert_eq!(place("").unwrap(), BlobPlace::Directory("/d/blobs".into()));
+        assert_eq!(place("file:///x").unwrap(), BlobPlace::Directory("/x".into()));
+        let s3 = |bucket: &str, prefix: &str, endpoint: Option<&str>, region: &str| {
+            BlobPlace::S3(S3Place {
+                bucket: bucket.into(),
+                prefix: prefix.into(),
+                endpoint: endpoint.map(str::to_owned),
+                region: region.into(),
+            })
+        };
+        assert_eq!(place("s3://chunks").unwrap(), s3("chunks", "", None, "us-east-1"));
+        assert_eq!(
+            place("s3://chunks/a/b/?endpoint=http://127.0.0.1:9000/&region=garage").unwrap(),
+            s3("chunks", "a/b/", Some("http://127.0.0.1:9000"), "garage")
+        );
+    }
+
+    #[test]
+    fn a_wrong_address_is_refused_without_its_secrets() {
+        for wrong in [
+            "chunks",
+            "file://relative",
+            "s3://",
+            "s3://ab",
+            "s3://bucket/../up",
+            "s3://bucket?endpoint=127.0.0.1:9000",
+            "s3://bucket?zone=x",
+            "s3://bucket?region=",
+            "s3://key:hunter2@bucket",
+            "s3://bucket?endpoint=http://key:hunter2@host",
+            "ftp://key:hunter2@host/x",
+        ] {
+            let message = place(wrong).unwrap_err().0;
+            assert!(message.contains("blobs.url") && !message.contains("hunter2"), "{wrong}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_key_comes_from_the_settings_or_the_environment_and_is_never_shown() {
+        let env = |name: &str| ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].contains(&name).then(|| format!("env {name}"));
+        let mut blobs = Blobs::default();
+        assert_eq!(blobs.key(env).unwrap().access, "env AWS_ACCESS_KEY_ID");
+        assert!(blobs.key(|_| None).unwrap_err().0.contains("blobs.secret_key"));
+        blobs.access_key = "id".into();
+        assert!(blobs.key(env).is_err(), "half a key");
+        blobs.secret_key = "hunter2".into();
+        let key = blobs.key(env).unwrap();
+        assert_eq!((key.access.as_str(), key.secret.as_str(), &key.token), ("id", "hunter2", &None));
+        assert!(!format!("{blobs:?}{key:?}").contains("hunter2"));
+        blobs.hide_secrets();
+        assert!(!toml::to_string(&blobs).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn names_of_regions() {
+        assert!(["eu", "us-east-1", "a_b", "0"].iter().all(|n| is_region_name(n)));
+        assert!(["", "EU", "-x", "a b", "a/b", &"x".repeat(33)].iter().all(|n| !is_region_name(n)));
+    }
+}

@@ -359,6 +359,12 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn pack_chunks(&self, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError>;
     /// Every pack.
     async fn packs(&self) -> Result<Vec<PackRow>, StoreError>;
+    /// In which regions these packs are. Those that were never placed are not in the answer.
+    async fn copies(&self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError>;
+    /// The packs that are in a region after `after`, in the order of ids, at most `limit`; with `or_unplaced` also those that were never placed.
+    async fn packs_in(&self, region: &str, or_unplaced: bool, after: Option<PackId>, limit: usize) -> Result<Vec<PackRow>, StoreError>;
+    /// Where a user's packs are written, if that was set.
+    async fn home_region(&self, user: UserId) -> Result<Option<String>, StoreError>;
 
     /// What a user uses and may use.
     async fn quota(&self, user: UserId) -> Result<Quota, StoreError>;
@@ -460,6 +466,15 @@ pub trait ContentTx: Send {
     /// At most `limit` packs stored before `before_ms` whose chunks, with their frames, are less than `live_percent` of the pack, with the sum of the
     /// chunks' lengths. Packs without a chunk, and those with a damaged one, are not among them.
     async fn sparse_packs(&mut self, before_ms: i64, live_percent: u64, limit: usize) -> Result<Vec<(PackRow, u64)>, StoreError>;
+    /// At most `limit` packs stored before `before_ms` that have a chunk and are shorter than `below_bytes`, the oldest first. Those with a damaged
+    /// chunk are not among them.
+    async fn small_packs(&mut self, before_ms: i64, below_bytes: u64, limit: usize) -> Result<Vec<PackRow>, StoreError>;
+    /// In which regions these packs are, inside the transaction.
+    async fn copies(&mut self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError>;
+    /// Says in which regions a pack is; none means that it was never placed. A pack that is gone is a conflict.
+    async fn set_copies(&mut self, pack: PackId, regions: &BTreeSet<String>) -> Result<(), StoreError>;
+    /// Says where a user's packs are written. Returns whether there is such a user.
+    async fn set_home_region(&mut self, user: UserId, region: Option<&str>) -> Result<bool, StoreError>;
     /// Adds the row of a pack whose blob is durable, and lets the chunks stand in it that still stand in the pack named with them. Packs left
     /// without a chunk are retired.
     async fn move_chunks(&mut self, pack: PackRow, chunks: &[(ChunkLocation, PackId)], now_ms: i64) -> Result<(), StoreError>;

@@ -1,5 +1,6 @@
 //! What every blob store, bus and content store must do (R6): one suite per trait, run against each implementation.
 
+use super::StoreError;
 use super::blob::BlobStore;
 use super::blob_dir::DirBlobs;
 use super::blob_memory::MemoryBlobs;
@@ -385,6 +386,59 @@ async fn sparse_packs_are_emptied_and_retired(store: &dyn ContentStore) {
     drop(tx);
 }
 
+async fn packs_know_their_regions(store: &dyn ContentStore, names: &Names) {
+    let at = |region: &str| std::collections::BTreeSet::from([region.to_owned()]);
+    let ids = [60u8, 61, 62].map(|n| PackId([n; 16]));
+    let mut tx = store.begin().await.unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        let chunk = ChunkLocation { id: ChunkId::of(&id.0), len: 3, pack: *id, offset: 37 };
+        tx.add_pack(PackRow { id: *id, length_bytes: 40 + n as u64, created_at_ms: 300 - n as i64 }, &[chunk]).await.unwrap();
+    }
+    tx.set_copies(ids[1], &at("eu")).await.unwrap();
+    tx.set_copies(ids[2], &at("us")).await.unwrap();
+    tx.set_copies(ids[2], &at("eu")).await.unwrap();
+    assert_eq!(tx.copies(&ids).await.unwrap(), [(ids[1], at("eu")), (ids[2], at("eu"))].into());
+    assert!(matches!(tx.set_copies(PackId([99; 16]), &at("eu")).await, Err(StoreError::Conflict(_))), "a pack that is gone");
+    drop(tx);
+    let mut tx = store.begin().await.unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        let chunk = ChunkLocation { id: ChunkId::of(&id.0), len: 3, pack: *id, offset: 37 };
+        tx.add_pack(PackRow { id: *id, length_bytes: 40 + n as u64, created_at_ms: 300 - n as i64 }, &[chunk]).await.unwrap();
+    }
+    let both = std::collections::BTreeSet::from(["eu".to_owned(), "us".to_owned()]);
+    tx.set_copies(ids[1], &at("eu")).await.unwrap();
+    tx.set_copies(ids[2], &both).await.unwrap();
+    // The oldest first, and nothing young, long, empty or damaged.
+    let small = |rows: Vec<PackRow>| rows.iter().map(|r| r.id.0[0]).filter(|n| (60..70).contains(n)).collect::<Vec<_>>();
+    assert_eq!(small(tx.small_packs(301, 100, 100).await.unwrap()), [62, 61, 60]);
+    assert_eq!(small(tx.small_packs(300, 42, 100).await.unwrap()), [61]);
+    tx.mark_damaged(&[(ChunkLocation { id: ChunkId::of(&ids[1].0), len: 3, pack: ids[1], offset: 37 }, "missing")], 300).await.unwrap();
+    assert_eq!(small(tx.small_packs(301, 100, 100).await.unwrap()), [62, 60]);
+    tx.commit().await.unwrap();
+    assert_eq!(store.copies(&ids).await.unwrap(), [(ids[1], at("eu")), (ids[2], both)].into());
+    let found =
+        async |region, or_unplaced, after: Option<PackId>, limit| small(store.packs_in(region, or_unplaced, after, limit).await.unwrap());
+    assert_eq!(found("eu", false, None, 100).await, [61, 62]);
+    assert_eq!(found("eu", false, Some(ids[1]), 100).await, [62]);
+    assert_eq!(found("us", true, None, 100).await, [60, 62]);
+    assert_eq!(store.packs_in("eu", false, None, 1).await.unwrap().len(), 1);
+    let mut tx = store.begin().await.unwrap();
+    tx.set_copies(ids[2], &Default::default()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(found("us", true, None, 100).await, [60, 62], "not placed any more");
+
+    assert_eq!(store.home_region(names.owner).await.unwrap(), None);
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.set_home_region(names.owner, Some("eu")).await.unwrap());
+    assert!(!tx.set_home_region(UserId::from_bytes([77; 16]), Some("eu")).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(store.home_region(names.owner).await.unwrap().as_deref(), Some("eu"));
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.set_home_region(names.owner, None).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(store.home_region(names.owner).await.unwrap(), None);
+}
+
 async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     let (id, commit) = (names.namespace.id, CommitId::from_bytes([1; 16]));
     let record = CommitRecord { digest: [1; 32], head_seq: 4, gapless: true };
@@ -438,4 +492,5 @@ async fn content_on_sqlite() {
     damage_and_sweep(&db, &names).await;
     commits_and_uploads(&db, &names).await;
     sparse_packs_are_emptied_and_retired(&db).await;
+    packs_know_their_regions(&db, &names).await;
 }

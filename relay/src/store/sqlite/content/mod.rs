@@ -3,6 +3,7 @@
 mod chunks;
 mod nodes;
 mod read;
+mod regions;
 mod sweep;
 mod uploads;
 mod write;

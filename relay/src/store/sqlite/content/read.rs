@@ -1,6 +1,6 @@
 //! [`ContentStore`] on the reader pool.
 
-use super::{bytes, chunks, count, decode_state, nodes, role, signed, sweep, uploads, user};
+use super::{bytes, chunks, count, decode_state, nodes, regions, role, signed, sweep, uploads, user};
 use crate::store::StoreError;
 use crate::store::content::*;
 use crate::store::sqlite::{Sqlite, store_error};
@@ -185,6 +185,18 @@ impl ContentStore for Sqlite {
         let mut conn = self.read().await?;
         let rows = sqlx::query("SELECT pack_id, length, created_at FROM packs").fetch_all(&mut *conn).await.map_err(store_error)?;
         rows.iter().map(sweep::pack_row).collect()
+    }
+
+    async fn copies(&self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError> {
+        regions::copies(&mut *self.read().await?, packs).await
+    }
+
+    async fn packs_in(&self, region: &str, or_unplaced: bool, after: Option<PackId>, limit: usize) -> Result<Vec<PackRow>, StoreError> {
+        regions::packs_in(&mut *self.read().await?, region, or_unplaced, after, limit).await
+    }
+
+    async fn home_region(&self, user: UserId) -> Result<Option<String>, StoreError> {
+        regions::home_region(&mut *self.read().await?, user).await
     }
 
     async fn quota(&self, user: UserId) -> Result<Quota, StoreError> {

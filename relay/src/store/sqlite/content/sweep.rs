@@ -127,6 +127,27 @@ pub(super) async fn sparse_packs(
     rows.iter().map(|row| Ok((pack_row(row)?, count(row, 3)?))).collect()
 }
 
+pub(super) async fn small_packs(
+    conn: &mut SqliteConnection,
+    before_ms: i64,
+    below_bytes: u64,
+    limit: usize,
+) -> Result<Vec<PackRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT p.pack_id, p.length, p.created_at FROM packs p WHERE p.created_at < ?1 AND p.length < ?2
+         AND EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = p.pack_id)
+         AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.pack_id = p.pack_id AND c.damaged_at IS NOT NULL)
+         ORDER BY p.created_at, p.pack_id LIMIT ?3",
+    )
+    .bind(before_ms)
+    .bind(signed(below_bytes))
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    rows.iter().map(pack_row).collect()
+}
+
 pub(super) async fn move_chunks(
     conn: &mut SqliteConnection,
     pack: PackRow,

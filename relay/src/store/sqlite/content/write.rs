@@ -1,6 +1,6 @@
 //! [`ContentTx`] on the writer connection. Many rows travel in one statement: a commit of thousands of nodes is dozens of statements.
 
-use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, role_text, signed, sweep, uploads};
+use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, regions, role_text, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::content::*;
 use crate::store::sqlite::store_error;
@@ -396,6 +396,22 @@ impl ContentTx for SqliteTx {
 
     async fn sparse_packs(&mut self, before_ms: i64, live_percent: u64, limit: usize) -> Result<Vec<(PackRow, u64)>, StoreError> {
         sweep::sparse_packs(self.conn(), before_ms, live_percent, limit).await
+    }
+
+    async fn small_packs(&mut self, before_ms: i64, below_bytes: u64, limit: usize) -> Result<Vec<PackRow>, StoreError> {
+        sweep::small_packs(self.conn(), before_ms, below_bytes, limit).await
+    }
+
+    async fn copies(&mut self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError> {
+        regions::copies(self.conn(), packs).await
+    }
+
+    async fn set_copies(&mut self, pack: PackId, to: &BTreeSet<String>) -> Result<(), StoreError> {
+        regions::set_copies(self.conn(), pack, to).await
+    }
+
+    async fn set_home_region(&mut self, user: UserId, region: Option<&str>) -> Result<bool, StoreError> {
+        regions::set_home_region(self.conn(), user, region).await
     }
 
     async fn move_chunks(&mut self, pack: PackRow, chunks: &[(ChunkLocation, PackId)], now_ms: i64) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@
 //! | [`scenarios`] | do rows of the catalogue hold that happen between two steps of a device? | nothing (simulated disks and relay) |
 //! | [`set_back`] | what if a store goes back in time, or an answer comes late? | nothing (the simulated world) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
+//! | [`units`] | does systemd accept the units, and are they as closed as we say? | `systemd-analyze` |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
 
@@ -29,3 +30,4 @@ mod races;
 mod scenarios;
 mod set_back;
 mod tidy;
+mod units;

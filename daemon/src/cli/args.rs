@@ -479,7 +479,11 @@ pub enum ConfigCommand {
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     /// Install the unit, enable it and start it
-    Install,
+    Install {
+        /// Shut it off further: it sees a read-only system around the home directory
+        #[arg(long)]
+        sandbox: bool,
+    },
     /// Stop it and remove the unit
     Uninstall,
     /// Start it

@@ -6,10 +6,16 @@ use crate::problem::{Outcome, Problem, exit};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The unit as it is shipped; only the program's path is put in at installation.
 pub const UNIT: &str = include_str!("../../../systemd/ferry.service");
+/// The drop-in that shuts the unit off further.
+const SANDBOX: &str = include_str!("../../../systemd/sandbox.conf");
 const NAME: &str = "ferry.service";
+/// How often the unit is asked whether it runs, and how long between two questions, after the drop-in was put in.
+const ACTIVE_TRIES: u32 = 20;
+const ACTIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs a service command.
 pub fn run(context: &Context, command: &ServiceCommand) -> Outcome<u8> {
@@ -21,19 +27,23 @@ pub fn run(context: &Context, command: &ServiceCommand) -> Outcome<u8> {
         .hint("run this device with: ferry daemon, or leave FERRY_HOME out"));
     }
     let done = match command {
-        ServiceCommand::Install => {
+        ServiceCommand::Install { sandbox } => {
             let path = install()?;
             context.ui.message(&format!("installed {}", path.display()));
-            "installed, enabled and started"
+            if *sandbox {
+                install_sandbox(&path)?;
+                "installed, enabled and started in its sandbox"
+            } else {
+                "installed, enabled and started"
+            }
         }
         ServiceCommand::Uninstall => {
             // It may not run, or not be enabled; what counts is that it is gone afterwards.
             let _ = systemctl(&["disable", "--now", NAME]);
             let path = unit_path()?;
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-                _ => systemctl(&["daemon-reload"])?,
-            }
+            remove(&sandbox_path(&path))?;
+            remove(&path)?;
+            systemctl(&["daemon-reload"])?;
             "removed"
         }
         ServiceCommand::Start => verb("start", "started")?,
@@ -84,6 +94,48 @@ fn install() -> Outcome<PathBuf> {
     systemctl(&["daemon-reload"])?;
     systemctl(&["enable", "--now", NAME])?;
     Ok(path)
+}
+
+/// Where the drop-in of a unit stands.
+fn sandbox_path(unit: &Path) -> PathBuf {
+    unit.with_file_name(format!("{NAME}.d")).join("sandbox.conf")
+}
+
+fn remove(path: &Path) -> Outcome<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the drop-in in, starts the unit with it and looks whether it runs; if not, everything is as before.
+fn install_sandbox(unit: &Path) -> Outcome<()> {
+    let path = sandbox_path(unit);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    std::fs::write(&path, SANDBOX)?;
+    let started = systemctl(&["daemon-reload"]).and_then(|()| systemctl(&["restart", NAME]));
+    if started.is_ok() && is_active() {
+        return Ok(());
+    }
+    remove(&path)?;
+    systemctl(&["daemon-reload"])?;
+    // What failed may be held back by the limit on starts.
+    systemctl(&["reset-failed", NAME])?;
+    systemctl(&["restart", NAME])?;
+    Err(Problem::failed("no_sandbox", "the daemon does not start in the sandbox; it runs without it, as before").hint(
+        "the sandbox needs unprivileged user namespaces: see sysctl kernel.unprivileged_userns_clone and the log: ferry service logs",
+    ))
+}
+
+/// Whether the unit runs, and still does a little later.
+fn is_active() -> bool {
+    let asked = || systemctl(&["is-active", "--quiet", NAME]).is_ok();
+    (0..ACTIVE_TRIES).all(|_| {
+        std::thread::sleep(ACTIVE_EVERY);
+        asked()
+    })
 }
 
 fn systemctl(arguments: &[&str]) -> Outcome<()> {
@@ -144,6 +196,7 @@ mod tests {
     /// In a user unit whatever drops a capability ends in status 218, and directory directives mean different places in different versions.
     #[test]
     fn the_user_unit_starts_everywhere() {
+        let unit = UNIT.to_owned() + SANDBOX;
         for directive in [
             "CapabilityBoundingSet",
             "AmbientCapabilities",
@@ -156,7 +209,7 @@ mod tests {
             "User=",
             "notify-reload",
         ] {
-            assert!(!UNIT.lines().any(|line| line.starts_with(directive) || line.contains(&format!("={directive}"))), "{directive}");
+            assert!(!unit.lines().any(|line| line.starts_with(directive) || line.contains(&format!("={directive}"))), "{directive}");
         }
         for line in
             ["Type=notify", "WatchdogSec=60", "NoNewPrivileges=yes", "UMask=0077", "WantedBy=default.target", "RuntimeDirectoryMode=0700"]

@@ -1,5 +1,11 @@
-//! The relay's configuration: a TOML file, then the environment (`FERRY_RELAY__SECTION__KEY`, or `..._FILE` with the path of a file that holds the
-//! value), then the command line. Unknown keys are errors, so that a typing mistake never means "default". All defaults stand in [`Config::default`].
+//! The relay's configuration: a TOML file, then credentials of the service manager, then the environment (`FERRY_RELAY__SECTION__KEY`, or `..._FILE`
+//! with the path of a file that holds the value), then the command line. Unknown keys are errors, so that a typing mistake never means "default".
+//! All defaults stand in [`Config::default`].
+
+mod load;
+pub mod print;
+
+pub use load::{Loaded, Source};
 
 mod blobs;
 
@@ -9,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use toml::{Table, Value};
 
 /// Why a configuration cannot be used: one sentence that names the key.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,10 @@ pub struct Config {
     pub admin: Admin,
     /// Logging.
     pub log: Log,
+    /// How the relay ends.
+    pub drain: Drain,
+    /// The audit log.
+    pub audit: Audit,
 }
 
 /// Where metadata is kept.
@@ -115,6 +124,24 @@ pub struct Log {
     pub level: String,
 }
 
+/// How the relay ends when it is told to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long the relay goes on as before while `/readyz` already says that it is not ready, in seconds: as long as a load balancer takes to notice.
+    pub delay_s: u32,
+    /// How long running requests may take to finish after that, in seconds.
+    pub deadline_s: u32,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// How long entries are kept, in days; 0 keeps them for ever.
+    pub keep_days: u32,
+}
+
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -139,7 +166,21 @@ impl Default for Config {
             auth: Auth::default(),
             admin: Admin::default(),
             log: Log::default(),
+            drain: Drain::default(),
+            audit: Audit::default(),
         }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay_s: 0, deadline_s: 25 }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { keep_days: 400 }
     }
 }
 
@@ -180,25 +221,11 @@ fn default_data_dir() -> PathBuf {
 }
 
 impl Config {
-    /// Reads the file (if one is named) and the environment.
+    /// Reads the file (if one is named) and the environment, and checks the values.
     pub fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let mut table = match file {
-            None => Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|e| ConfigError(format!("cannot read the configuration {}: {e}", path.display())))?;
-                text.parse::<Table>().map_err(|e| ConfigError(format!("{}: {e}", path.display())))?
-            }
-        };
-        let shape = Table::try_from(Self::default()).map_err(|e| ConfigError(e.to_string()))?;
-        for (name, value) in env {
-            if let Some(rest) = name.strip_prefix("FERRY_RELAY__") {
-                set_from_env(&mut table, &shape, &name, rest, value)?;
-            }
-        }
-        let config: Self = table.try_into().map_err(|e| ConfigError(format!("in the configuration: {e}")))?;
-        config.check()?;
-        Ok(config)
+        let loaded = Loaded::read(file, env)?;
+        loaded.check()?;
+        Ok(loaded.config)
     }
 
     /// Whether the values can be used.
@@ -223,6 +250,12 @@ impl Config {
         }
         if !(1..=366 * 24 * 3600).contains(&self.auth.grant_ttl_s) {
             return Err(ConfigError("auth.grant_ttl_s must be between 1 second and 366 days, in seconds".into()));
+        }
+        if self.drain.delay_s > 600 || !(1..=3600).contains(&self.drain.deadline_s) {
+            return Err(ConfigError("drain.delay_s must be at most 600 seconds, drain.deadline_s between 1 and 3600".into()));
+        }
+        if self.audit.keep_days > 36_500 {
+            return Err(ConfigError("audit.keep_days must be at most 36500; 0 keeps entries for ever".into()));
         }
         self.proxies().map(drop)
     }
@@ -295,46 +328,6 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// Puts one variable at its place. The defaults say which keys exist and of which type each is.
-fn set_from_env(table: &mut Table, shape: &Table, name: &str, rest: &str, value: String) -> Result<(), ConfigError> {
-    let lower = rest.to_ascii_lowercase();
-    let find = |path: &str| {
-        let mut parts = path.split("__");
-        let first = shape.get(parts.next()?)?;
-        parts.try_fold(first, |at, part| at.as_table()?.get(part)).filter(|v| !v.is_table()).cloned()
-    };
-    let (path, kind, text) = match (find(&lower), lower.strip_suffix("_file").and_then(|p| Some((p, find(p)?)))) {
-        (Some(kind), _) => (lower.as_str(), kind, value),
-        (None, Some((path, kind))) => {
-            let text = std::fs::read_to_string(&value).map_err(|e| ConfigError(format!("{name}: cannot read {value}: {e}")))?;
-            (path, kind, text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        (None, None) => {
-            return Err(ConfigError(format!("{name} is not a setting of ferry-relay; see: ferry-relay config print --defaults")));
-        }
-    };
-    let wrong = |expected: &str| ConfigError(format!("{name} must be {expected}"));
-    let parsed = match kind {
-        Value::Integer(_) => Value::Integer(text.parse().map_err(|_| wrong("a number"))?),
-        Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
-        Value::Array(_) => {
-            Value::Array(text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(|s| Value::String(s.into())).collect())
-        }
-        _ => Value::String(text),
-    };
-    let mut at = table;
-    let mut parts = path.split("__").peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            at.insert(part.into(), parsed);
-            return Ok(());
-        }
-        let next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
-        at = next.as_table_mut().ok_or_else(|| ConfigError(format!("'{part}' must be a section of the configuration")))?;
-    }
-    Ok(())
-}
-
 /// A part of the relay: one of the seed's services, or the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -362,6 +355,11 @@ impl Role {
         (Role::Sync, "sync"),
         (Role::Web, "web"),
     ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(role, _)| *role == self).map_or("", |(_, name)| name)
+    }
 
     /// Reads `all` or `auth,sync`.
     pub fn parse_list(text: &str) -> Result<Vec<Role>, ConfigError> {

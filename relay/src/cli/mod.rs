@@ -9,7 +9,7 @@ mod serve;
 mod storage;
 
 use crate::StartError;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::lock::DataLock;
 use crate::service::{Kind, ServiceError};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -58,27 +58,35 @@ struct Global {
 
 impl Global {
     fn load(&self) -> Result<Config, ConfigError> {
+        Ok(self.load_with_sources()?.config)
+    }
+
+    /// The configuration, with where each setting came from.
+    fn load_with_sources(&self) -> Result<Loaded, ConfigError> {
         // Variables that are not UTF-8 cannot be ours.
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         let standard = Path::new(CONFIG_FILE);
         let file = self.config.as_deref().or_else(|| standard.exists().then_some(standard));
-        let mut config = Config::load(file, env)?;
+        let mut loaded = Loaded::read(file, env)?;
         if let Some(data) = &self.data {
-            config.data.clone_from(data);
+            loaded.config.data.clone_from(data);
+            loaded.option("data", "--data");
         }
         if let Some(url) = &self.database {
-            config.database.url.clone_from(url);
+            loaded.config.database.url.clone_from(url);
+            loaded.option("database.url", "--database");
         }
         if let Some(url) = &self.blobs {
-            config.blobs.url.clone_from(url);
+            loaded.config.blobs.url.clone_from(url);
+            loaded.option("blobs.url", "--blobs");
         }
-        Ok(config)
+        loaded.check()?;
+        Ok(loaded)
     }
 
     /// The same for a command beside a relay that may be running: links and questions go to where it really listens.
     fn load_beside(&self) -> Result<Config, ConfigError> {
         let mut config = self.load()?;
-        config.check()?;
         if let Some(listen) = DataLock::announced(&config.data) {
             config.listen = listen;
         }
@@ -110,10 +118,10 @@ enum Command {
     Audit(accounts::AuditCommand),
     /// A new link that makes the first administrator
     SetupUrl,
-    /// The configuration in force
+    /// The configuration: print, validate
     #[command(subcommand)]
     Config(operate::ConfigCommand),
-    /// Whether the configuration can be used
+    /// Whether the configuration can be used; the same as: config validate
     CheckConfig,
     /// Whether the running relay can serve; for containers
     Healthcheck(operate::HealthArgs),
@@ -259,6 +267,7 @@ mod tests {
             "ferry-relay device list a@b",
             "ferry-relay session revoke 00",
             "ferry-relay config print --defaults",
+            "ferry-relay config validate --json",
             "ferry-relay storage verify --read-data --data /d",
             "ferry-relay storage gc --dry-run",
             "ferry-relay storage new-epoch",

@@ -2,16 +2,13 @@
 
 use crate::config::{Config, Role};
 use crate::http::{self, AppState};
-use crate::{App, StartError, lock, prepare_data_dir, start_upkeep};
+use crate::{App, StartError, lock, prepare_data_dir, upkeep};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long requests may take to finish when the relay is told to stop.
-pub const DRAIN_MAX: Duration = Duration::from_secs(25);
 
 /// One address to listen on.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +61,7 @@ pub async fn start(config: EmbeddedConfig) -> Result<Running, StartError> {
     for listener in bound {
         http::listen(&app, listener, router.clone());
     }
-    start_upkeep(&app);
+    upkeep::start(&app);
     Ok(Running { app, addrs, certificate_sha256: certificate.map(|(_, sha256)| sha256), _lock: lock })
 }
 
@@ -80,19 +77,24 @@ fn settings(config: &EmbeddedConfig, addrs: &[SocketAddr]) -> Config {
 }
 
 impl Running {
-    /// Stops accepting, lets running requests finish for at most [`DRAIN_MAX`], closes WebSockets with 1012 and the database last.
+    /// Stops accepting, lets running requests finish for a while, closes WebSockets with 1012 and the database last.
     pub async fn shutdown(self) {
         drain(&self.app).await;
     }
 }
 
-/// See [`Running::shutdown`].
+/// Ends a relay in order: it says that it is not ready, then takes nobody new, then lets running requests finish while WebSockets close with 1012;
+/// the operator's listener, which tells of all this, and the database go last. How long each step takes is the configuration's matter ([`crate::config::Drain`]).
 pub async fn drain(app: &AppState) {
+    app.stopping.cancel();
+    tokio::time::sleep(Duration::from_secs(app.drain_for.delay_s.into())).await;
     app.drain.cancel();
     app.connections.close();
-    if tokio::time::timeout(DRAIN_MAX, app.connections.wait()).await.is_err() {
-        tracing::warn!("some requests did not end in time and were cut off");
+    let deadline = Duration::from_secs(app.drain_for.deadline_s.into());
+    if tokio::time::timeout(deadline, app.connections.wait()).await.is_err() {
+        tracing::warn!(open = app.connections.len(), "some requests did not end in time and are cut off");
     }
+    app.ended.cancel();
     app.db.close().await;
 }
 

@@ -9,6 +9,7 @@
 //! | [`http`] | routers per role, extractors, problem documents, the server |
 //! | [`service`] | accounts and tokens; content, sync, storage |
 //! | [`store`] | traits and their implementations, each with a contract suite |
+//! | [`telemetry`] | what the relay says about itself in figures |
 //! | [`embedded`] | a relay inside another process (`ferry up`) |
 //!
 //! Invariants R1 to R8 are stated in docs/ARCHITECTURE.md.
@@ -23,20 +24,23 @@ pub mod http;
 mod lock;
 pub mod service;
 pub mod store;
+pub mod telemetry;
+mod upkeep;
 
 use clock::{Clock, SystemClock};
-use config::{Config, ConfigError, Network, Role};
-use http::AppState;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use config::{BlobPlace, Config, ConfigError, Drain, Network, Role};
+use metrics_exporter_prometheus::PrometheusHandle;
 use service::ServiceError;
 use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
 use service::peers::Peers;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use store::StoreError;
 use store::accounts::AccountStore;
 use store::bus::{Bus, LocalBus};
+use store::metered::{MeteredBlobs, MeteredBus};
 use store::open_blobs::open_blobs;
 use store::sqlite::Sqlite;
 use tokio_util::sync::CancellationToken;
@@ -83,10 +87,18 @@ pub struct App {
     pub roles: Vec<Role>,
     /// Proxies whose word on the caller's address is taken.
     pub proxies: Vec<Network>,
+    /// Cancelled when the relay is told to stop: it is not ready any more, and goes on as before.
+    pub stopping: CancellationToken,
     /// Cancelled when the relay shuts down: connections finish, WebSockets close with 1012.
     pub drain: CancellationToken,
-    /// Every connection, WebSockets included.
+    /// Cancelled when all connections have ended: the operator's listener goes last.
+    pub ended: CancellationToken,
+    /// How long each of these takes.
+    pub drain_for: Drain,
+    /// Every connection, WebSockets included, but the operator's.
     pub connections: TaskTracker,
+    /// Where this process writes, by name: their free space is watched.
+    pub places: Vec<(String, PathBuf)>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
     /// When not empty, `/metrics` asks for it.
@@ -104,7 +116,7 @@ impl App {
         prepare_data_dir(&config.data)?;
         let path = config.database_path()?;
         let db = Sqlite::open(&path).await.map_err(|e| StartError::Data(format!("cannot open the database {}: {e}", path.display())))?;
-        let bus: Arc<dyn Bus> = Arc::new(LocalBus::default());
+        let bus: Arc<dyn Bus> = Arc::new(MeteredBus(Arc::new(LocalBus::default())));
         let peers = Arc::new(Peers::open(&config.data, &config.auth, Arc::new(db.clone()), bus.clone(), clock.clone())?);
         let accounts = Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), peers.clone(), clock.clone()).await?;
         let content = open_content(config, &db, bus, clock.clone()).await?;
@@ -117,21 +129,43 @@ impl App {
             base_url: config.base_url(),
             roles: config.roles()?,
             proxies: config.proxies()?,
+            stopping: CancellationToken::new(),
             drain: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            drain_for: config.drain.clone(),
             connections: TaskTracker::new(),
-            metrics: metrics_handle(),
+            places: places(config)?,
+            metrics: telemetry::handle(),
             metrics_token: config.admin.metrics_token.clone(),
         })
     }
 
-    /// What stands between the relay and serving, check by check.
+    /// What stands between the relay and serving, check by check. Each store has [`READY_TIMEOUT`] to answer.
     pub async fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
-        let draining = if self.drain.is_cancelled() { Err("shutting down".to_owned()) } else { Ok(()) };
-        vec![
-            ("accepting", draining),
-            ("database", self.db.ping().await.map_err(|e| e.to_string())),
-            ("blobs", self.content.ping().await.map_err(|e| e.to_string())),
-        ]
+        let stopping = if self.stopping.is_cancelled() { Err("shutting down".to_owned()) } else { Ok(()) };
+        let (database, blobs) = tokio::join!(in_time(self.db.ping()), in_time(self.content.ping()));
+        vec![("accepting", stopping), ("database", database), ("blobs", blobs)]
+    }
+}
+
+/// The directories of this machine that the relay writes to: its data, and blob stores by their names.
+fn places(config: &Config) -> Result<Vec<(String, PathBuf)>, ConfigError> {
+    let mut places = vec![("data".to_owned(), config.data.clone())];
+    for (name, place) in config.blob_places()? {
+        if let BlobPlace::Directory(path) = place {
+            places.push((format!("blobs:{name}"), path));
+        }
+    }
+    Ok(places)
+}
+
+/// How long a store may take to answer before the relay says that it is not ready.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+async fn in_time(check: impl Future<Output = Result<(), StoreError>>) -> Result<(), String> {
+    match tokio::time::timeout(READY_TIMEOUT, check).await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("no answer in {} s", READY_TIMEOUT.as_secs())),
     }
 }
 
@@ -145,7 +179,7 @@ async fn open_content(config: &Config, db: &Sqlite, bus: Arc<dyn Bus>, clock: Ar
     let key = db.setting_or_insert("download_link_key", &hex::encode(fresh), clock.now_ms()).await?;
     let mut link_key = [0; 32];
     hex::decode_to_slice(&key, &mut link_key).map_err(|_| StoreError::Corrupt("the setting 'download_link_key' is not a key".into()))?;
-    Ok(Content::open(Arc::new(db.clone()), blobs, bus, clock, settings, link_key).await?)
+    Ok(Content::open(Arc::new(db.clone()), Arc::new(MeteredBlobs(blobs)), bus, clock, settings, link_key).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.
@@ -162,49 +196,7 @@ pub(crate) fn prepare_data_dir(data: &Path) -> Result<(), StartError> {
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(failed)
 }
 
-/// The process's metrics: one recorder, however many relays it holds.
-fn metrics_handle() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE
-        .get_or_init(|| {
-            let builder = PrometheusBuilder::new()
-                .set_buckets(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
-                .unwrap_or_else(|_| PrometheusBuilder::new());
-            let recorder = builder.build_recorder();
-            let handle = recorder.handle();
-            // A host process may have a recorder of its own; then this handle stays empty and the host's shows the figures.
-            let _ = metrics::set_global_recorder(recorder);
-            metrics::gauge!("ferry_relay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            handle
-        })
-        .clone()
-}
-
 /// Installs the process's TLS provider; harmless when there is one.
 pub(crate) fn install_tls_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-/// How often ended sessions and codes, and chunks that nothing refers to, are swept away.
-const UPKEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
-
-/// Sweeps now and then until the relay stops.
-pub(crate) fn start_upkeep(app: &AppState) {
-    let app = app.clone();
-    app.connections.clone().spawn(async move {
-        loop {
-            if let Err(error) = app.accounts.forget_ended().await {
-                tracing::warn!(%error, "cannot sweep ended sessions");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(UPKEEP_EVERY) => {}
-                () = app.drain.cancelled() => return,
-            }
-            match app.content.sweep(false).await {
-                Ok(report) if report.chunks_deleted > 0 => tracing::info!(?report, "unreferenced chunks swept"),
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "cannot sweep unreferenced chunks"),
-            }
-        }
-    });
 }

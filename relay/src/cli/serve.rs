@@ -62,9 +62,9 @@ pub(super) async fn serve(global: &Global, args: ServeArgs) -> Outcome {
     http::listen(&app, Listener { socket, tls }, router);
     if let Some(socket) = admin {
         let (router, _) = http::admin_router(&app);
-        http::listen(&app, Listener { socket, tls: None }, router);
+        http::listen_to_operator(&app, Listener { socket, tls: None }, router);
     }
-    crate::start_upkeep(&app);
+    crate::upkeep::start(&app);
     announce(&app, &config, addr, admin_addr).await?;
     let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&format!("Serving on {addr}"))]);
 
@@ -103,7 +103,7 @@ fn init_logging(config: &Config) -> Outcome {
     let filter = EnvFilter::try_new(level).map_err(|e| Failure::new(2, "config", format!("log.level is '{level}': {e}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = match config.log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
     };
     // A logger that is there already belongs to whoever embeds us.

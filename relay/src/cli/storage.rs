@@ -51,7 +51,7 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
             let machine = json!({
                 "namespaces": t.namespaces, "nodes": t.nodes, "versions": t.versions, "version_bytes": t.version_bytes, "chunks": t.chunks,
                 "chunk_bytes": t.chunk_bytes, "packs": t.packs, "pack_bytes": t.pack_bytes, "orphaned_chunks": t.orphaned_chunks,
-                "damaged_chunks": t.damaged_chunks,
+                "damaged_chunks": t.damaged_chunks, "uploads_open": t.uploads_open,
             });
             show(global, human, &machine);
             Ok(())

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 pub const HIDDEN: &str = "(set)";
 
 /// Names of settings whose values are secrets end with one of these. A path of a file that holds a secret is none.
-const SECRETS: &[&str] = &["token", "secret", "password", "secret_key", "access_key"];
+const SECRETS: &[&str] = &["token", "secret", "password", "secret_key"];
 
 impl Loaded {
     /// The settings as TOML, each line with its source; secrets are hidden.

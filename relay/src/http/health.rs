@@ -14,14 +14,26 @@ pub(super) fn public_routes(app: &AppState) -> Routes {
 }
 
 pub(super) fn admin_routes(app: &AppState) -> Routes {
-    public_routes(app).add(Route::get("/metrics", Access::Public, "Metrics for Prometheus"), metrics)
+    Routes::new(app)
+        .add(Route::get("/healthz", Access::Public, "Whether the process lives"), healthz)
+        .add(Route::get("/readyz", Access::Public, "Whether the relay can serve now, check by check, with reasons"), readyz_for_operator)
+        .add(Route::get("/metrics", Access::Public, "Metrics for Prometheus"), metrics)
 }
 
 async fn healthz() -> Json<Value> {
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// Which check fails is for everybody; why is for the operator, since it may name hosts and paths.
 async fn readyz(State(app): State<AppState>) -> Response {
+    ready(&app, false).await
+}
+
+async fn readyz_for_operator(State(app): State<AppState>) -> Response {
+    ready(&app, true).await
+}
+
+async fn ready(app: &AppState, with_reasons: bool) -> Response {
     let checks = app.readiness().await;
     let ready = checks.iter().all(|(_, result)| result.is_ok());
     let checks: serde_json::Map<String, Value> = checks
@@ -31,7 +43,8 @@ async fn readyz(State(app): State<AppState>) -> Response {
                 name.to_owned(),
                 match result {
                     Ok(()) => json!({"ok": true}),
-                    Err(why) => json!({"ok": false, "detail": why}),
+                    Err(why) if with_reasons => json!({"ok": false, "detail": why}),
+                    Err(_) => json!({"ok": false}),
                 },
             )
         })

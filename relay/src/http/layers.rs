@@ -2,19 +2,19 @@
 
 use super::AppState;
 use super::error::{REQUEST_ID, plain};
+use super::measured::Record;
 use crate::config::Network;
-use crate::service::Caller;
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use std::any::Any;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -84,39 +84,37 @@ async fn security_headers(State(app): State<AppState>, mut response: Response) -
     response
 }
 
-/// Gives the request its id, and writes one log line and one measurement when it is answered.
+/// Gives the request its id, measures it, and writes one log line when the answer has gone out.
 async fn observe(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |p| p.as_str().to_owned());
     let peer = request.extensions().get::<RemoteAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |r| r.0.ip().to_canonical());
     let remote_ip = client_ip(peer, request.headers(), &app.proxies);
-    let started = Instant::now();
-    metrics::gauge!("ferry_relay_http_requests_in_flight").increment(1.0);
-    let in_flight = InFlight;
-    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).await;
-    drop(in_flight);
-    let status = response.status().as_u16();
-    let duration_s = started.elapsed().as_secs_f64();
-    let labels = [("route", route.clone()), ("method", method.to_string()), ("status", status.to_string())];
-    metrics::histogram!("ferry_relay_http_request_duration_seconds", &labels).record(duration_s);
-    let caller = response.extensions().get::<Caller>().copied();
-    let user_id = caller.map(|c| c.user_id.to_string());
-    let device_id = caller.and_then(|c| c.device_id).map(|d| d.to_string());
-    tracing::info!(target: "ferry_relay::request", request_id = id, %method, route, status, duration_s, user_id, device_id, %remote_ip, "request");
+    let mut record = Record::new(id.clone(), route, method_name(request.method()), remote_ip);
+    let request = request.map(|body| record.count_in(body));
+    // Whatever is logged on the way carries the id: an operator finds a failure by it. Of the highest level, so that no filter takes it away.
+    let span = tracing::error_span!("request", request_id = %id);
+    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
-    response
+    record.answered(response.status(), response.extensions());
+    response.map(|body| record.count_out(body))
 }
 
-/// Counts down even when the caller goes away and the request's future is dropped.
-struct InFlight;
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        metrics::gauge!("ferry_relay_http_requests_in_flight").decrement(1.0);
-    }
+/// The method, for logs and metrics: a caller may send any word.
+fn method_name(method: &Method) -> &'static str {
+    const KNOWN: [(Method, &str); 8] = [
+        (Method::GET, "GET"),
+        (Method::HEAD, "HEAD"),
+        (Method::POST, "POST"),
+        (Method::PUT, "PUT"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
+        (Method::OPTIONS, "OPTIONS"),
+        (Method::CONNECT, "CONNECT"),
+    ];
+    KNOWN.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
 }
 
 /// The caller's id when it is harmless in a log, else a new one.

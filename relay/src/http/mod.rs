@@ -11,6 +11,7 @@ mod download;
 pub mod error;
 mod health;
 mod layers;
+mod measured;
 mod metadata;
 pub mod openapi;
 mod peers;
@@ -38,7 +39,7 @@ pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
 pub use layers::ClientIp;
 pub use routes::{Access, Route, Routes};
-pub use server::{Listener, listen};
+pub use server::{Listener, listen, listen_to_operator};
 
 use crate::App;
 use crate::config::Role;
@@ -66,23 +67,24 @@ impl Deref for AppState {
 
 /// The public router for these roles, and the list of its routes.
 pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
-    let mut routes = health::public_routes(app);
+    let mut routes = health::public_routes(app).of_service("health");
     for role in roles {
-        routes = match role {
-            Role::Auth => routes.merge(account::routes(app)),
-            Role::Web => routes.merge(web::routes(app)),
-            Role::Upload => routes.merge(chunks::upload_routes(app)).merge(upload::routes(app)),
-            Role::Download => routes.merge(chunks::download_routes(app)).merge(download::routes(app)),
-            Role::Sync => routes.merge(sync::routes(app)).merge(peers::routes(app)).merge(ws::routes(app)),
-            Role::Metadata => routes.merge(metadata::routes(app)),
+        let served = match role {
+            Role::Auth => account::routes(app),
+            Role::Web => web::routes(app),
+            Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
+            Role::Download => chunks::download_routes(app).merge(download::routes(app)),
+            Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)),
+            Role::Metadata => metadata::routes(app),
         };
+        routes = routes.merge(served.of_service(role.name()));
     }
     finish(app, routes)
 }
 
 /// The operator's router: metrics and health.
 pub fn admin_router(app: &AppState) -> (Router, Vec<Route>) {
-    finish(app, health::admin_routes(app))
+    finish(app, health::admin_routes(app).of_service("operator"))
 }
 
 fn finish(app: &AppState, routes: Routes) -> (Router, Vec<Route>) {

@@ -147,6 +147,10 @@ impl Route {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyMax(pub usize);
 
+/// The service that an answer is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Service(pub &'static str);
+
 /// Routes and their list.
 pub struct Routes {
     app: AppState,
@@ -186,6 +190,16 @@ impl Routes {
     pub fn merge(mut self, other: Routes) -> Self {
         self.router = self.router.merge(other.router);
         self.list.extend(other.list);
+        self
+    }
+
+    /// Says in each answer which service it is of, for log and metrics.
+    #[must_use]
+    pub(super) fn of_service(mut self, name: &'static str) -> Self {
+        self.router = self.router.route_layer(middleware::map_response(move |mut response: Response| async move {
+            response.extensions_mut().insert(Service(name));
+            response
+        }));
         self
     }
 

@@ -1,7 +1,7 @@
 //! Sockets: accepts connections, speaks TLS where asked, bounds slow callers (I14), and ends gracefully.
 //!
 //! Shutdown: the token `app.drain` is cancelled; listeners stop accepting, each connection finishes the request that it is in, and WebSockets (which watch
-//! the same token) close with 1012. The caller waits for the tracker with a limit of its own.
+//! the same token) close with 1012. The caller waits for the tracker with a limit of its own. The operator's listener goes on until `app.ended`.
 
 use super::AppState;
 use super::layers::RemoteAddr;
@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::timeout::TimeoutBody;
 
@@ -48,14 +50,23 @@ impl Listener {
 
 /// Serves `router` on `listener` until `app.drain` is cancelled. Connections run on `app.connections`.
 pub fn listen(app: &AppState, listener: Listener, router: Router) {
-    let (app, tracker) = (app.clone(), app.connections.clone());
+    serve(listener, router, app.drain.clone(), app.connections.clone());
+}
+
+/// Serves the operator until `app.ended` is cancelled: health and metrics tell also of the end. Nobody waits for these connections.
+pub fn listen_to_operator(app: &AppState, listener: Listener, router: Router) {
+    serve(listener, router, app.ended.clone(), TaskTracker::new());
+}
+
+fn serve(listener: Listener, router: Router, stop: CancellationToken, tracker: TaskTracker) {
+    let connections = tracker.clone();
     tracker.spawn(async move {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let tls = listener.tls.map(TlsAcceptor::from);
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let (stream, peer) = tokio::select! {
-                () = app.drain.cancelled() => return,
+                () = stop.cancelled() => return,
                 accepted = listener.socket.accept() => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
@@ -66,30 +77,46 @@ pub fn listen(app: &AppState, listener: Listener, router: Router) {
                     }
                 },
             };
-            let (app, router, tls) = (app.clone(), router.clone(), tls.clone());
-            let connections = app.connections.clone();
+            let (stop, router, tls) = (stop.clone(), router.clone(), tls.clone());
             connections.spawn(async move {
-                serve_stream(&app, stream, peer, tls, router).await;
-                drop(slot);
+                let open = Open::new();
+                serve_stream(&stop, stream, peer, tls, router).await;
+                drop((slot, open));
             });
         }
     });
 }
 
-async fn serve_stream(app: &AppState, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, router: Router) {
+/// Counts an open connection for as long as it lives.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!("ferry_relay_http_connections").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("ferry_relay_http_connections").decrement(1.0);
+    }
+}
+
+async fn serve_stream(stop: &CancellationToken, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, router: Router) {
     // Small answers leave at once.
     let _ = stream.set_nodelay(true);
     match tls {
-        None => serve_connection(app, stream, peer, router).await,
+        None => serve_connection(stop, stream, peer, router).await,
         Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve_connection(app, stream, peer, router).await,
+            Ok(Ok(stream)) => serve_connection(stop, stream, peer, router).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
     }
 }
 
-async fn serve_connection<S>(app: &AppState, stream: S, peer: SocketAddr, router: Router)
+async fn serve_connection<S>(stop: &CancellationToken, stream: S, peer: SocketAddr, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -119,7 +146,7 @@ where
                 }
                 return;
             }
-            () = app.drain.cancelled(), if !draining => {
+            () = stop.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -356,7 +356,7 @@ async fn health_tells_the_truth() {
     assert_eq!(world.get("/readyz", None).await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(world.get("/healthz", None).await.status, StatusCode::OK);
     let world = World::new().await;
-    world.app.drain.cancel();
+    world.app.stopping.cancel();
     let answer = world.get("/readyz", None).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.json()["checks"]["accepting"]["ok"], false);

@@ -28,6 +28,8 @@ const PEERS_WAIT: Duration = Duration::from_millis(100);
 const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 /// Messages from a client between two pings.
 const MESSAGES_MAX: u32 = 1000;
+/// The types of our messages.
+const MESSAGES: [&str; 5] = ["hello", "file_change", "peers", "gap", "bye"];
 /// Close codes: RFC 6455 for restart and policy, ours for credentials.
 const RESTART: u16 = 1012;
 const POLICY: u16 = 1008;
@@ -97,6 +99,8 @@ impl Connection {
     async fn run(mut self) {
         metrics::gauge!("ferry_relay_ws_connections").increment(1.0);
         let end = self.serve().await;
+        let why = end.as_ref().map_or_else(|End(_, reason)| *reason, |()| "left");
+        metrics::counter!("ferry_relay_ws_closed_total", "reason" => why).increment(1);
         if let Err(End(code, reason)) = end {
             let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
             // The other side may be gone already.
@@ -136,7 +140,10 @@ impl Connection {
                 }
                 wake = wakes.recv() => match wake {
                     Ok(wake) => self.pass_on(wake).await?,
-                    Err(RecvError::Lagged(_)) => self.send(json!({"type": "gap"})).await?,
+                    Err(RecvError::Lagged(_)) => {
+                        metrics::counter!("ferry_relay_bus_lagged_total").increment(1);
+                        self.send(json!({"type": "gap"})).await?;
+                    }
                     Err(RecvError::Closed) => return Err(End(RESTART, "restart")),
                 },
                 () = sleep_until(peers_at.unwrap_or_else(Instant::now)), if peers_at.is_some() => {
@@ -201,6 +208,8 @@ impl Connection {
     }
 
     async fn send(&mut self, value: Value) -> Result<(), End> {
+        let kind = MESSAGES.iter().find(|kind| value["type"] == **kind).copied().unwrap_or("other");
+        metrics::counter!("ferry_relay_ws_messages_total", "type" => kind).increment(1);
         self.message(Message::text(value.to_string())).await
     }
 

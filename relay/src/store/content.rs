@@ -297,6 +297,8 @@ pub struct StorageTotals {
     pub orphaned_chunks: u64,
     /// Chunks found to be damaged and not healed yet.
     pub damaged_chunks: u64,
+    /// Uploads of the plain API that are begun and neither completed nor given up.
+    pub uploads_open: u64,
 }
 
 /// Reads of committed state.

@@ -11,9 +11,23 @@ pub mod content;
 #[cfg(test)]
 mod contract;
 pub mod keyfile;
+pub mod metered;
 pub mod open_blobs;
 pub mod peers;
 pub mod sqlite;
+
+/// A pool of connections to a database, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolState {
+    /// Which pool.
+    pub name: &'static str,
+    /// Connections that are open.
+    pub open: u32,
+    /// Those of them that nobody uses.
+    pub idle: u32,
+    /// Most connections.
+    pub max: u32,
+}
 
 /// Why a store could not answer.
 #[derive(Debug, thiserror::Error)]

@@ -44,7 +44,6 @@ impl Content {
             };
             match done.await {
                 Ok(true) => {
-                    metrics::counter!("ferry_relay_chunks_received_total").increment(verified.len() as u64);
                     return Ok(verified.len());
                 }
                 // The sweep took a chunk between the look and the transaction: write them all.

@@ -47,6 +47,19 @@ enum Attempt {
 impl Content {
     /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done.
     pub async fn commit(&self, entry: &Entry, request: CommitRequest) -> ServiceResult<CommitReply> {
+        let done = self.commit_unmeasured(entry, request).await;
+        let result = match &done {
+            Ok(CommitReply::Accepted { .. }) => "accepted",
+            Ok(CommitReply::MissingChunks(_)) => "missing_chunks",
+            Ok(CommitReply::Stale(_)) => "stale",
+            Ok(CommitReply::EpochChanged(_)) => "epoch_changed",
+            Err(_) => "error",
+        };
+        metrics::counter!("ferry_relay_sync_commits_total", "result" => result).increment(1);
+        done
+    }
+
+    async fn commit_unmeasured(&self, entry: &Entry, request: CommitRequest) -> ServiceResult<CommitReply> {
         let identity = self.identity();
         if request.epoch != identity.epoch {
             return Ok(CommitReply::EpochChanged(identity.epoch));

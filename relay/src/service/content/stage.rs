@@ -98,7 +98,11 @@ impl Content {
             self.blobs.put(id, parts).await?;
             pack = Some(PackRow { id, length_bytes: length, created_at_ms: self.clock.now_ms() });
         }
-        metrics::counter!("ferry_relay_upload_bytes_total").increment(length);
+        let saved: u64 = all.iter().filter(|(id, _)| stored.contains(id)).map(|(_, len)| u64::from(*len)).sum();
+        metrics::counter!("ferry_relay_chunks_received_total").increment(all.len() as u64);
+        metrics::counter!("ferry_relay_upload_bytes_total").increment(all.iter().map(|(_, len)| u64::from(*len)).sum());
+        metrics::counter!("ferry_relay_dedup_chunks_total").increment(stored.len() as u64);
+        metrics::counter!("ferry_relay_dedup_saved_bytes_total").increment(saved);
         Ok(Staged { pack, locations, all, reused: stored.into_iter().collect() })
     }
 

@@ -9,7 +9,7 @@ pub mod migrate;
 mod peers;
 mod sessions;
 
-use super::StoreError;
+use super::{PoolState, StoreError};
 use sqlx::Transaction;
 use sqlx::sqlite::{Sqlite as Dialect, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::path::Path;
@@ -76,6 +76,17 @@ impl Sqlite {
             "ok" => Ok(()),
             damage => Err(StoreError::Corrupt(format!("{damage}; restore the newest backup"))),
         }
+    }
+
+    /// The pools of connections, as they are now.
+    pub fn pools(&self) -> Vec<PoolState> {
+        let state = |name, pool: &SqlitePool, max| PoolState { name, open: pool.size(), idle: pool.num_idle() as u32, max };
+        vec![state("writer", &self.writer, 1), state("reader", &self.reader, READERS_MAX)]
+    }
+
+    /// Whether [`Sqlite::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.writer.is_closed()
     }
 
     /// Waits for running statements and closes the files.

@@ -237,7 +237,8 @@ impl ContentStore for Sqlite {
             "SELECT (SELECT count(*) FROM namespaces), (SELECT count(*) FROM files), (SELECT count(*) FROM file_versions),
              (SELECT coalesce(sum(file_size), 0) FROM file_versions), (SELECT count(*) FROM chunks),
              (SELECT coalesce(sum(length), 0) FROM chunks), (SELECT count(*) FROM packs), (SELECT coalesce(sum(length), 0) FROM packs),
-             (SELECT count(*) FROM chunks WHERE orphaned_at IS NOT NULL), (SELECT count(*) FROM chunks WHERE damaged_at IS NOT NULL)",
+             (SELECT count(*) FROM chunks WHERE orphaned_at IS NOT NULL), (SELECT count(*) FROM chunks WHERE damaged_at IS NOT NULL),
+             (SELECT count(*) FROM uploads WHERE completed_at IS NULL)",
         )
         .fetch_one(&mut *conn)
         .await
@@ -253,6 +254,7 @@ impl ContentStore for Sqlite {
             pack_bytes: count(&row, 7)?,
             orphaned_chunks: count(&row, 8)?,
             damaged_chunks: count(&row, 9)?,
+            uploads_open: count(&row, 10)?,
         })
     }
 }

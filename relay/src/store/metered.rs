@@ -1,0 +1,73 @@
+//! A store that measures another: it does what that does, and counts.
+//!
+//! Whoever adds a method to [`BlobStore`] or [`Bus`] passes it on here, default methods too: what is not passed on would do something else.
+
+use super::StoreError;
+use super::blob::{BlobRow, BlobStore};
+use super::bus::{About, Bus, Wake};
+use super::content::PackId;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::broadcast;
+
+/// A measured blob store.
+pub struct MeteredBlobs(pub Arc<dyn BlobStore>);
+
+/// A measured bus.
+pub struct MeteredBus(pub Arc<dyn Bus>);
+
+async fn timed<T>(operation: &'static str, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let started = Instant::now();
+    let done = work.await;
+    metrics::histogram!("ferry_relay_blob_operation_duration_seconds", "operation" => operation).record(started.elapsed().as_secs_f64());
+    if done.is_err() {
+        metrics::counter!("ferry_relay_blob_operation_errors_total", "operation" => operation).increment(1);
+    }
+    done
+}
+
+#[async_trait]
+impl BlobStore for MeteredBlobs {
+    async fn put(&self, id: PackId, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        let length: u64 = parts.iter().map(|p| p.len() as u64).sum();
+        timed("put", self.0.put(id, parts)).await?;
+        metrics::counter!("ferry_relay_blob_written_bytes_total").increment(length);
+        Ok(())
+    }
+
+    async fn read(&self, id: PackId, offset: u64, len: usize) -> Result<Option<Bytes>, StoreError> {
+        let read = timed("read", self.0.read(id, offset, len)).await?;
+        metrics::counter!("ferry_relay_blob_read_bytes_total").increment(read.as_ref().map_or(0, |b| b.len() as u64));
+        Ok(read)
+    }
+
+    async fn delete(&self, id: PackId) -> Result<(), StoreError> {
+        timed("delete", self.0.delete(id)).await
+    }
+
+    async fn list(&self) -> Result<Vec<BlobRow>, StoreError> {
+        timed("list", self.0.list()).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.ping().await
+    }
+}
+
+impl Bus for MeteredBus {
+    fn publish(&self, wake: Wake) {
+        let about = match wake.about {
+            About::Feed { .. } => "feed",
+            About::Peers { .. } => "peers",
+        };
+        metrics::counter!("ferry_relay_bus_wakes_total", "about" => about).increment(1);
+        self.0.publish(wake);
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Wake> {
+        self.0.subscribe()
+    }
+}

@@ -364,7 +364,7 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Whether the content of an item may be had from others: not if it was written here and never arrived anywhere.
-    fn may_be_held_elsewhere(&self, item: &Item, node: NodeId) -> Result<bool> {
+    pub(crate) fn may_be_held_elsewhere(&self, item: &Item, node: NodeId) -> Result<bool> {
         let own = self.trees.meta().replica;
         let is_file = matches!(item.content, ItemContent::File(_));
         Ok(!(is_file && item.dots.iter().any(|d| d.replica == own) && self.trees.is_unsent(node)?))

@@ -27,6 +27,7 @@ pub mod contract;
 pub mod disk;
 mod engine;
 mod hear;
+mod keeping;
 mod matching;
 pub mod memory;
 mod missing;

@@ -2,7 +2,7 @@
 //!
 //! [`ferry_protocol::read::resolve`] reads a whole namespace. Here the same steps are applied to one name of one directory, so that a
 //! change costs what changed. What is kept in memory for it is small: directories that are shown as one (twins), names with more than
-//! one claim (contested), nodes that fell back to an older place because of a cycle (fallen). A property test holds that the sum of the
+//! one content (contested), nodes that fell back to an older place because of a cycle (fallen). A property test holds that the sum of the
 //! parts is the whole.
 
 use crate::engine::Engine;
@@ -18,14 +18,14 @@ pub(crate) struct View {
     twins: BTreeMap<NodeId, Vec<NodeId>>,
     /// The same, from the others to the one.
     canonical: BTreeMap<NodeId, NodeId>,
-    /// Names of a directory that more than one thing claims.
+    /// Names of a directory that more than one content claims: what they show hangs on each other by the names that are made for conflicts.
     contested: BTreeMap<NodeId, BTreeSet<Name>>,
     /// Nodes that do not stand at their newest place.
     fallen: BTreeSet<NodeId>,
 }
 
 impl View {
-    /// Names that more than one thing claims, with their directories.
+    /// Names that more than one content claims, with their directories.
     pub fn contested_names(&self) -> Vec<(NodeId, Name)> {
         self.contested.iter().flat_map(|(dir, names)| names.iter().map(|name| (*dir, name.clone()))).collect()
     }
@@ -295,12 +295,13 @@ impl<T: Trees> Engine<T> {
 
     /// What one name of one directory shows.
     pub(crate) fn settled(&mut self, canonical: NodeId, name: &Name) -> Result<Vec<Entry>> {
-        let rows = self.rows(canonical, name)?;
-        let entries = if rows.len() <= 1 {
+        // Claims of one content are shown as one: such a name makes none and hangs on no other, however many of them a directory has.
+        let alone = read::settle_name(name, self.rows(canonical, name)?, &mut |_| false);
+        let entries = if alone.len() <= 1 {
             if let Some(names) = self.view.contested.get_mut(&canonical) {
                 names.remove(name);
             }
-            read::settle_name(name, rows, &mut |_| false)
+            alone
         } else {
             self.view.contested.entry(canonical).or_default().insert(name.clone());
             self.settle_contested(canonical, name)?

@@ -195,3 +195,29 @@ proptest! {
         }
     }
 }
+
+/// Reading one of them again must not cost all of them: a directory that two devices filled alike has as many twins as files.
+#[test]
+fn equal_twins_contest_no_name() {
+    let author = Author { device: DeviceId::default(), name: Arc::from("T") };
+    let policy = Policy { may_write: false, ..Policy::default() };
+    let mut engine = Engine::open(MemoryTrees::new(ReplicaId::from_bytes([9; 16])), author, policy).unwrap();
+    engine.opening = None;
+    let mut cache = Cache::new();
+    let mut hear = |who: u8, named: &str, content: u8| {
+        let mut replica = Replica::new(who);
+        let id = NodeId::from_bytes([named.as_bytes()[0], who, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        let place = Place { stamp: replica.stamp(), parent: NodeId::ROOT, name: Name::new(named).unwrap() };
+        replica.states.insert(id, NodeState::new(place));
+        replica.put(id, file(content));
+        engine.hear_node(id, &replica.states[&id], Teller::Peer(None)).unwrap();
+        drain(&mut engine, &mut cache);
+        (engine.contested(), cache.values().flatten().count())
+    };
+    for named in ["p", "q", "r"] {
+        hear(1, named, 0);
+        hear(2, named, 0);
+    }
+    assert_eq!(hear(3, "p", 0), (0, 3), "nine claims, three files");
+    assert_eq!(hear(4, "q", 1), (1, 4), "one that differs is a conflict, of its name alone");
+}

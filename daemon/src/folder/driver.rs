@@ -57,7 +57,7 @@ pub(super) enum Wake {
 
 /// Looks and groups of files under way at once.
 const LOOKS_MAX: usize = 16;
-const HASHES_MAX: usize = 64;
+const HASHES_MAX: usize = 256;
 /// Files in one reading job, and the size up to which a file is small enough to share one.
 const HASH_GROUP: usize = 16;
 const HASH_GROUP_MAX_BYTES: u64 = 1 << 20;
@@ -66,7 +66,7 @@ const BATCH_MAX: usize = 1000;
 /// Wakes taken in before the trees are committed.
 const WAKES_MAX: usize = 256;
 /// What the engine writes is gathered: so many rows at most, and so long, before it goes to the index.
-const GATHERED_MAX: usize = 1;
+const GATHERED_MAX: usize = 4096;
 const GATHERED_FOR: Duration = Duration::from_secs(1);
 /// After so many rows memory is given back at rest.
 const MUCH_WORK_ROWS: usize = 2000;

@@ -32,7 +32,7 @@ pub use open::{Kind, OpenedIndex, Origin, open};
 pub const DEFAULT_KIND: Kind = Kind::Redb;
 
 /// Memory that a store may use for its cache, in bytes.
-pub const CACHE_MAX_BYTES: usize = 16 * 1024 * 1024;
+pub const CACHE_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The tables of an index. Each is ordered by key on its own.
 ///

@@ -63,7 +63,8 @@ impl HostedRelay {
         // Before the account: a password that was used must be known.
         durable::private_dir(&paths.state_dir)?;
         durable::replace_json(&file, &remembered)?;
-        let running = embedded::start(config).await.map_err(cannot_start)?;
+        // Boxed: a relay's start is made of many futures in each other, more than the compiler follows as one.
+        let running = Box::pin(embedded::start(config)).await.map_err(cannot_start)?;
         match account(&running, &remembered).await {
             Ok((user, home, is_new)) => Ok(Self { running, remembered, user, home, is_new }),
             Err(e) => {

@@ -254,8 +254,8 @@ impl Config {
         if self.drain.delay_s > 600 || !(1..=3600).contains(&self.drain.deadline_s) {
             return Err(ConfigError("drain.delay_s must be at most 600 seconds, drain.deadline_s between 1 and 3600".into()));
         }
-        if self.audit.keep_days > 36_500 {
-            return Err(ConfigError("audit.keep_days must be at most 36500; 0 keeps entries for ever".into()));
+        if self.audit.keep_days != 0 && !(8..=36_500).contains(&self.audit.keep_days) {
+            return Err(ConfigError("audit.keep_days must be between 8 and 36500; 0 keeps entries for ever".into()));
         }
         self.proxies().map(drop)
     }

@@ -8,6 +8,7 @@
 //! | [`config`] | everything that can be set, with its default |
 //! | [`http`] | routers per role, extractors, problem documents, the server |
 //! | [`service`] | accounts and tokens; content, sync, storage |
+//! | [`backup`] | making, checking and restoring backups |
 //! | [`store`] | traits and their implementations, each with a contract suite |
 //! | [`telemetry`] | what the relay says about itself in figures |
 //! | [`embedded`] | a relay inside another process (`ferry up`) |
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -99,6 +101,8 @@ pub struct App {
     pub connections: TaskTracker,
     /// Where this process writes, by name: their free space is watched.
     pub places: Vec<(String, PathBuf)>,
+    /// How long entries of the audit log are kept, in days; 0 for ever.
+    pub audit_keep_days: u32,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
     /// When not empty, `/metrics` asks for it.
@@ -135,6 +139,7 @@ impl App {
             drain_for: config.drain.clone(),
             connections: TaskTracker::new(),
             places: places(config)?,
+            audit_keep_days: config.audit.keep_days,
             metrics: telemetry::handle(),
             metrics_token: config.admin.metrics_token.clone(),
         })

@@ -6,19 +6,24 @@ use std::time::Duration;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(3600);
+/// How long after the start the first sweep begins: a relay that is started anew each hour sweeps too, and a start is not made slower by it.
+const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(300);
 
 /// Works until the relay stops.
 pub(crate) fn start(app: &AppState) {
     start_sampler(app);
     let app = app.clone();
     app.connections.clone().spawn(async move {
+        let mut wait = FIRST_SWEEP_AFTER;
         loop {
             let now_ms = app.clock.now_ms();
             jobs::run("sessions", now_ms, app.accounts.forget_ended()).await;
+            jobs::run("audit", now_ms, app.accounts.forget_audit(app.audit_keep_days)).await;
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = app.drain.cancelled() => return,
             }
+            wait = EVERY;
             if let Some(report) = jobs::run("sweep", app.clock.now_ms(), app.content.sweep(false)).await
                 && report.chunks_deleted > 0
             {

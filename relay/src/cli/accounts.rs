@@ -117,19 +117,6 @@ pub(super) enum InviteCommand {
     Create,
 }
 
-#[derive(Subcommand)]
-pub(super) enum AuditCommand {
-    /// The newest entries
-    List {
-        /// Of this user only
-        #[arg(long)]
-        user: Option<String>,
-        /// How many
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
-    },
-}
-
 pub(super) async fn open(global: &Global) -> Result<App, Failure> {
     let config = global.load_beside()?;
     if let Ok(meta) = std::fs::metadata(&config.data) {
@@ -403,32 +390,6 @@ pub(super) async fn invite(global: &Global, command: InviteCommand) -> Outcome {
     let app = open(global).await?;
     let code = app.accounts.create_invite().await?;
     done(global, &app, code.secret.clone(), json!({"code": code.secret, "expires_at": time_text(code.expires_at_ms)})).await
-}
-
-pub(super) async fn audit(global: &Global, command: AuditCommand) -> Outcome {
-    let AuditCommand::List { user, limit } = command;
-    let app = open(global).await?;
-    let user_id = match user {
-        Some(email) => Some(app.accounts.user_by_email(&email).await?.user_id),
-        None => None,
-    };
-    let entries = app.accounts.audit_entries(None, user_id, limit).await?;
-    let word = |id: Option<String>| id.unwrap_or_else(|| "-".into());
-    let lines: Vec<String> = entries
-        .iter()
-        .map(|e| {
-            let (user, device) = (word(e.user_id.map(|u| u.to_string())), word(e.device_id.map(|d| d.to_string())));
-            format!("{}\t{}\t{user}\t{device}\t{}\t{}", time_text(e.at_ms), e.event, word(e.remote_ip.clone()), e.detail)
-        })
-        .collect();
-    let rows: Vec<Value> = entries
-        .iter()
-        .map(|e| {
-            json!({"audit_id": e.audit_id, "at": time_text(e.at_ms), "event": e.event, "user_id": e.user_id, "device_id": e.device_id,
-                "remote_ip": e.remote_ip, "detail": e.detail})
-        })
-        .collect();
-    done(global, &app, lines.join("\n"), json!({"entries": rows})).await
 }
 
 pub(super) async fn setup_url(global: &Global) -> Outcome {

@@ -4,6 +4,8 @@
 //! 8 conflict or confirmation needed, 75 try again.
 
 mod accounts;
+mod audit;
+mod backup;
 mod operate;
 mod serve;
 mod storage;
@@ -11,6 +13,7 @@ mod storage;
 use crate::StartError;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::lock::DataLock;
+use crate::service::origin::{self, Origin, Via};
 use crate::service::{Kind, ServiceError};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
@@ -113,9 +116,12 @@ enum Command {
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
-    /// The audit log
+    /// Backups: create, verify, restore
     #[command(subcommand)]
-    Audit(accounts::AuditCommand),
+    Backup(backup::BackupCommand),
+    /// The audit log: list, export
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// A new link that makes the first administrator
     SetupUrl,
     /// The configuration: print, validate
@@ -220,7 +226,8 @@ fn run(cli: Cli) -> Outcome {
         return Ok(());
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::new(1, "runtime", format!("cannot start: {e}")))?;
-    runtime.block_on(async {
+    let operator = Origin { actor: None, ip: None, via: Via::Cli };
+    runtime.block_on(origin::within(operator, async {
         match command {
             Command::Serve(args) => serve::serve(&global, args).await,
             Command::User(command) => accounts::user(&global, command).await,
@@ -228,7 +235,8 @@ fn run(cli: Cli) -> Outcome {
             Command::Session(command) => accounts::session(&global, command).await,
             Command::Invite(command) => accounts::invite(&global, command).await,
             Command::Storage(command) => storage::storage(&global, command).await,
-            Command::Audit(command) => accounts::audit(&global, command).await,
+            Command::Backup(command) => backup::backup(&global, command).await,
+            Command::Audit(command) => audit::audit(&global, command).await,
             Command::SetupUrl => accounts::setup_url(&global).await,
             Command::Config(command) => operate::config(&global, command),
             Command::CheckConfig => operate::check_config(&global),
@@ -237,7 +245,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Openapi(args) => operate::openapi(args).await,
             Command::Completion { .. } => Ok(()),
         }
-    })
+    }))
 }
 
 /// Prints `human`, or `machine` when JSON was asked for.
@@ -271,9 +279,13 @@ mod tests {
             "ferry-relay storage verify --read-data --data /d",
             "ferry-relay storage gc --dry-run",
             "ferry-relay storage new-epoch",
+            "ferry-relay backup create -o /b --json",
+            "ferry-relay backup verify /b",
+            "ferry-relay backup restore /b --data /d",
             "ferry-relay check-config",
             "ferry-relay healthcheck --url http://127.0.0.1:1",
-            "ferry-relay audit list --user a@b --limit 5 --json",
+            "ferry-relay audit list --user a@b --limit 5 --since 1d --json",
+            "ferry-relay audit export --since 2026-11-01T00:00:00Z --format csv -o x",
             "ferry-relay openapi -o x",
             "ferry-relay completion bash",
         ] {

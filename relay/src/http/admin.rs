@@ -96,6 +96,11 @@ struct AuditEntryDoc {
     user_id: Option<UserId>,
     #[schema(value_type = Option<String>)]
     device_id: Option<DeviceId>,
+    /// On whose behalf it was done, when that is known.
+    #[schema(value_type = Option<String>)]
+    actor_id: Option<UserId>,
+    /// By which way: `http`, `cli` or `relay`.
+    via: String,
     remote_ip: Option<String>,
     detail: String,
 }
@@ -145,6 +150,8 @@ async fn audit(State(app): State<AppState>, Query(query): Query<AuditQuery>) -> 
             event: e.event,
             user_id: e.user_id,
             device_id: e.device_id,
+            actor_id: e.actor_id,
+            via: e.via,
             remote_ip: e.remote_ip,
             detail: e.detail,
         })

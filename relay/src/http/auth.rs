@@ -3,7 +3,7 @@
 use super::AppState;
 use super::error::Problem;
 use super::routes::Access;
-use crate::service::{Caller, ServiceError, UserRole};
+use crate::service::{Caller, ServiceError, UserRole, origin};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -30,7 +30,10 @@ pub(super) async fn require(
         Access::Admin => return Err(ServiceError::forbidden("Only an administrator may do this.").into()),
     }
     request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    // Log and metrics know by the answer who was calling.
+    let mut response = origin::as_user(caller.user_id, next.run(request)).await;
+    response.extensions_mut().insert(caller);
+    Ok(response)
 }
 
 /// The token of `Authorization: Bearer ...`, or of a WebSocket handshake's `Sec-WebSocket-Protocol: ferry.v1, bearer.<jwt>`. Never of the query (R53).

@@ -4,6 +4,7 @@ use super::AppState;
 use super::error::{REQUEST_ID, plain};
 use super::measured::Record;
 use crate::config::Network;
+use crate::service::origin::{self, Origin, Via};
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
@@ -94,7 +95,8 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     let request = request.map(|body| record.count_in(body));
     // Whatever is logged on the way carries the id: an operator finds a failure by it. Of the highest level, so that no filter takes it away.
     let span = tracing::error_span!("request", request_id = %id);
-    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span).await;
+    let from = Origin { actor: None, ip: Some(remote_ip), via: Via::Http };
+    let mut response = origin::within(from, REQUEST_ID.scope(id.clone(), next.run(request))).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }

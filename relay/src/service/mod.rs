@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod content;
 mod error;
+pub mod origin;
 pub mod peers;
 
 pub use error::{Kind, ServiceError, ServiceResult};

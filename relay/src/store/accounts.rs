@@ -207,8 +207,12 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// What happened: a stable word such as `login.failed`.
     pub event: String,
-    /// Who did it, or to whom it was done.
+    /// To whom it was done, or who did it to themselves.
     pub user_id: Option<UserId>,
+    /// On whose behalf it was done, when that is known.
+    pub actor_id: Option<UserId>,
+    /// By which way: `http`, `cli` or `relay`.
+    pub via: String,
     /// Through which device.
     pub device_id: Option<DeviceId>,
     /// From where.
@@ -222,6 +226,10 @@ pub struct AuditEntry {
 pub trait AccountStore: Send + Sync + 'static {
     /// The value of a setting; stores `value` when there is none. All callers see one value.
     async fn setting_or_insert(&self, key: &str, value: &str, now_ms: i64) -> Result<String, StoreError>;
+    /// The value of a setting.
+    async fn setting(&self, key: &str) -> Result<Option<String>, StoreError>;
+    /// Gives a setting a value, whatever it was.
+    async fn put_setting(&self, key: &str, value: &str, now_ms: i64) -> Result<(), StoreError>;
 
     /// Stores a user; false when the address is taken.
     async fn insert_user(&self, user: &User) -> Result<bool, StoreError>;
@@ -274,8 +282,10 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Appends to the audit log.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;
-    /// The newest entries before `before_id`, newest first.
+    /// The newest entries before `before_id`, newest first; with a user, those that were done to or by that user.
     async fn audit_entries(&self, before_id: i64, user_id: Option<UserId>, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Drops at most `limit` entries of the audit log from before `before_ms`, and says how many. The schema refuses to drop young ones.
+    async fn forget_audit(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError>;
 
     /// Drops sessions, tokens and codes that ended before `before_ms`.
     async fn forget_ended(&self, before_ms: i64) -> Result<(), StoreError>;

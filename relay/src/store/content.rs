@@ -379,6 +379,11 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
     /// How many node states of a namespace cannot be decoded.
     async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError>;
+    /// Until when the sweep leaves blobs alone, in milliseconds since 1970; 0 for not at all.
+    async fn sweep_held_until_ms(&self) -> Result<i64, StoreError>;
+    /// Sets it. Every process of the relay sees it at once.
+    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError>;
+
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
     /// Totals.

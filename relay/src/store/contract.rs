@@ -318,6 +318,11 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
 }
 
 async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0);
+    for until_ms in [5_000, 9_000, 0] {
+        store.hold_sweep(until_ms).await.unwrap();
+        assert_eq!(store.sweep_held_until_ms().await.unwrap(), until_ms);
+    }
     let id = names.namespace.id;
     let (held, loose) = (ChunkId::of(b"a"), ChunkRef { id: ChunkId::of(b"loose"), len: 5 });
     let location = store.locate_chunks(id, &[held], true).await.unwrap()[&held];

@@ -14,6 +14,7 @@ pub mod keyfile;
 pub mod metered;
 pub mod open_blobs;
 pub mod peers;
+pub mod snapshot;
 pub mod sqlite;
 
 /// A pool of connections to a database, at one moment.

@@ -70,7 +70,13 @@ pub const FIGURES: &[Figure] = &[
     figure("ferry_relay_http_connections", Gauge, Count, Whole, "Open connections."),
     figure("ferry_relay_ws_connections", Gauge, Count, Whole, "Open WebSockets."),
     figure("ferry_relay_ws_messages_total", Counter, Count, Nothing, "Messages sent to WebSockets, by type."),
-    figure("ferry_relay_ws_closed_total", Counter, Count, Nothing, "WebSockets that ended, by reason."),
+    figure(
+        "ferry_relay_ws_closed_total",
+        Counter,
+        Count,
+        Label("reason", &["left", "restart", "gone"]),
+        "WebSockets that ended, by reason.",
+    ),
     // Accounts.
     figure(
         "ferry_relay_auth_events_total",
@@ -157,14 +163,21 @@ pub const FIGURES: &[Figure] = &[
     figure("ferry_relay_storage_damaged_chunks", Gauge, Count, Nothing, "Chunks found damaged and not healed yet."),
     figure("ferry_relay_uploads_active", Gauge, Count, Nothing, "Uploads of the plain API that are begun and not completed."),
     // The relay's own work.
-    figure("ferry_relay_job_runs_total", Counter, Count, Nothing, "Runs of the relay's own work, by job and result."),
-    figure("ferry_relay_job_duration_seconds", Histogram, Seconds, Nothing, "Time of one run, by job."),
+    figure("ferry_relay_job_runs_total", Counter, Count, Nothing, "Runs of the relay's own work, by task and result."),
+    figure("ferry_relay_job_duration_seconds", Histogram, Seconds, Nothing, "Time of one run, by task."),
     figure(
         "ferry_relay_job_last_success_timestamp_seconds",
         Gauge,
         Seconds,
         Nothing,
-        "When a job last succeeded in this process, in seconds since 1970, by job.",
+        "When a job last succeeded in this process, in seconds since 1970, by task.",
+    ),
+    figure(
+        "ferry_relay_gc_last_success_timestamp_seconds",
+        Gauge,
+        Seconds,
+        Whole,
+        "When this process last swept, in seconds since 1970; 0 for not yet.",
     ),
     figure("ferry_relay_gc_deleted_bytes_total", Counter, Bytes, Whole, "Bytes of chunks that the sweep removed."),
     figure(
@@ -206,7 +219,7 @@ pub(super) fn describe() {
     }
     for job in JOBS {
         for result in ["ok", "failed"] {
-            metrics::counter!("ferry_relay_job_runs_total", "job" => *job, "result" => result).increment(0);
+            metrics::counter!("ferry_relay_job_runs_total", "task" => *job, "result" => result).increment(0);
         }
     }
 }

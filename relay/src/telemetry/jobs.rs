@@ -1,4 +1,4 @@
-//! The relay's own work, measured: how often, how long, how it ended.
+//! The relay's own work, measured: how often, how long, how it ended. The label is `task`: Prometheus calls `job` what it scrapes.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -9,11 +9,11 @@ pub async fn run<T, E: Display>(job: &'static str, now_ms: i64, work: impl Futur
     let started = Instant::now();
     let done = work.await;
     let result = if done.is_ok() { "ok" } else { "failed" };
-    metrics::counter!("ferry_relay_job_runs_total", "job" => job, "result" => result).increment(1);
-    metrics::histogram!("ferry_relay_job_duration_seconds", "job" => job).record(started.elapsed().as_secs_f64());
+    metrics::counter!("ferry_relay_job_runs_total", "task" => job, "result" => result).increment(1);
+    metrics::histogram!("ferry_relay_job_duration_seconds", "task" => job).record(started.elapsed().as_secs_f64());
     match done {
         Ok(value) => {
-            metrics::gauge!("ferry_relay_job_last_success_timestamp_seconds", "job" => job).set((now_ms / 1000) as f64);
+            metrics::gauge!("ferry_relay_job_last_success_timestamp_seconds", "task" => job).set((now_ms / 1000) as f64);
             Some(value)
         }
         Err(error) => {

@@ -1,6 +1,7 @@
 //! Figures that have to be looked up: readiness, pools, free space, totals of the store. None of it holds a request up.
 
 use super::{jobs, process};
+use crate::backup::create::LAST_SUCCESS;
 use crate::http::AppState;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ pub(crate) fn start(app: &AppState) {
                 metrics::gauge!("ferry_relay_db_pool_max_connections", "pool" => pool.name).set(f64::from(pool.max));
             }
             free_space(&app);
+            backup(&app).await;
             if totals_at.is_none_or(|at| at.elapsed() >= TOTALS_EVERY) {
                 totals_at = Some(Instant::now());
                 totals(&app).await;
@@ -53,6 +55,14 @@ fn free_space(app: &AppState) {
 pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Backups are made by another process; what it leaves word of is the same for all of the relay's.
+async fn backup(app: &AppState) {
+    if let Ok(at) = app.accounts.setting(LAST_SUCCESS).await {
+        let at_ms = at.and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
+        metrics::gauge!("ferry_relay_backup_last_success_timestamp_seconds").set((at_ms / 1000) as f64);
+    }
 }
 
 async fn totals(app: &AppState) {

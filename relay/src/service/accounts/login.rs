@@ -184,6 +184,7 @@ impl Accounts {
         let (secret, hash) = new_code()?;
         let expires_at_ms = now_ms + ttl_ms;
         self.store.insert_code(&NewCode { hash, kind, user_id, created_at_ms: now_ms, expires_at_ms }).await?;
+        self.note("code.created", user_id, None, None, kind.as_str()).await;
         Ok(OneTimeCode { secret, expires_at_ms })
     }
 
@@ -199,6 +200,7 @@ impl Accounts {
             CodeUse::Used(user_id) => Ok(user_id),
             refused => {
                 self.limiter.failed(ip, "", now_ms);
+                self.note("code.refused", None, None, Some(ip), kind.as_str()).await;
                 Err(refusal_of_code(refused))
             }
         }

@@ -24,7 +24,7 @@ use crate::StartError;
 use crate::clock::Clock;
 use crate::config::{Auth, Registration};
 use crate::service::peers::Peers;
-use crate::service::{Caller, ServiceError, ServiceResult, SessionId};
+use crate::service::{Caller, ServiceError, ServiceResult, SessionId, origin};
 use crate::store::accounts::{AccountStore, AuditEntry, SessionAccess};
 use ferry_protocol::{DeviceId, UserId};
 use limiter::Limiter;
@@ -39,6 +39,9 @@ use tokens::TokenKey;
 pub const CACHE_MS: i64 = 5_000;
 /// Most sessions remembered; beyond this the memory starts anew.
 const CACHE_SESSIONS_MAX: usize = 100_000;
+
+/// Entries of the audit log that are dropped at once.
+const AUDIT_BATCH: u32 = 1000;
 
 /// How long ended sessions, tokens and codes are kept, in milliseconds: until nobody asks what became of them.
 const ENDED_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -155,18 +158,64 @@ impl Accounts {
         Ok(self.store.forget_ended(self.clock.now_ms() - ENDED_KEPT_MS).await?)
     }
 
-    /// Writes to the audit log. A log that cannot be written does not undo what was done, but the operator hears of it.
+    /// Drops entries of the audit log that are older than the configuration keeps them. How many.
+    pub async fn forget_audit(&self, keep_days: u32) -> ServiceResult<u64> {
+        let mut dropped = 0;
+        if keep_days == 0 {
+            return Ok(dropped);
+        }
+        let before_ms = self.clock.now_ms() - i64::from(keep_days) * 24 * 3600 * 1000;
+        loop {
+            let some = self.store.forget_audit(before_ms, AUDIT_BATCH).await?;
+            dropped += some;
+            if some < u64::from(AUDIT_BATCH) {
+                return Ok(dropped);
+            }
+        }
+    }
+
+    /// A setting of the relay as a whole.
+    pub async fn setting(&self, key: &str) -> ServiceResult<Option<String>> {
+        Ok(self.store.setting(key).await?)
+    }
+
+    /// Gives a setting of the relay as a whole a value.
+    pub async fn put_setting(&self, key: &str, value: &str) -> ServiceResult<()> {
+        Ok(self.store.put_setting(key, value, self.clock.now_ms()).await?)
+    }
+
+    /// Writes an event of the relay as a whole to the audit log: what an operator did with its stores.
+    pub async fn note_operation(&self, event: &str, detail: &str) {
+        self.note(event, None, None, None, detail).await;
+    }
+
+    /// Writes to the audit log, and to the log, where it can be watched. An audit log that cannot be written does not undo what was done, but the
+    /// operator hears of it. Who did it and from where is what [`origin`] says, unless the event itself knows the address.
     async fn note(&self, event: &str, user_id: Option<UserId>, device_id: Option<DeviceId>, ip: Option<IpAddr>, detail: &str) {
         metrics::counter!("ferry_relay_auth_events_total", "event" => event.to_owned()).increment(1);
+        let from = origin::current();
         let entry = AuditEntry {
             audit_id: 0,
+            actor_id: from.actor,
+            via: from.via.as_str().to_owned(),
             at_ms: self.clock.now_ms(),
             event: event.to_owned(),
             user_id,
             device_id,
-            remote_ip: ip.map(|ip| ip.to_string()),
+            remote_ip: ip.or(from.ip).map(|ip| ip.to_string()),
             detail: detail.to_owned(),
         };
+        let text = |id: Option<String>| id.unwrap_or_default();
+        tracing::info!(
+            target: "ferry_relay::audit",
+            event,
+            user_id = text(user_id.map(|u| u.to_string())),
+            device_id = text(device_id.map(|d| d.to_string())),
+            actor_id = text(from.actor.map(|u| u.to_string())),
+            via = entry.via,
+            remote_ip = entry.remote_ip,
+            "audit"
+        );
         if let Err(error) = self.store.audit(&entry).await {
             tracing::error!(%error, event, "cannot write to the audit log");
         }

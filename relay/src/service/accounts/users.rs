@@ -230,6 +230,7 @@ impl Accounts {
             return Err(ServiceError::not_found());
         }
         self.peers.changed(user_id).await;
+        self.note("device.renamed", Some(user_id), Some(device_id), None, "").await;
         self.device(device_id).await
     }
 

@@ -7,7 +7,8 @@
 use super::Content;
 use super::rewrite::{LIVE_MIN_PERCENT, PACKS_MAX};
 use crate::service::ServiceResult;
-use crate::store::content::PackId;
+use crate::store::content::{PackId, PackRow};
+use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -84,6 +85,10 @@ impl Content {
             let mut tx = self.meta.begin().await?;
             let packs = tx.delete_empty_packs(before_ms, BATCH).await?;
             tx.commit().await?;
+            // Asked after the rows are gone: a backup that begins later does not name these packs. Blobs that stay are strays for a later sweep.
+            if self.sweep_is_held().await? {
+                return Ok(deleted);
+            }
             for pack in &packs {
                 self.blobs.delete(pack.id).await?;
             }
@@ -94,10 +99,34 @@ impl Content {
         }
     }
 
+    /// Whether somebody, a backup, needs blobs to stay.
+    async fn sweep_is_held(&self) -> ServiceResult<bool> {
+        Ok(self.meta.sweep_held_until_ms().await? > self.clock.now_ms())
+    }
+
+    /// Keeps blobs from being deleted until then, in milliseconds since 1970: what a reader of the whole store finds named, it finds. 0 ends it.
+    pub async fn hold_sweep(&self, until_ms: i64) -> ServiceResult<()> {
+        Ok(self.meta.hold_sweep(until_ms).await?)
+    }
+
+    /// Every pack that the database names now.
+    pub async fn packs(&self) -> ServiceResult<Vec<PackRow>> {
+        Ok(self.meta.packs().await?)
+    }
+
+    /// A part of a pack as it is stored; nothing if the blob is not there or too short.
+    pub async fn read_pack(&self, pack: &PackRow, offset: u64, len: usize) -> ServiceResult<Option<Bytes>> {
+        Ok(self.blobs.read(pack.id, offset, len).await?)
+    }
+
     /// Blobs are listed before the rows are read, and young ones are left alone, so that an upload between its blob and its row is safe.
     async fn delete_stray_blobs(&self, before_ms: i64) -> ServiceResult<u64> {
         let mut deleted = 0;
-        for id in self.stray_blobs(before_ms).await? {
+        let strays = self.stray_blobs(before_ms).await?;
+        if self.sweep_is_held().await? {
+            return Ok(deleted);
+        }
+        for id in strays {
             self.blobs.delete(id).await?;
             deleted += 1;
         }

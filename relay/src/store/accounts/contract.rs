@@ -41,6 +41,7 @@ contract!(
     of_many_uses_of_a_code_one_wins,
     deleting_a_user_takes_only_theirs,
     the_audit_log_grows,
+    settings_are_kept,
     what_ended_long_ago_is_forgotten,
 );
 
@@ -296,14 +297,19 @@ async fn deleting_a_user_takes_only_theirs(store: Store) {
     assert_eq!(store.devices(user(2).user_id).await.unwrap().len(), 1);
 }
 
+/// By any clock: the schema asks the database's own.
+const LONG_AGO: i64 = 1_000_000_000_000;
+
 async fn the_audit_log_grows(store: Store) {
     let entry = |n: i64, user_id| AuditEntry {
         audit_id: 0,
-        at_ms: T0 + n,
+        at_ms: LONG_AGO + n,
         event: format!("event.{n}"),
         user_id,
         device_id: Some(device(1, 1).device_id),
         remote_ip: Some("::1".into()),
+        actor_id: (n == 3).then_some(user(2).user_id),
+        via: "cli".into(),
         detail: "d".into(),
     };
     for n in 0..5 {
@@ -315,6 +321,27 @@ async fn the_audit_log_grows(store: Store) {
     assert_eq!(AuditEntry { audit_id: 0, ..all[0].clone() }, entry(4, Some(user(1).user_id)));
     assert_eq!(store.audit_entries(all[1].audit_id, None, 2).await.unwrap().len(), 2);
     assert_eq!(store.audit_entries(i64::MAX, Some(user(1).user_id), 10).await.unwrap().len(), 3);
+    let by = store.audit_entries(i64::MAX, Some(user(2).user_id), 10).await.unwrap();
+    assert_eq!(AuditEntry { audit_id: 0, ..by[0].clone() }, entry(3, None));
+    assert_eq!(by.len(), 1);
+    // Old entries go, a few at a time; young ones cannot.
+    assert_eq!(store.forget_audit(LONG_AGO + 3, 2).await.unwrap(), 2);
+    assert_eq!(store.forget_audit(LONG_AGO + 3, 2).await.unwrap(), 1);
+    assert_eq!(store.audit_entries(i64::MAX, None, 10).await.unwrap().len(), 2);
+    let now_ms = crate::clock::Clock::now_ms(&crate::clock::SystemClock);
+    store.audit(&AuditEntry { at_ms: now_ms, ..entry(5, None) }).await.unwrap();
+    assert!(store.forget_audit(i64::MAX, 10).await.is_err());
+    assert_eq!(store.audit_entries(i64::MAX, None, 10).await.unwrap()[0].at_ms, now_ms);
+}
+
+async fn settings_are_kept(store: Store) {
+    assert_eq!(store.setting("a").await.unwrap(), None);
+    assert_eq!(store.setting_or_insert("a", "1", T0).await.unwrap(), "1");
+    assert_eq!(store.setting_or_insert("a", "2", T0).await.unwrap(), "1");
+    store.put_setting("a", "3", T0).await.unwrap();
+    store.put_setting("b", "4", T0).await.unwrap();
+    assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("3"));
+    assert_eq!(store.setting("b").await.unwrap().as_deref(), Some("4"));
 }
 
 async fn what_ended_long_ago_is_forgotten(store: Store) {

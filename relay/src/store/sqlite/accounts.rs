@@ -139,6 +139,25 @@ impl AccountStore for Sqlite {
         row.try_get(0).map_err(store_error)
     }
 
+    async fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let row =
+            sqlx::query("SELECT value FROM settings WHERE key = ?1").bind(key).fetch_optional(self.reader()).await.map_err(store_error)?;
+        row.map(|row| row.try_get(0).map_err(store_error)).transpose()
+    }
+
+    async fn put_setting(&self, key: &str, value: &str, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO settings (key, value, updated_at) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET value = ?2, updated_at = ?3",
+        )
+        .bind(key)
+        .bind(value)
+        .bind(now_ms)
+        .execute(self.writer())
+        .await
+        .map(drop)
+        .map_err(store_error)
+    }
+
     async fn insert_user(&self, user: &User) -> Result<bool, StoreError> {
         let mut connection = self.writer().acquire().await.map_err(store_error)?;
         insert_user(&mut connection, user).await
@@ -359,23 +378,27 @@ impl AccountStore for Sqlite {
     }
 
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO audit (at, event, user_id, device_id, remote_ip, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
-            .bind(entry.at_ms)
-            .bind(&entry.event)
-            .bind(entry.user_id.as_ref().map(|u| u.as_bytes().as_slice()))
-            .bind(entry.device_id.as_ref().map(|d| d.as_bytes().as_slice()))
-            .bind(entry.remote_ip.as_deref())
-            .bind(&entry.detail)
-            .execute(self.writer())
-            .await
-            .map(drop)
-            .map_err(store_error)
+        sqlx::query(
+            "INSERT INTO audit (at, event, user_id, device_id, remote_ip, detail, actor_id, via) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )
+        .bind(entry.at_ms)
+        .bind(&entry.event)
+        .bind(entry.user_id.as_ref().map(|u| u.as_bytes().as_slice()))
+        .bind(entry.device_id.as_ref().map(|d| d.as_bytes().as_slice()))
+        .bind(entry.remote_ip.as_deref())
+        .bind(&entry.detail)
+        .bind(entry.actor_id.as_ref().map(|u| u.as_bytes().as_slice()))
+        .bind(&entry.via)
+        .execute(self.writer())
+        .await
+        .map(drop)
+        .map_err(store_error)
     }
 
     async fn audit_entries(&self, before_id: i64, user_id: Option<UserId>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         let rows = sqlx::query(
-            "SELECT audit_id, at, event, user_id, device_id, remote_ip, detail FROM audit
-             WHERE audit_id < ?1 AND (?2 IS NULL OR user_id = ?2) ORDER BY audit_id DESC LIMIT ?3",
+            "SELECT audit_id, at, event, user_id, device_id, remote_ip, detail, actor_id, via FROM audit
+             WHERE audit_id < ?1 AND (?2 IS NULL OR user_id = ?2 OR actor_id = ?2) ORDER BY audit_id DESC LIMIT ?3",
         )
         .bind(before_id)
         .bind(user_id.as_ref().map(|u| u.as_bytes().as_slice()))
@@ -393,9 +416,21 @@ impl AccountStore for Sqlite {
                     device_id: device_id_of(row.get(4))?,
                     remote_ip: row.get(5),
                     detail: row.get(6),
+                    actor_id: row.get::<Option<Vec<u8>>, _>(7).map(|b| user_id_of(&b)).transpose()?,
+                    via: row.get(8),
                 })
             })
             .collect()
+    }
+
+    async fn forget_audit(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+        sqlx::query("DELETE FROM audit WHERE audit_id IN (SELECT audit_id FROM audit WHERE at < ?1 ORDER BY audit_id LIMIT ?2)")
+            .bind(before_ms)
+            .bind(limit)
+            .execute(self.writer())
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(store_error)
     }
 
     async fn forget_ended(&self, before_ms: i64) -> Result<(), StoreError> {

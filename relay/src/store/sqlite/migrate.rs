@@ -28,6 +28,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 5, name: "retired_packs", sql: include_str!("../../../../migrations/sqlite/0005_retired_packs.sql") },
     Migration { number: 6, name: "peers", sql: include_str!("../../../../migrations/sqlite/0006_peers.sql") },
     Migration { number: 7, name: "regions", sql: include_str!("../../../../migrations/sqlite/0007_regions.sql") },
+    Migration { number: 8, name: "audit", sql: include_str!("../../../../migrations/sqlite/0008_audit.sql") },
 ];
 
 /// Applies what is missing.

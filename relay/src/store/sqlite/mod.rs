@@ -10,8 +10,8 @@ mod peers;
 mod sessions;
 
 use super::{PoolState, StoreError};
-use sqlx::Transaction;
 use sqlx::sqlite::{Sqlite as Dialect, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Transaction};
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,12 +70,8 @@ impl Sqlite {
 
     /// Looks through the whole database file for damage.
     pub async fn integrity(&self) -> Result<(), StoreError> {
-        use sqlx::Row;
-        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&self.reader).await.map_err(store_error)?;
-        match row.try_get::<String, _>(0).map_err(store_error)?.as_str() {
-            "ok" => Ok(()),
-            damage => Err(StoreError::Corrupt(format!("{damage}; restore the newest backup"))),
-        }
+        let mut connection = self.reader.acquire().await.map_err(store_error)?;
+        check_integrity(&mut connection).await
     }
 
     /// The pools of connections, as they are now.
@@ -93,6 +89,33 @@ impl Sqlite {
     pub async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Writes the database at `path`, as it is at one moment, to the new file `to`; whoever writes to it goes on meanwhile.
+pub async fn snapshot(path: &Path, to: &Path) -> Result<(), StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS));
+    let mut connection = options.connect().await.map_err(store_error)?;
+    let to = to.to_str().ok_or_else(|| StoreError::Unavailable(format!("{} is not a name that SQLite takes", to.display())))?;
+    let done = sqlx::query("VACUUM INTO ?1").bind(to).execute(&mut connection).await.map(drop).map_err(store_error);
+    connection.close().await.map_err(store_error)?;
+    done
+}
+
+/// The packs that the database in the file at `path` names, after a look at its integrity. Nothing is written, not even beside it.
+pub async fn packs_of(path: &Path) -> Result<Vec<super::content::PackRow>, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+    let mut connection = options.connect().await.map_err(store_error)?;
+    check_integrity(&mut connection).await?;
+    content::packs_of(&mut connection).await
+}
+
+async fn check_integrity(connection: &mut sqlx::SqliteConnection) -> Result<(), StoreError> {
+    use sqlx::Row;
+    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(connection).await.map_err(store_error)?;
+    match row.try_get::<String, _>(0).map_err(store_error)?.as_str() {
+        "ok" => Ok(()),
+        damage => Err(StoreError::Corrupt(format!("{damage}; restore the newest backup"))),
     }
 }
 

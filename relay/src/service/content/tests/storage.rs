@@ -36,6 +36,32 @@ async fn a_leased_chunk_goes_only_after_both_grace_periods() {
     assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
 }
 
+/// A backup reads rows at one moment and blobs after it: what those rows name stays until it has been read (BK1).
+#[tokio::test]
+async fn no_blob_goes_while_somebody_holds_them() {
+    let world = world().await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    world.content.put_chunks(&home, frames(&[b"loose"])).await.unwrap();
+    let packs = world.content.packs().await.unwrap();
+    let advance = || world.clock.advance_ms(GRACE_MS + 1);
+    let now_ms = || crate::clock::Clock::now_ms(&world.clock);
+    advance();
+    assert_eq!(world.content.sweep(false).await.unwrap().chunks_marked, 1);
+    advance();
+    world.content.hold_sweep(now_ms() + 100 * GRACE_MS).await.unwrap();
+    let held = world.content.sweep(false).await.unwrap();
+    assert_eq!((held.chunks_deleted, held.stray_blobs_deleted), (1, 0));
+    let read = world.content.read_pack(&packs[0], 0, packs[0].length_bytes as usize).await.unwrap();
+    assert!(read.is_some(), "the row is gone, the blob is there");
+    advance();
+    assert_eq!(world.content.sweep(false).await.unwrap().stray_blobs_deleted, 0);
+    // Whoever held them has gone without a word.
+    world.clock.advance_ms(200 * GRACE_MS);
+    assert_eq!(world.content.sweep(false).await.unwrap().stray_blobs_deleted, 1);
+    assert!(world.content.blobs.list().await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_marked_chunk_that_comes_again_stays() {
     let world = world().await;

@@ -9,16 +9,25 @@ mod uploads;
 mod write;
 
 use super::{Sqlite, StoreError, store_error};
-use crate::store::content::ContentTx;
+use crate::store::content::{ContentTx, PackRow};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{NodeState, UserId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Transaction};
+use sqlx::{Row, SqliteConnection, Transaction};
 
 /// Values in one `IN (…)` list or rows in one statement: large enough that the cost per statement vanishes, small enough to be prepared quickly.
 const BATCH: usize = 400;
 /// The format of the `state` column: this byte, then postcard.
 const STATE_FORMAT: u8 = 1;
+
+/// The setting that says until when the sweep leaves blobs alone.
+const SWEEP_HELD: &str = "sweep_held_until_ms";
+
+/// Every pack that a database names.
+pub(super) async fn packs_of(conn: &mut SqliteConnection) -> Result<Vec<PackRow>, StoreError> {
+    let rows = sqlx::query("SELECT pack_id, length, created_at FROM packs").fetch_all(conn).await.map_err(store_error)?;
+    rows.iter().map(sweep::pack_row).collect()
+}
 
 /// A writing transaction. Dropping it rolls back.
 struct SqliteTx(Transaction<'static, sqlx::Sqlite>);

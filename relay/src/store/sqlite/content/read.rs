@@ -1,7 +1,8 @@
 //! [`ContentStore`] on the reader pool.
 
-use super::{bytes, chunks, count, decode_state, nodes, regions, role, signed, sweep, uploads, user};
+use super::{SWEEP_HELD, bytes, chunks, count, decode_state, nodes, regions, role, signed, sweep, uploads, user};
 use crate::store::StoreError;
+use crate::store::accounts::AccountStore;
 use crate::store::content::*;
 use crate::store::sqlite::{Sqlite, store_error};
 use async_trait::async_trait;
@@ -182,9 +183,7 @@ impl ContentStore for Sqlite {
     }
 
     async fn packs(&self) -> Result<Vec<PackRow>, StoreError> {
-        let mut conn = self.read().await?;
-        let rows = sqlx::query("SELECT pack_id, length, created_at FROM packs").fetch_all(&mut *conn).await.map_err(store_error)?;
-        rows.iter().map(sweep::pack_row).collect()
+        super::packs_of(&mut *self.read().await?).await
     }
 
     async fn copies(&self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError> {
@@ -223,6 +222,15 @@ impl ContentStore for Sqlite {
             .await
             .map_err(store_error)?;
         Ok(rows.iter().filter(|row| row.try_get::<&[u8], _>(0).map_or(true, |s| decode_state(s).is_err())).count() as u64)
+    }
+
+    async fn sweep_held_until_ms(&self) -> Result<i64, StoreError> {
+        let text = AccountStore::setting(self, SWEEP_HELD).await?;
+        Ok(text.and_then(|t| t.parse().ok()).unwrap_or(0))
+    }
+
+    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError> {
+        AccountStore::put_setting(self, SWEEP_HELD, &until_ms.to_string(), until_ms).await
     }
 
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError> {

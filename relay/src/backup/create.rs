@@ -1,0 +1,213 @@
+//! Making a backup of a relay that may be serving.
+
+use super::manifest::{FileRow, Manifest, PACKS, Packs, pack_path, read_packs, write_packs};
+use super::{BackupError, KEYS, sync_folder};
+use crate::App;
+use crate::config::Config;
+use crate::http::time_text;
+use crate::store::content::{PackId, PackRow};
+use crate::store::snapshot;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// The setting that holds when a backup was last made, in milliseconds since 1970.
+pub const LAST_SUCCESS: &str = "backup_last_success_at";
+/// How long the sweep leaves blobs alone after the last sign of life of a backup, in milliseconds.
+const HOLD_MS: i64 = 10 * 60 * 1000;
+/// How often a backup gives such a sign, in milliseconds.
+const HOLD_EVERY_MS: i64 = 60 * 1000;
+/// Bytes that are copied at once.
+const PART_BYTES: u64 = 4 << 20;
+
+/// What a backup holds, and what was done for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CreateReport {
+    /// Packs that it holds.
+    pub packs: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Packs that were copied now; the others were there from an earlier backup.
+    pub packs_copied: u64,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// Packs of an earlier backup that this one does not need.
+    pub packs_removed: u64,
+    /// Bytes of the database's copy.
+    pub database_bytes: u64,
+}
+
+/// Makes a backup in `folder`: new, empty, or one of earlier backups of the same relay.
+pub async fn create(config: &Config, app: &App, folder: &Path) -> Result<CreateReport, BackupError> {
+    let before = prepare(app, folder)?;
+    let mut hold = Hold { app, until_ms: 0 };
+    hold.keep().await?;
+    let done = fill(config, app, folder, &before, &mut hold).await;
+    hold.release().await;
+    let report = done?;
+    let now_ms = app.clock.now_ms();
+    app.accounts.put_setting(LAST_SUCCESS, &now_ms.to_string()).await?;
+    app.accounts.note_operation("backup.created", &format!("{} packs of {} bytes", report.packs, report.pack_bytes)).await;
+    Ok(report)
+}
+
+/// The packs that an earlier backup left in the folder; refuses a folder with something else in it.
+fn prepare(app: &App, folder: &Path) -> Result<Packs, BackupError> {
+    fs::create_dir_all(folder).map_err(BackupError::file(folder))?;
+    let Some(manifest) = Manifest::read(folder)? else {
+        // What a broken-off first backup left is ours too.
+        let ours = ["database", "keys", "packs", PACKS, "manifest.tmp", "packs.tmp"];
+        for entry in fs::read_dir(folder).map_err(BackupError::file(folder))? {
+            let name = entry.map_err(BackupError::file(folder))?.file_name();
+            if !ours.iter().any(|o| name == *o) {
+                let text = format!("{} holds '{}', which is no backup; name an empty directory", folder.display(), name.display());
+                return Err(BackupError::InTheWay(text));
+            }
+        }
+        return Ok(Packs::new());
+    };
+    if manifest.relay_id != app.accounts.relay_id() {
+        let text = format!("{} holds a backup of another relay ({}); name another directory", folder.display(), manifest.relay_id);
+        return Err(BackupError::InTheWay(text));
+    }
+    read_packs(folder)
+}
+
+async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs, hold: &mut Hold<'_>) -> Result<CreateReport, BackupError> {
+    // Listed before the database is read and again after: between them they hold every pack that it can name, and no blob goes away meanwhile (BK1).
+    let mut wanted: BTreeMap<PackId, PackRow> = app.content.packs().await?.into_iter().map(|p| (p.id, p)).collect();
+    let made_at = time_text(app.clock.now_ms());
+    let (kind, files) = snapshot::take(config, &folder.join("database")).await?;
+    for pack in app.content.packs().await? {
+        wanted.insert(pack.id, pack);
+    }
+    let mut report = CreateReport::default();
+    let mut packs = Packs::new();
+    for (id, pack) in &wanted {
+        hold.keep().await?;
+        let row = match before.get(id) {
+            // Packs never change: what is there is good if it is whole.
+            Some(row) if row.bytes == pack.length_bytes && has_length(&pack_path(folder, *id), row.bytes) => Some(row.clone()),
+            _ => {
+                let copied = copy_pack(app, pack, &pack_path(folder, *id)).await?;
+                if let Some(row) = &copied {
+                    report.packs_copied += 1;
+                    report.bytes_copied += row.bytes;
+                }
+                copied
+            }
+        };
+        // A pack that was there for the first list only was retired before the database was read.
+        let Some(row) = row else { continue };
+        report.packs += 1;
+        report.pack_bytes += row.bytes;
+        packs.insert(*id, row);
+    }
+    let mut manifest = Manifest::new(made_at, app.accounts.relay_id().to_owned(), kind);
+    (manifest.packs, manifest.pack_bytes) = (report.packs, report.pack_bytes);
+    write_packs(folder, &packs)?;
+    manifest.add(folder, PACKS)?;
+    for file in files {
+        report.database_bytes += manifest.add(folder, &format!("database/{file}"))?;
+    }
+    for key in copy_keys(config, folder)? {
+        manifest.add(folder, &key)?;
+    }
+    manifest.write(folder)?;
+    report.packs_removed = remove_others(folder, before, &packs)?;
+    Ok(report)
+}
+
+fn has_length(path: &Path, bytes: u64) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == bytes)
+}
+
+/// Copies a pack; nothing if it is gone.
+async fn copy_pack(app: &App, pack: &PackRow, path: &Path) -> Result<Option<FileRow>, BackupError> {
+    let failed = BackupError::file(path);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(&failed)?;
+    }
+    let temp = path.with_extension("tmp");
+    let mut file = File::create(&temp).map_err(&failed)?;
+    let (mut hash, mut at) = (Sha256::new(), 0);
+    while at < pack.length_bytes {
+        let len = PART_BYTES.min(pack.length_bytes - at);
+        let Some(part) = app.content.read_pack(pack, at, len as usize).await? else {
+            drop(file);
+            fs::remove_file(&temp).map_err(&failed)?;
+            // Rows that name it are for `storage verify`: a backup holds what there is.
+            tracing::warn!(pack = %pack.id, "a pack is not in the blob store and cannot be backed up");
+            return Ok(None);
+        };
+        hash.update(&part);
+        file.write_all(&part).map_err(&failed)?;
+        at += len;
+    }
+    file.sync_all().map_err(&failed)?;
+    fs::rename(&temp, path).and_then(|()| sync_folder(path)).map_err(&failed)?;
+    Ok(Some(FileRow { bytes: pack.length_bytes, sha256: hex::encode(hash.finalize()) }))
+}
+
+/// Copies the keys, and says which there are. Keys outside of the data directory come along under the same names.
+fn copy_keys(config: &Config, folder: &Path) -> Result<Vec<String>, BackupError> {
+    let to = folder.join("keys");
+    fs::create_dir_all(&to).map_err(BackupError::file(&to))?;
+    let mut copied = Vec::new();
+    for name in KEYS {
+        let from = match name {
+            "jwt.key" if !config.auth.jwt_key.is_empty() => config.auth.jwt_key.clone().into(),
+            "grant.key" if !config.auth.grant_key.is_empty() => config.auth.grant_key.clone().into(),
+            _ => config.data.join(name),
+        };
+        if from.exists() {
+            let bytes = fs::read(&from).map_err(BackupError::file(&from))?;
+            crate::store::keyfile::write(&to.join(name), &bytes).map_err(BackupError::file(&to))?;
+            copied.push(format!("keys/{name}"));
+        }
+    }
+    Ok(copied)
+}
+
+/// Removes packs that only the earlier backup named.
+fn remove_others(folder: &Path, before: &Packs, now: &Packs) -> Result<u64, BackupError> {
+    let mut removed = 0;
+    for id in before.keys().filter(|id| !now.contains_key(id)) {
+        let path = pack_path(folder, *id);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            other => {
+                other.map_err(BackupError::file(&path))?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Keeps the sweep from blobs for as long as a backup gives signs of life.
+struct Hold<'a> {
+    app: &'a App,
+    until_ms: i64,
+}
+
+impl Hold<'_> {
+    async fn keep(&mut self) -> Result<(), BackupError> {
+        let now_ms = self.app.clock.now_ms();
+        if self.until_ms - now_ms <= HOLD_MS - HOLD_EVERY_MS {
+            self.until_ms = now_ms + HOLD_MS;
+            self.app.content.hold_sweep(self.until_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(self) {
+        // If this fails, it ends by itself.
+        if let Err(error) = self.app.content.hold_sweep(0).await {
+            tracing::warn!(%error, "the sweep leaves blobs alone for some minutes more");
+        }
+    }
+}

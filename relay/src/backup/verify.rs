@@ -1,0 +1,92 @@
+//! Whether a backup is whole: without a relay, and without changing anything.
+
+use super::manifest::{DatabaseKind, FileRow, Manifest, PACKS, pack_path, read_packs};
+use super::{BackupError, hash_file};
+use crate::store::snapshot;
+use serde::Serialize;
+use std::path::Path;
+
+/// Faults that are listed; more are counted.
+const LISTED_MAX: usize = 100;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// When the backup was made.
+    pub made_at: String,
+    /// Files looked at, packs included.
+    pub files: u64,
+    /// Bytes read and hashed.
+    pub bytes_read: u64,
+    /// Packs that the database names and the backup lacks.
+    pub packs_missing: u64,
+    /// How many files are missing or not what the manifest says, and rows without their pack.
+    pub faults: u64,
+    /// The first of them.
+    pub listed: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether everything is there and whole.
+    pub fn is_sound(&self) -> bool {
+        self.faults == 0
+    }
+
+    fn fault(&mut self, what: String) {
+        self.faults += 1;
+        if self.listed.len() < LISTED_MAX {
+            self.listed.push(what);
+        }
+    }
+
+    fn check(&mut self, path: &Path, row: &FileRow) {
+        self.files += 1;
+        match hash_file(path) {
+            Ok((sha256, bytes)) => {
+                self.bytes_read += bytes;
+                if sha256 != row.sha256 {
+                    self.fault(format!("{} is not what was backed up", path.display()));
+                }
+            }
+            Err(e) => self.fault(e.to_string()),
+        }
+    }
+}
+
+/// Verifies the backup in `folder`: every hash, and that the database is readable and names no pack that is not there.
+pub async fn verify(folder: &Path) -> Result<VerifyReport, BackupError> {
+    let manifest = Manifest::must_read(folder)?;
+    let mut report = VerifyReport { made_at: manifest.made_at.clone(), ..VerifyReport::default() };
+    for (name, row) in &manifest.files {
+        report.check(&folder.join(name), row);
+    }
+    if !manifest.files.contains_key(PACKS) {
+        report.fault(format!("the manifest does not vouch for {PACKS}"));
+    }
+    let packs = read_packs(folder)?;
+    if (packs.len() as u64) != manifest.packs {
+        report.fault(format!("{PACKS} lists {} packs, the manifest says {}", packs.len(), manifest.packs));
+    }
+    for (id, row) in &packs {
+        report.check(&pack_path(folder, *id), row);
+    }
+    for database in manifest.database_files(folder)? {
+        match manifest.database {
+            DatabaseKind::Sqlite => match snapshot::packs_of_sqlite(&database).await {
+                Ok(named) => {
+                    for pack in named.iter().filter(|p| packs.get(&p.id).is_none_or(|row| row.bytes != p.length_bytes)) {
+                        report.packs_missing += 1;
+                        report.fault(format!("the database names pack {}, which the backup lacks", pack.id));
+                    }
+                }
+                Err(e) => report.fault(format!("the database cannot be read: {e}")),
+            },
+            DatabaseKind::Postgres => {
+                if let Err(e) = snapshot::check_dump(&database).await {
+                    report.fault(e.to_string());
+                }
+            }
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,144 @@
+//! The metadata database as files, read at one moment, and back. SQLite does it itself; for PostgreSQL its own tools do, which must be in the `PATH`.
+
+mod postgres;
+
+use super::StoreError;
+use super::content::PackRow;
+use super::sqlite;
+use crate::StartError;
+use crate::backup::BackupError;
+use crate::backup::manifest::DatabaseKind;
+use crate::config::Config;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The name of SQLite's file in a backup.
+const SQLITE_FILE: &str = "relay.db";
+/// The end of the name of a dump of PostgreSQL.
+const DUMP: &str = ".dump";
+
+/// The database that a configuration names.
+enum Place {
+    Sqlite(PathBuf),
+    /// Each database of PostgreSQL by its name in a backup, with its address.
+    Postgres(Vec<(String, String)>),
+}
+
+impl Place {
+    fn of(config: &Config) -> Result<Self, StartError> {
+        let url = &config.database.url;
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(vec![("relay".into(), url.clone())]));
+        }
+        Ok(Self::Sqlite(config.database_path()?))
+    }
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> BackupError {
+    let name = path.display().to_string();
+    move |e| BackupError::File(name.clone(), e)
+}
+
+/// Writes the database of `config` to files in `folder`, each whole or not at all. Which kind it is, and the files' names.
+pub async fn take(config: &Config, folder: &Path) -> Result<(DatabaseKind, Vec<String>), BackupError> {
+    fs::create_dir_all(folder).map_err(file_error(folder))?;
+    let temp = folder.join("snapshot.tmp");
+    let (kind, names) = match Place::of(config)? {
+        Place::Sqlite(path) => {
+            remove_if_there(&temp)?;
+            sqlite::snapshot(&path, &temp).await?;
+            place(&temp, &folder.join(SQLITE_FILE))?;
+            (DatabaseKind::Sqlite, vec![SQLITE_FILE.to_owned()])
+        }
+        Place::Postgres(all) => {
+            let mut names = Vec::new();
+            for (name, url) in all {
+                remove_if_there(&temp)?;
+                postgres::dump(&url, &temp).await?;
+                names.push(name + DUMP);
+                place(&temp, &folder.join(&names[names.len() - 1]))?;
+            }
+            (DatabaseKind::Postgres, names)
+        }
+    };
+    Ok((kind, names))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), BackupError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file_error(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a finished file its name, durably.
+fn place(temp: &Path, to: &Path) -> Result<(), BackupError> {
+    let placed = (|| {
+        fs::File::open(temp)?.sync_all()?;
+        fs::rename(temp, to)?;
+        to.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+    })();
+    placed.map_err(file_error(to))
+}
+
+/// Refuses a database that holds something: a restore overwrites nothing.
+pub async fn must_be_empty(config: &Config) -> Result<(), BackupError> {
+    let taken = match Place::of(config)? {
+        Place::Sqlite(path) => path.exists().then(|| format!("there is a database already: {}", path.display())),
+        Place::Postgres(all) => {
+            let mut taken = None;
+            for (name, url) in all {
+                let tables = postgres::tables(&url).await?;
+                if tables > 0 {
+                    taken = Some(format!("the PostgreSQL database '{name}' of the configuration holds {tables} tables already"));
+                }
+            }
+            taken
+        }
+    };
+    match taken {
+        None => Ok(()),
+        Some(what) => Err(BackupError::InTheWay(format!("{what}; restore into an empty one, nothing was changed"))),
+    }
+}
+
+/// Puts the database from a backup's files in its place: whole or not at all.
+pub async fn put(config: &Config, kind: DatabaseKind, files: &[PathBuf]) -> Result<(), BackupError> {
+    let other = |is: &str, named: &str| {
+        Err(BackupError::InTheWay(format!(
+            "the backup is of {is}, but database.url names {named}; set database.url to an empty {is} database"
+        )))
+    };
+    match (Place::of(config)?, kind) {
+        (Place::Sqlite(path), DatabaseKind::Sqlite) => {
+            let Some(from) = files.first() else { return Err(BackupError::Damaged("the backup names no database".into())) };
+            let temp = path.with_extension("restoring");
+            fs::copy(from, &temp).map_err(file_error(&temp))?;
+            place(&temp, &path)
+        }
+        (Place::Postgres(all), DatabaseKind::Postgres) => {
+            for (name, url) in all {
+                let wanted = name.clone() + DUMP;
+                let file = files.iter().find(|f| f.file_name().is_some_and(|n| n == wanted.as_str()));
+                let Some(file) = file else {
+                    return Err(BackupError::Damaged(format!("the backup has no dump for the database '{name}' of the configuration")));
+                };
+                postgres::restore(&url, file).await?;
+            }
+            Ok(())
+        }
+        (Place::Sqlite(_), DatabaseKind::Postgres) => other("PostgreSQL", "SQLite"),
+        (Place::Postgres(_), DatabaseKind::Sqlite) => other("SQLite", "PostgreSQL"),
+    }
+}
+
+/// The packs that a saved SQLite database names, after a look at its integrity. The file is not changed.
+pub async fn packs_of_sqlite(path: &Path) -> Result<Vec<PackRow>, StoreError> {
+    sqlite::packs_of(path).await
+}
+
+/// Whether PostgreSQL's tools can read a dump.
+pub async fn check_dump(path: &Path) -> Result<(), BackupError> {
+    postgres::check(path).await
+}

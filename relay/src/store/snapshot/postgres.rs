@@ -1,0 +1,97 @@
+//! `pg_dump`, `pg_restore` and `psql`, called so that no password stands where others can read it.
+
+use crate::backup::BackupError;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// An address without its password, and the password.
+fn split_password(url: &str) -> (String, Option<String>) {
+    let whole = || (url.to_owned(), None);
+    let Some((scheme, rest)) = url.split_once("://") else { return whole() };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let Some((login, host)) = rest[..authority_end].rsplit_once('@') else { return whole() };
+    let Some((user, password)) = login.split_once(':') else { return whole() };
+    (format!("{scheme}://{user}@{host}{}", &rest[authority_end..]), Some(decoded(password)))
+}
+
+/// Percent signs resolved; what is no escape stays as it is.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let escape = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match escape.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+async fn run(program: &str, url: Option<&str>, words: &[&std::ffi::OsStr]) -> Result<String, BackupError> {
+    let mut command = Command::new(program);
+    if let Some(url) = url {
+        let (url, password) = split_password(url);
+        command.arg("--dbname").arg(url);
+        if let Some(password) = password {
+            command.env("PGPASSWORD", password);
+        }
+    }
+    let output = command.args(words).stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(|e| {
+        BackupError::Program(format!(
+            "cannot run {program}: {e}. Backups of PostgreSQL need its client programs in the PATH (Debian: postgresql-client)"
+        ))
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said: Vec<&str> = said.lines().take(5).collect();
+    Err(BackupError::Program(format!("{program} failed: {}", said.join("; "))))
+}
+
+/// Writes a dump of the database to `file`; consistent, whatever is written meanwhile.
+pub(super) async fn dump(url: &str, file: &Path) -> Result<(), BackupError> {
+    let words = ["--format=custom", "--no-owner", "--no-privileges", "--no-password", "--file"].map(std::ffi::OsStr::new);
+    run("pg_dump", Some(url), &[&words[..], &[file.as_os_str()]].concat()).await.map(drop)
+}
+
+/// How many tables the database holds.
+pub(super) async fn tables(url: &str) -> Result<u64, BackupError> {
+    let query = "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN ('pg_catalog', 'information_schema')";
+    let words = ["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--command", query].map(std::ffi::OsStr::new);
+    let said = run("psql", Some(url), &words).await?;
+    said.trim().parse().map_err(|_| BackupError::Program(format!("psql said '{}' for a number", said.trim())))
+}
+
+/// Brings a dump back, in one transaction.
+pub(super) async fn restore(url: &str, file: &Path) -> Result<(), BackupError> {
+    let words = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--no-password"].map(std::ffi::OsStr::new);
+    run("pg_restore", Some(url), &[&words[..], &[file.as_os_str()]].concat()).await.map(drop)
+}
+
+/// Reads the table of contents of a dump.
+pub(super) async fn check(file: &Path) -> Result<(), BackupError> {
+    run("pg_restore", None, &["--list".as_ref(), file.as_os_str()]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_leave_the_address() {
+        let split = |url| split_password(url);
+        assert_eq!(split("postgres://u:p%40ss%25w@h:1/d?x=y"), ("postgres://u@h:1/d?x=y".into(), Some("p@ss%w".into())));
+        assert_eq!(split("postgres://u@h/d"), ("postgres://u@h/d".into(), None));
+        assert_eq!(split("postgres:///d?host=/run"), ("postgres:///d?host=/run".into(), None));
+        assert_eq!(decoded("100%"), "100%");
+    }
+}

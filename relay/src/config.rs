@@ -39,6 +39,8 @@ pub struct Config {
     pub database: Database,
     /// Chunks.
     pub blobs: Blobs,
+    /// What several processes of one relay share: wake-ups and rate limits.
+    pub redis: Redis,
     /// TLS by files.
     pub tls: Tls,
     /// Accounts.
@@ -58,6 +60,14 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// `sqlite://PATH`; not set: `relay.db` in the data directory.
+    pub url: String,
+}
+
+/// What several processes of one relay share.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redis {
+    /// `redis://[:PASSWORD@]HOST[:PORT][/DATABASE]` or `redis+unix:///PATH`; not set: one process.
     pub url: String,
 }
 
@@ -162,6 +172,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             database: Database::default(),
             blobs: Blobs::default(),
+            redis: Redis::default(),
             tls: Tls::default(),
             auth: Auth::default(),
             admin: Admin::default(),
@@ -235,6 +246,10 @@ impl Config {
         self.roles()?;
         self.database_path()?;
         self.blob_places()?;
+        #[cfg(feature = "cluster")]
+        if !self.redis.url.is_empty() {
+            crate::store::redis::check_url(&self.redis.url).map_err(|why| ConfigError(format!("redis.url cannot be used: {why}")))?;
+        }
         let url = &self.public_url;
         if !(url.is_empty() || url.starts_with("https://") || url.starts_with("http://")) {
             return Err(ConfigError(format!("public_url is '{url}': it must begin with https:// or http://")));
@@ -321,7 +336,8 @@ impl Config {
     }
 }
 
-fn without_password(url: &str) -> String {
+/// The URL as it may be shown.
+pub(crate) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
         _ => url.to_owned(),

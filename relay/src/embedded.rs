@@ -95,7 +95,7 @@ pub async fn drain(app: &AppState) {
         tracing::warn!(open = app.connections.len(), "some requests did not end in time and are cut off");
     }
     app.ended.cancel();
-    app.db.close().await;
+    app.close().await;
 }
 
 /// Binds an address, or says in one sentence why not.

@@ -36,13 +36,15 @@ use service::ServiceError;
 use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
 use service::peers::Peers;
+use service::shared::Shared;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use store::Health;
 use store::StoreError;
 use store::accounts::AccountStore;
-use store::bus::{Bus, LocalBus};
-use store::metered::{MeteredBlobs, MeteredBus};
+use store::bus::Bus;
+use store::metered::MeteredBlobs;
 use store::open_blobs::open_blobs;
 use store::sqlite::Sqlite;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +81,8 @@ pub struct App {
     pub content: Arc<Content>,
     /// Grants, and where devices are.
     pub peers: Arc<Peers>,
+    /// What the processes of this relay share besides the database.
+    pub shared: Shared,
     /// The metadata database.
     pub db: Sqlite,
     /// The time.
@@ -120,14 +124,17 @@ impl App {
         prepare_data_dir(&config.data)?;
         let path = config.database_path()?;
         let db = Sqlite::open(&path).await.map_err(|e| StartError::Data(format!("cannot open the database {}: {e}", path.display())))?;
-        let bus: Arc<dyn Bus> = Arc::new(MeteredBus(Arc::new(LocalBus::default())));
-        let peers = Arc::new(Peers::open(&config.data, &config.auth, Arc::new(db.clone()), bus.clone(), clock.clone())?);
-        let accounts = Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), peers.clone(), clock.clone()).await?;
-        let content = open_content(config, &db, bus, clock.clone()).await?;
+        let shared = open_shared(config, &db, &*clock).await?;
+        let peers = Arc::new(Peers::open(&config.data, &config.auth, Arc::new(db.clone()), shared.clone(), clock.clone())?);
+        let accounts =
+            Arc::new(Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), peers.clone(), shared.clone(), clock.clone()).await?);
+        accounts.heed();
+        let content = open_content(config, &db, shared.bus.clone(), clock.clone()).await?;
         Ok(Self {
-            accounts: Arc::new(accounts),
+            accounts,
             content: Arc::new(content),
             peers,
+            shared,
             db,
             clock,
             base_url: config.base_url(),
@@ -146,10 +153,27 @@ impl App {
     }
 
     /// What stands between the relay and serving, check by check. Each store has [`READY_TIMEOUT`] to answer.
-    pub async fn readiness(&self) -> Vec<(&'static str, Result<(), String>)> {
+    pub async fn readiness(&self) -> Vec<(&'static str, Check)> {
+        let must = |result: Result<(), String>| result.map_or_else(Check::Failed, |()| Check::Good);
         let stopping = if self.stopping.is_cancelled() { Err("shutting down".to_owned()) } else { Ok(()) };
-        let (database, blobs) = tokio::join!(in_time(self.db.ping()), in_time(self.content.ping()));
-        vec![("accepting", stopping), ("database", database), ("blobs", blobs)]
+        let (database, blobs, redis) = tokio::join!(in_time(self.db.ping()), in_time(self.content.ping()), self.shared.health());
+        let mut checks = vec![("accepting", must(stopping)), ("database", must(database)), ("blobs", must(blobs))];
+        checks.extend(redis.map(|health| {
+            let check = match health {
+                Health::Good => Check::Good,
+                Health::Degraded(why) => Check::Degraded(why),
+            };
+            ("redis", check)
+        }));
+        checks
+    }
+
+    /// Closes what is open: tells the other processes what is still to be told, and ends the database's connections.
+    pub async fn close(&self) {
+        if !self.shared.bus.flush(FLUSH_MAX).await {
+            tracing::warn!("the other processes did not hear of the last changes; they notice within seconds");
+        }
+        self.db.close().await;
     }
 }
 
@@ -174,16 +198,54 @@ async fn in_time(check: impl Future<Output = Result<(), StoreError>>) -> Result<
     }
 }
 
+/// How long the last wake-ups may take to leave.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// How one part of a relay does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// Well.
+    Good,
+    /// The relay serves without it, worse.
+    Degraded(String),
+    /// The relay cannot serve.
+    Failed(String),
+}
+
+impl Check {
+    /// An error that says what is worse than it should be.
+    pub fn into_result(self) -> Result<(), String> {
+        match self {
+            Self::Good => Ok(()),
+            Self::Degraded(why) | Self::Failed(why) => Err(why),
+        }
+    }
+}
+
+/// Wake-ups and counters, under the relay's own id.
+async fn open_shared(config: &Config, db: &Sqlite, clock: &dyn Clock) -> Result<Shared, StartError> {
+    let fresh = service::content::random_key()?;
+    let relay_id = db.setting_or_insert("relay_id", &hex::encode(&fresh[..16]), clock.now_ms()).await?;
+    let secret = shared_key(db, "limit_key", clock).await?;
+    Shared::open(config, &relay_id, secret).await
+}
+
+/// A key that all processes of this relay read in the database; made by the first.
+async fn shared_key(db: &Sqlite, name: &str, clock: &dyn Clock) -> Result<[u8; 32], StartError> {
+    let fresh = service::content::random_key()?;
+    let text = db.setting_or_insert(name, &hex::encode(fresh), clock.now_ms()).await?;
+    let mut key = [0; 32];
+    hex::decode_to_slice(&text, &mut key).map_err(|_| StoreError::Corrupt(format!("the setting '{name}' is not a key")))?;
+    Ok(key)
+}
+
 /// The content service over the configured blob store.
 async fn open_content(config: &Config, db: &Sqlite, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
     let blobs = open_blobs(config).await?;
     let limit = config.auth.default_storage_limit_bytes;
     let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), ..ContentConfig::default() };
     // In the database, so that every process of one relay accepts what another signed.
-    let fresh = service::content::random_key()?;
-    let key = db.setting_or_insert("download_link_key", &hex::encode(fresh), clock.now_ms()).await?;
-    let mut link_key = [0; 32];
-    hex::decode_to_slice(&key, &mut link_key).map_err(|_| StoreError::Corrupt("the setting 'download_link_key' is not a key".into()))?;
+    let link_key = shared_key(db, "download_link_key", &*clock).await?;
     Ok(Content::open(Arc::new(db.clone()), Arc::new(MeteredBlobs(blobs)), bus, clock, settings, link_key).await?)
 }
 

@@ -190,7 +190,8 @@ fn what_cannot_work_is_refused_in_one_sentence() {
     refused(&run(data, &["serve", "--listen", "here"]), 2, "ADDRESS:PORT");
     refused(&run(data, &["serve", "--listen", "192.0.2.1:0"]), 1, "not an address of this machine");
     refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--database", "postgres://u:secret@h/d"]), 2, "sqlite://PATH");
-    refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--blobs", "s3://b"]), 2, "file:///PATH");
+    refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--blobs", "s3://b"]), 2, "the name of a bucket");
+    refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--redis", "rediss://:secret@h"]), 2, "redis.url");
     refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--role", "cook"]), 2, "'cook' is not a role");
     let missing = data.join("none.pem").display().to_string();
     refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--tls-cert", &missing, "--tls-key", &missing]), 1, "for TLS");

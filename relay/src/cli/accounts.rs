@@ -201,7 +201,7 @@ pub(super) async fn user(global: &Global, command: UserCommand) -> Outcome {
 /// Prints the result and closes the database.
 async fn done(global: &Global, app: &App, human: String, machine: Value) -> Outcome {
     show(global, human, &machine);
-    app.db.close().await;
+    app.close().await;
     Ok(())
 }
 

@@ -54,6 +54,9 @@ struct Global {
     /// Chunks: file:///PATH or s3://BUCKET/PREFIX?endpoint=URL&region=NAME
     #[arg(long, global = true, value_name = "URL")]
     blobs: Option<String>,
+    /// What several processes share: redis://HOST[:PORT]; a password belongs into FERRY_RELAY__REDIS__URL_FILE
+    #[arg(long, global = true, value_name = "URL")]
+    redis: Option<String>,
     /// Answer in JSON
     #[arg(long, global = true)]
     json: bool,
@@ -82,6 +85,10 @@ impl Global {
         if let Some(url) = &self.blobs {
             loaded.config.blobs.url.clone_from(url);
             loaded.option("blobs.url", "--blobs");
+        }
+        if let Some(url) = &self.redis {
+            loaded.config.redis.url.clone_from(url);
+            loaded.option("redis.url", "--redis");
         }
         loaded.check()?;
         Ok(loaded)
@@ -268,7 +275,7 @@ mod tests {
     #[test]
     fn documented_invocations_parse() {
         for line in [
-            "ferry-relay serve --data /d --listen 127.0.0.1:0 --role auth,sync --database sqlite:///x --blobs file:///y --tls-cert c --tls-key k",
+            "ferry-relay serve --data /d --listen 127.0.0.1:0 --role auth,sync --database sqlite:///x --blobs file:///y --redis redis://h/1 --tls-cert c --tls-key k",
             "ferry-relay user add a@b --password-stdin --admin --data /d",
             "ferry-relay --data /d user set a@b quota=50GB role=admin",
             "ferry-relay user reset-password a@b",

@@ -128,13 +128,13 @@ pub(super) async fn doctor(global: &Global) -> Outcome {
     match App::open(&config).await {
         Err(error) => note("stores".into(), Err(error.to_string())),
         Ok(app) => {
-            for (name, result) in app.readiness().await {
-                note(name.into(), result);
+            for (name, check) in app.readiness().await {
+                note(name.into(), check.into_result());
             }
             note("database integrity".into(), app.db.integrity().await.map_err(|e| e.to_string()));
             let set_up = app.accounts.is_set_up().await?;
             note("administrator".into(), if set_up { Ok(()) } else { Err("none yet; run: ferry-relay user add EMAIL --admin".into()) });
-            app.db.close().await;
+            app.close().await;
         }
     }
     note("free space".into(), free_space(&config.data));
@@ -205,7 +205,7 @@ async fn openapi_text() -> Result<String, Failure> {
     let app = AppState::new(App::open(&config).await?);
     let (_, routes) = http::router(&app, &Role::ALL.map(|(role, _)| role));
     let text = serde_json::to_string_pretty(&openapi::document(&routes)).unwrap_or_default();
-    app.db.close().await;
+    app.close().await;
     // Only what was just made is removed; what cannot be is left to the system's own cleaning.
     let _ = std::fs::remove_dir_all(&data);
     Ok(text)

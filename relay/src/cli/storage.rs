@@ -91,7 +91,7 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
             Ok(())
         }
     };
-    app.db.close().await;
+    app.close().await;
     result
 }
 
@@ -104,6 +104,6 @@ async fn new_epoch(global: &Global) -> Outcome {
     let epoch = app.content.renew_identity().await?;
     let human = format!("the feeds have the new epoch {epoch}; devices send again what this database lacks, and delete nothing");
     show(global, human, &json!({ "epoch": epoch }));
-    app.db.close().await;
+    app.close().await;
     Ok(())
 }

@@ -21,7 +21,7 @@ pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 pub(super) struct World {
     pub(super) app: AppState,
     pub(super) router: Router,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 pub(super) struct Answer {
@@ -57,7 +57,15 @@ impl World {
         let config = Config { data: dir.path().into(), public_url: "https://files.example.org".into(), ..Config::default() };
         let app = AppState::new(App::open(&config).await.unwrap());
         let (router, _) = router(&app, &app.roles);
-        Self { app, router, _dir: dir }
+        Self { app, router, _dir: Some(dir) }
+    }
+
+    /// One of several processes that serve what this configuration names.
+    #[cfg(feature = "cluster")]
+    pub(super) async fn one_of_many(config: &Config, clock: crate::clock::ManualClock) -> Self {
+        let app = AppState::new(App::open_with(config, std::sync::Arc::new(clock)).await.unwrap());
+        let (router, _) = router(&app, &app.roles);
+        Self { app, router, _dir: None }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {

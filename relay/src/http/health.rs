@@ -1,6 +1,7 @@
 //! Health and metrics. `/healthz` says that the process lives, `/readyz` that it can serve; metrics are on the operator's listener only (R60).
 
 use super::{Access, AppState, Json, Route, Routes};
+use crate::Check;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -35,22 +36,30 @@ async fn readyz_for_operator(State(app): State<AppState>) -> Response {
 
 async fn ready(app: &AppState, with_reasons: bool) -> Response {
     let checks = app.readiness().await;
-    let ready = checks.iter().all(|(_, result)| result.is_ok());
+    let failed = checks.iter().any(|(_, check)| matches!(check, Check::Failed(_)));
+    let degraded = checks.iter().any(|(_, check)| matches!(check, Check::Degraded(_)));
     let checks: serde_json::Map<String, Value> = checks
         .into_iter()
-        .map(|(name, result)| {
+        .map(|(name, check)| {
             (
                 name.to_owned(),
-                match result {
-                    Ok(()) => json!({"ok": true}),
-                    Err(why) if with_reasons => json!({"ok": false, "detail": why}),
-                    Err(_) => json!({"ok": false}),
+                match check {
+                    Check::Good => json!({"ok": true}),
+                    // The relay serves all the same: a proxy that looks at the status goes on sending requests here.
+                    Check::Degraded(why) if with_reasons => json!({"ok": true, "degraded": true, "detail": why}),
+                    Check::Degraded(_) => json!({"ok": true, "degraded": true}),
+                    Check::Failed(why) if with_reasons => json!({"ok": false, "detail": why}),
+                    Check::Failed(_) => json!({"ok": false}),
                 },
             )
         })
         .collect();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"status": if ready { "ready" } else { "not_ready" }, "checks": checks}))).into_response()
+    let (status, word) = match (failed, degraded) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+        (false, true) => (StatusCode::OK, "degraded"),
+        (false, false) => (StatusCode::OK, "ready"),
+    };
+    (status, Json(json!({"status": word, "checks": checks}))).into_response()
 }
 
 async fn metrics(State(app): State<AppState>, headers: HeaderMap) -> Response {

@@ -26,6 +26,8 @@ mod ws;
 
 #[cfg(test)]
 mod abuse_tests;
+#[cfg(all(test, feature = "cluster"))]
+mod cluster_tests;
 #[cfg(test)]
 mod content_tests;
 #[cfg(test)]

@@ -16,14 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A socket as the wire shows it.
-struct Socket {
+pub(super) struct Socket {
     stream: TcpStream,
     seen: Vec<u8>,
 }
 
 impl Socket {
     /// Asks for a socket; the status of the answer.
-    async fn open(at: SocketAddr, user: &str, headers: &[(&str, &str)]) -> (u16, Self) {
+    pub(super) async fn open(at: SocketAddr, user: &str, headers: &[(&str, &str)]) -> (u16, Self) {
         let mut stream = TcpStream::connect(at).await.unwrap();
         let mut request = format!(
             "GET /ws/sync/{user} HTTP/1.1\r\nHost: {at}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -41,7 +41,7 @@ impl Socket {
     }
 
     /// Reads until these bytes have come, and where they end.
-    async fn until(&mut self, wanted: &[u8]) -> usize {
+    pub(super) async fn until(&mut self, wanted: &[u8]) -> usize {
         loop {
             if let Some(at) = self.seen.windows(wanted.len()).position(|w| w == wanted) {
                 return at + wanted.len();
@@ -73,7 +73,7 @@ impl Socket {
     }
 
     /// Reads to the end: the code of the close frame, if there is one.
-    async fn end(mut self) -> Option<u16> {
+    pub(super) async fn end(mut self) -> Option<u16> {
         let mut rest = Vec::new();
         // A connection that is reset has ended too.
         let _ = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.expect("it ends");
@@ -84,7 +84,7 @@ impl Socket {
     }
 }
 
-async fn serve(app: &AppState) -> SocketAddr {
+pub(super) async fn serve(app: &AppState) -> SocketAddr {
     let listener = Listener { socket: TcpListener::bind("127.0.0.1:0").await.unwrap(), tls: None };
     let at = listener.addr().unwrap();
     listen(app, listener, router(app, &app.roles).0);

@@ -4,7 +4,7 @@ use super::auth::bearer;
 use super::{Access, AppState, Path, Problem, Route, Routes};
 use crate::service::content::WatchGuard;
 use crate::service::{Caller, ServiceError};
-use crate::store::bus::{About, Wake};
+use crate::store::bus::{Heard, Wake};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderMap, header};
@@ -13,7 +13,6 @@ use ferry_protocol::{NamespaceId, UserId};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 /// How often the relay pings and looks again whether the token still counts (R21).
@@ -138,13 +137,15 @@ impl Connection {
                     (misses, received) = (misses + 1, 0);
                     self.message(Message::Ping(Default::default())).await?;
                 }
-                wake = wakes.recv() => match wake {
-                    Ok(wake) => self.pass_on(wake).await?,
-                    Err(RecvError::Lagged(_)) => {
+                heard = wakes.next() => match heard {
+                    Some(Heard::Wake(wake)) => self.pass_on(wake).await?,
+                    Some(Heard::Missed) => {
                         metrics::counter!("ferry_relay_bus_lagged_total").increment(1);
+                        // Perhaps also that the token ended.
+                        self.recheck().await?;
                         self.send(json!({"type": "gap"})).await?;
                     }
-                    Err(RecvError::Closed) => return Err(End(RESTART, "restart")),
+                    None => return Err(End(RESTART, "restart")),
                 },
                 () = sleep_until(peers_at.unwrap_or_else(Instant::now)), if peers_at.is_some() => {
                     self.peers_at = None;
@@ -175,7 +176,7 @@ impl Connection {
     /// The token and the memberships may have been taken away since (R21, R53).
     async fn recheck(&mut self) -> Result<(), End> {
         self.members.clear();
-        match self.app.accounts.authenticate(&self.token).await {
+        match self.app.accounts.authenticate_anew(&self.token).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
             Err(_) => Err(End(RESTART, "store")),
@@ -183,28 +184,29 @@ impl Connection {
     }
 
     async fn pass_on(&mut self, wake: Wake) -> Result<(), End> {
-        if matches!(wake.about, About::Peers { by: Some(by) } if self.caller.device_id == Some(by)) {
-            return Ok(());
-        }
-        let is_member = match self.members.get(&wake.namespace) {
-            Some(known) => *known,
-            None => {
-                let known = self.app.content.is_member(&self.caller, wake.namespace).await.map_err(|_| End(RESTART, "store"))?;
-                self.members.insert(wake.namespace, known);
-                known
-            }
-        };
-        match wake.about {
-            _ if !is_member => Ok(()),
-            About::Feed { seq } => {
-                let data = json!({"namespace_id": wake.namespace, "seq": seq});
+        match wake {
+            Wake::Access { user } if user == self.caller.user_id => self.recheck().await,
+            Wake::Access { .. } => Ok(()),
+            Wake::Feed { namespace, seq } if self.is_member(namespace).await? => {
+                let data = json!({"namespace_id": namespace, "seq": seq});
                 self.send(json!({"type": "file_change", "data": data})).await
             }
-            About::Peers { .. } => {
+            Wake::Peers { by: Some(by), .. } if self.caller.device_id == Some(by) => Ok(()),
+            Wake::Peers { namespace, .. } if self.is_member(namespace).await? => {
                 self.peers_at = self.peers_at.or(Some(Instant::now() + PEERS_WAIT));
                 Ok(())
             }
+            Wake::Feed { .. } | Wake::Peers { .. } => Ok(()),
         }
+    }
+
+    async fn is_member(&mut self, namespace: NamespaceId) -> Result<bool, End> {
+        if let Some(known) = self.members.get(&namespace) {
+            return Ok(*known);
+        }
+        let known = self.app.content.is_member(&self.caller, namespace).await.map_err(|_| End(RESTART, "store"))?;
+        self.members.insert(namespace, known);
+        Ok(known)
     }
 
     async fn send(&mut self, value: Value) -> Result<(), End> {

@@ -5,6 +5,7 @@ pub mod content;
 mod error;
 pub mod origin;
 pub mod peers;
+pub mod shared;
 
 pub use error::{Kind, ServiceError, ServiceResult};
 

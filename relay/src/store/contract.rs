@@ -1,10 +1,9 @@
-//! What every blob store, bus and content store must do (R6): one suite per trait, run against each implementation.
+//! What every blob store and content store must do (R6): one suite per trait, run against each implementation.
 
 use super::StoreError;
 use super::blob::BlobStore;
 use super::blob_dir::DirBlobs;
 use super::blob_memory::MemoryBlobs;
-use super::bus::{Bus, LocalBus, Wake};
 use super::content::*;
 use super::sqlite::Sqlite;
 use crate::clock::ManualClock;
@@ -78,20 +77,6 @@ async fn what_a_crash_left_half_written_is_not_a_blob() {
     store.put(id, vec![part("whole")]).await.unwrap();
     let store = DirBlobs::open(dir.path()).unwrap();
     assert_eq!(store.read(id, 0, 5).await.unwrap().unwrap(), part("whole"));
-}
-
-async fn a_bus_carries_wakes(bus: &dyn Bus) {
-    let wake = |seq| Wake::feed(NamespaceId::from_bytes([1; 16]), seq);
-    bus.publish(wake(1));
-    let (mut a, mut b) = (bus.subscribe(), bus.subscribe());
-    bus.publish(wake(2));
-    assert_eq!(a.recv().await.unwrap(), wake(2));
-    assert_eq!(b.recv().await.unwrap(), wake(2));
-}
-
-#[tokio::test]
-async fn the_bus_of_one_process() {
-    a_bus_carries_wakes(&LocalBus::default()).await;
 }
 
 struct Names {

@@ -2,16 +2,15 @@
 //!
 //! Whoever adds a method to [`BlobStore`] or [`Bus`] passes it on here, default methods too: what is not passed on would do something else.
 
-use super::StoreError;
 use super::blob::{BlobRow, BlobStore};
-use super::bus::{About, Bus, Wake};
+use super::bus::{Bus, Wake, Wakes};
 use super::content::PackId;
+use super::{Health, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::broadcast;
+use std::time::{Duration, Instant};
 
 /// A measured blob store.
 pub struct MeteredBlobs(pub Arc<dyn BlobStore>);
@@ -57,17 +56,27 @@ impl BlobStore for MeteredBlobs {
     }
 }
 
+#[async_trait]
 impl Bus for MeteredBus {
     fn publish(&self, wake: Wake) {
-        let about = match wake.about {
-            About::Feed { .. } => "feed",
-            About::Peers { .. } => "peers",
+        let about = match wake {
+            Wake::Feed { .. } => "feed",
+            Wake::Peers { .. } => "peers",
+            Wake::Access { .. } => "access",
         };
         metrics::counter!("ferry_relay_bus_wakes_total", "about" => about).increment(1);
         self.0.publish(wake);
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<Wake> {
+    fn subscribe(&self) -> Wakes {
         self.0.subscribe()
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    async fn flush(&self, limit: Duration) -> bool {
+        self.0.flush(limit).await
     }
 }

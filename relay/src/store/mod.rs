@@ -11,9 +11,12 @@ pub mod content;
 #[cfg(test)]
 mod contract;
 pub mod keyfile;
+pub mod limits;
 pub mod metered;
 pub mod open_blobs;
 pub mod peers;
+#[cfg(feature = "cluster")]
+pub mod redis;
 pub mod snapshot;
 pub mod sqlite;
 
@@ -45,4 +48,13 @@ pub enum StoreError {
     /// No space is left; nothing was done.
     #[error("the store is full: {0}")]
     Full(String),
+}
+
+/// How well something does that the relay can go on without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// As it should.
+    Good,
+    /// Not; the relay goes on, and this sentence says what is worse.
+    Degraded(String),
 }

@@ -54,7 +54,7 @@ use Unit::{Bytes, Count, Seconds};
 /// All metrics.
 pub const FIGURES: &[Figure] = &[
     figure("ferry_relay_build_info", Gauge, Count, Nothing, "1, with the version of the program."),
-    figure("ferry_relay_ready", Gauge, Count, Nothing, "1 when this check of /readyz passes, else 0, by check."),
+    figure("ferry_relay_ready", Gauge, Count, Nothing, "1 when this check of /readyz is well, 0 when it fails or is degraded, by check."),
     // Requests.
     figure(
         "ferry_relay_http_request_duration_seconds",
@@ -128,7 +128,7 @@ pub const FIGURES: &[Figure] = &[
         "ferry_relay_bus_wakes_total",
         Counter,
         Count,
-        Label("about", &["feed", "peers"]),
+        Label("about", &["feed", "peers", "access"]),
         "Wake-ups given to the bus, by what they are about.",
     ),
     figure(
@@ -136,8 +136,17 @@ pub const FIGURES: &[Figure] = &[
         Counter,
         Count,
         Whole,
-        "Times that a listener was too slow for the bus and was told to ask again.",
+        "Times that a listener was too slow for the bus, or the bus had a gap, and it was told to ask again.",
     ),
+    figure(
+        "ferry_relay_bus_reconnects_total",
+        Counter,
+        Count,
+        Whole,
+        "Times that the subscription to the other processes' wake-ups was lost.",
+    ),
+    figure("ferry_relay_bus_messages_ignored_total", Counter, Count, Whole, "Messages on the bus that are none of this version."),
+    figure("ferry_relay_limits_local_total", Counter, Count, Whole, "Decisions on rate limits that were made without Redis."),
     figure("ferry_relay_db_pool_connections", Gauge, Count, Nothing, "Connections to the database, by pool and state (idle, used)."),
     figure("ferry_relay_db_pool_max_connections", Gauge, Count, Nothing, "Most connections to the database, by pool."),
     figure("ferry_relay_storage_free_bytes", Gauge, Bytes, Nothing, "Free space where the data directory and the blobs are, by place."),

@@ -21,7 +21,7 @@ pub(crate) fn start(app: &AppState) {
             app.metrics.run_upkeep();
             process::sample();
             for (check, result) in app.readiness().await {
-                metrics::gauge!("ferry_relay_ready", "check" => check).set(if result.is_ok() { 1.0 } else { 0.0 });
+                metrics::gauge!("ferry_relay_ready", "check" => check).set(if result == crate::Check::Good { 1.0 } else { 0.0 });
             }
             for pool in app.db.pools() {
                 for (state, count) in [("idle", pool.idle), ("used", pool.open.saturating_sub(pool.idle))] {

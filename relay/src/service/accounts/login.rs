@@ -55,15 +55,14 @@ impl Accounts {
     pub async fn login(&self, email: &str, password: &str, device: Option<&DeviceIntro>, ip: IpAddr) -> ServiceResult<TokenSet> {
         let device = device.map(check_device).transpose()?;
         let key = email_key(email).unwrap_or_default();
-        self.may_guess(ip, &key)?;
+        self.may_guess(ip, &key).await?;
         let user = self.store.user_by_email(&key).await?;
         let verdict = self.passwords.verify(password, user.as_ref().map(|u| u.password_hash.as_str())).await?;
-        // Asked again: of many guesses at once, those over the limit learn nothing from their answer.
-        self.may_guess(ip, &key)?;
         let user = match user {
             Some(user) if verdict.good => user,
             other => {
-                self.limiter.failed(ip, &key, self.clock.now_ms());
+                // Of many guesses at once, those over the limit learn nothing from their answer.
+                self.limiter.failed(ip, &key, self.clock.now_ms()).await?;
                 self.note("login.failed", other.map(|u| u.user_id), None, Some(ip), "").await;
                 return Err(ServiceError::new(
                     crate::service::Kind::Unauthenticated,
@@ -72,7 +71,9 @@ impl Accounts {
                 ));
             }
         };
-        self.limiter.succeeded(ip, &key, self.clock.now_ms());
+        // Asked again, for the same reason.
+        self.may_guess(ip, &key).await?;
+        self.limiter.succeeded(ip, &key, self.clock.now_ms()).await?;
         if user.disabled {
             self.note("login.disabled", Some(user.user_id), None, Some(ip), "").await;
             return Err(ServiceError::new(
@@ -112,7 +113,7 @@ impl Accounts {
             Rotation::Rotated(session) => self.token_set(&session, next, now_ms),
             Rotation::Dead => Err(ended()),
             Rotation::Reused(session) => {
-                self.forget_cached();
+                self.forget_cached(session.user_id);
                 self.peers.changed(session.user_id).await;
                 tracing::warn!(session_id = %session.session_id, "a refresh token was used twice; its session is revoked");
                 self.note("refresh.reused", Some(session.user_id), session.device_id, Some(ip), "session revoked").await;
@@ -124,7 +125,7 @@ impl Accounts {
     /// Ends the caller's session: its access token too, at once on this process (A1).
     pub async fn logout(&self, caller: &Caller) -> ServiceResult<()> {
         self.store.revoke_session(caller.user_id, caller.session_id, "logout", self.clock.now_ms()).await?;
-        self.forget_cached();
+        self.forget_cached(caller.user_id);
         self.peers.changed(caller.user_id).await;
         self.note("logout", Some(caller.user_id), caller.device_id, None, "").await;
         Ok(())
@@ -138,7 +139,7 @@ impl Accounts {
     /// Ends one session of a user.
     pub async fn revoke_session(&self, user_id: UserId, session_id: SessionId) -> ServiceResult<()> {
         let found = self.store.revoke_session(user_id, session_id, "revoked", self.clock.now_ms()).await?;
-        self.forget_cached();
+        self.forget_cached(user_id);
         if !found {
             return Err(ServiceError::not_found());
         }
@@ -151,9 +152,9 @@ impl Accounts {
     pub async fn change_password(&self, caller: &Caller, current: &str, new: &str, ip: IpAddr) -> ServiceResult<()> {
         passwords::check_new(new)?;
         let user = self.store.user(caller.user_id).await?.ok_or_else(ServiceError::unauthenticated)?;
-        self.may_guess(ip, &user.email_key)?;
+        self.may_guess(ip, &user.email_key).await?;
         if !self.passwords.verify(current, Some(&user.password_hash)).await?.good {
-            self.limiter.failed(ip, &user.email_key, self.clock.now_ms());
+            self.limiter.failed(ip, &user.email_key, self.clock.now_ms()).await?;
             return Err(ServiceError::new(crate::service::Kind::Forbidden, "wrong_password", "The current password is wrong."));
         }
         let hash = self.passwords.hash(new).await?;
@@ -161,7 +162,7 @@ impl Accounts {
             return Err(ServiceError::conflict("password_changed", "The password was changed at the same time. Log in again."));
         }
         self.store.revoke_sessions(user.user_id, Some(caller.session_id), "password changed", self.clock.now_ms()).await?;
-        self.forget_cached();
+        self.forget_cached(user.user_id);
         self.peers.changed(user.user_id).await;
         self.note("password.changed", Some(user.user_id), caller.device_id, Some(ip), "").await;
         Ok(())
@@ -175,8 +176,8 @@ impl Accounts {
     }
 
     /// Refuses when too many guesses failed.
-    pub(super) fn may_guess(&self, ip: IpAddr, account: &str) -> ServiceResult<()> {
-        self.limiter.check(ip, account, self.clock.now_ms()).map_err(ServiceError::too_many)
+    pub(super) async fn may_guess(&self, ip: IpAddr, account: &str) -> ServiceResult<()> {
+        self.limiter.check(ip, account, self.clock.now_ms()).await
     }
 
     pub(super) async fn create_code(&self, kind: CodeKind, user_id: Option<UserId>, ttl_ms: i64) -> ServiceResult<OneTimeCode> {
@@ -190,7 +191,7 @@ impl Accounts {
 
     /// Uses a code up; wrong ones count as failed guesses.
     pub(super) async fn use_code(&self, secret: &str, kind: CodeKind, ip: IpAddr) -> ServiceResult<Option<UserId>> {
-        self.may_guess(ip, "")?;
+        self.may_guess(ip, "").await?;
         let now_ms = self.clock.now_ms();
         let found = match code_hash(secret) {
             Some(hash) => self.store.use_code(hash, kind, now_ms).await?,
@@ -199,7 +200,7 @@ impl Accounts {
         match found {
             CodeUse::Used(user_id) => Ok(user_id),
             refused => {
-                self.limiter.failed(ip, "", now_ms);
+                self.limiter.failed(ip, "", now_ms).await?;
                 self.note("code.refused", None, None, Some(ip), kind.as_str()).await;
                 Err(refusal_of_code(refused))
             }

@@ -1,7 +1,8 @@
 //! Accounts: who may log in, with which devices, and what their tokens are good for.
 //!
 //! Invariants of this module (all part of I13):
-//! * **A1** A token is believed for at most [`CACHE_MS`] after its session, device or user ended, and not at all on the process that ended it.
+//! * **A1** A token is believed for at most [`CACHE_MS`] after its session, device or user ended, and not at all on the process that ended it. The other processes
+//!   hear of it by the bus; the bound holds without the bus.
 //! * **A2** Secrets (passwords, refresh tokens, codes) are kept as hashes and compared as hashes.
 //! * **A3** An unknown address and a wrong password have one answer and cost the same.
 //! * **A4** A failure to find out is a refusal.
@@ -24,8 +25,10 @@ use crate::StartError;
 use crate::clock::Clock;
 use crate::config::{Auth, Registration};
 use crate::service::peers::Peers;
+use crate::service::shared::Shared;
 use crate::service::{Caller, ServiceError, ServiceResult, SessionId, origin};
 use crate::store::accounts::{AccountStore, AuditEntry, SessionAccess};
+use crate::store::bus::{Heard, Wake};
 use ferry_protocol::{DeviceId, UserId};
 use limiter::Limiter;
 use passwords::Passwords;
@@ -56,6 +59,7 @@ pub struct Accounts {
     key: TokenKey,
     passwords: Passwords,
     limiter: Limiter,
+    shared: Shared,
     relay_id: String,
     cache: Mutex<Cache>,
 }
@@ -75,6 +79,7 @@ impl Accounts {
         policy: &Auth,
         store: Arc<dyn AccountStore>,
         peers: Arc<Peers>,
+        shared: Shared,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let relay_id = store.setting_or_insert("relay_id", &hex::encode(random::<16>()?), clock.now_ms()).await?;
@@ -88,7 +93,8 @@ impl Accounts {
             policy: policy.clone(),
             key,
             passwords,
-            limiter: Limiter::default(),
+            limiter: Limiter::new(shared.clone()),
+            shared,
             relay_id,
             cache: Mutex::default(),
         })
@@ -112,6 +118,14 @@ impl Accounts {
         })
     }
 
+    /// The same, asking the store whatever is remembered: for a connection that has just heard of a revocation.
+    pub async fn authenticate_anew(&self, token: &str) -> ServiceResult<Caller> {
+        if let Some(claims) = self.key.verify(token, self.clock.now_ms()) {
+            self.forget_here(Some(claims.sub));
+        }
+        self.authenticate(token).await
+    }
+
     async fn access(&self, session_id: SessionId, now_ms: i64) -> ServiceResult<SessionAccess> {
         let generation = {
             let cache = self.cache();
@@ -131,11 +145,38 @@ impl Accounts {
         Ok(access)
     }
 
-    /// Something was revoked: ask the store about everyone again.
-    fn forget_cached(&self) {
+    /// What this user may do has changed: nobody goes by what is remembered of it, here and in the other processes.
+    fn forget_cached(&self, user_id: UserId) {
+        self.forget_here(Some(user_id));
+        self.shared.bus.publish(Wake::access(user_id));
+    }
+
+    /// Asks the store about this user again, or about everyone.
+    fn forget_here(&self, user_id: Option<UserId>) {
         let mut cache = self.cache();
-        cache.sessions.clear();
+        match user_id {
+            Some(user_id) => cache.sessions.retain(|_, (access, _)| access.user_id != user_id),
+            None => cache.sessions.clear(),
+        }
         cache.generation += 1;
+    }
+
+    /// Forgets what other processes say has changed, until the bus or the service is gone.
+    pub fn heed(self: &Arc<Self>) {
+        let (accounts, mut wakes) = (Arc::downgrade(self), self.shared.bus.subscribe());
+        tokio::spawn(async move {
+            while let (Some(heard), Some(accounts)) = (wakes.next().await, accounts.upgrade()) {
+                accounts.hear(heard);
+            }
+        });
+    }
+
+    fn hear(&self, heard: Heard) {
+        match heard {
+            Heard::Wake(Wake::Access { user }) => self.forget_here(Some(user)),
+            Heard::Wake(_) => {}
+            Heard::Missed => self.forget_here(None),
+        }
     }
 
     /// The relay's own id, the same for all its processes: 32 hexadecimal digits.

@@ -4,7 +4,6 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::service::{Kind, UserRole};
 use crate::store::accounts::{User, UserChange};
-use crate::store::bus::LocalBus;
 use crate::store::sqlite::Sqlite;
 
 const T0: i64 = 1_800_000_000_000;
@@ -45,8 +44,9 @@ impl World {
 
 async fn open(dir: &tempfile::TempDir, policy: &Auth, db: &Sqlite, clock: &ManualClock) -> Accounts {
     let (db, clock) = (Arc::new(db.clone()), Arc::new(clock.clone()));
-    let peers = Peers::open(dir.path(), policy, db.clone(), Arc::new(LocalBus::default()), clock.clone()).unwrap();
-    Accounts::open(dir.path(), policy, db, Arc::new(peers), clock).await.unwrap()
+    let shared = Shared::local([7; 32]);
+    let peers = Peers::open(dir.path(), policy, db.clone(), shared.clone(), clock.clone()).unwrap();
+    Accounts::open(dir.path(), policy, db, Arc::new(peers), shared, clock).await.unwrap()
 }
 
 fn intro(n: u8) -> DeviceIntro {

@@ -108,7 +108,7 @@ impl Accounts {
 
     /// Makes the first administrator. Of two at once exactly one wins (R15).
     pub async fn setup(&self, code: &str, new: NewUser<'_>, ip: IpAddr) -> ServiceResult<User> {
-        self.may_guess(ip, "")?;
+        self.may_guess(ip, "").await?;
         let exists = || ServiceError::conflict("already_set_up", "This relay has an administrator already.");
         if self.store.admins().await? > 0 {
             return Err(exists());
@@ -125,7 +125,7 @@ impl Accounts {
             }
             FirstAdmin::Exists => Err(exists()),
             FirstAdmin::BadCode(found) => {
-                self.limiter.failed(ip, "", self.clock.now_ms());
+                self.limiter.failed(ip, "", self.clock.now_ms()).await?;
                 Err(refusal_of_code(found))
             }
         }
@@ -168,10 +168,10 @@ impl Accounts {
             check_name(name)?;
         }
         self.store.update_user(user_id, change).await?;
-        self.forget_cached();
         if change.disabled == Some(true) {
             self.store.revoke_sessions(user_id, None, "account locked", self.clock.now_ms()).await?;
         }
+        self.forget_cached(user_id);
         if change.disabled.is_some() {
             self.peers.changed(user_id).await;
         }
@@ -188,7 +188,7 @@ impl Accounts {
             return Err(ServiceError::conflict("password_changed", "The password was changed at the same time. Try again."));
         }
         self.store.revoke_sessions(user_id, None, "password set", self.clock.now_ms()).await?;
-        self.forget_cached();
+        self.forget_cached(user_id);
         self.peers.changed(user_id).await;
         self.note("password.set", Some(user_id), None, None, "").await;
         Ok(())
@@ -200,7 +200,7 @@ impl Accounts {
         self.keep_an_admin(&user).await?;
         let audience = self.peers.audience(user_id).await;
         self.store.delete_user(user_id).await?;
-        self.forget_cached();
+        self.forget_cached(user_id);
         self.peers.tell(&audience, None);
         self.note("user.deleted", Some(user_id), None, None, &user.email_key).await;
         Ok(())
@@ -237,7 +237,7 @@ impl Accounts {
     /// Revokes a user's device: its tokens are worth nothing from now on (A1).
     pub async fn revoke_device(&self, user_id: UserId, device_id: DeviceId) -> ServiceResult<()> {
         let found = self.store.revoke_device(user_id, device_id, self.clock.now_ms()).await?;
-        self.forget_cached();
+        self.forget_cached(user_id);
         if !found {
             return Err(ServiceError::not_found());
         }

@@ -46,13 +46,12 @@ use super::{Caller, ServiceError, ServiceResult};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::blob::BlobStore;
-use crate::store::bus::{Bus, Wake};
+use crate::store::bus::{Bus, Wakes};
 use crate::store::content::{ContentStore, Identity, NamespaceRow};
 use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
 use ferry_protocol::wire::{NamespaceInfo, Role};
 use ferry_protocol::{Epoch, NamespaceId, ReplicaId, UserId};
 use std::sync::{Arc, RwLock};
-use tokio::sync::broadcast;
 
 /// The name of every user's home namespace.
 pub const HOME_NAME: &str = "Ferry";
@@ -154,7 +153,7 @@ impl Content {
     }
 
     /// Hears wake-ups of every namespace; whoever passes them on checks membership.
-    pub fn subscribe(&self) -> broadcast::Receiver<Wake> {
+    pub fn subscribe(&self) -> Wakes {
         self.bus.subscribe()
     }
 

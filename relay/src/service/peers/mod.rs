@@ -15,17 +15,17 @@ mod pace;
 #[cfg(test)]
 mod tests;
 
+use super::shared::Shared;
 use super::{Caller, ServiceError, ServiceResult};
 use crate::StartError;
 use crate::clock::Clock;
 use crate::config::Auth;
-use crate::store::bus::{Bus, Wake};
+use crate::store::bus::Wake;
 use crate::store::keyfile;
 use crate::store::peers::{Peer, PeerStore, Whereabouts};
 use ferry_protocol::grant::{Grant, SignedGrant};
 use ferry_protocol::limits::GRANT_MEMBERS_MAX;
 use ferry_protocol::{DeviceId, NamespaceId, UserId, wire};
-use pace::Pace;
 use rcgen::{PublicKeyData, SigningKey};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,25 +56,18 @@ pub struct Announcement {
 /// The service of grants and rendezvous.
 pub struct Peers {
     store: Arc<dyn PeerStore>,
-    bus: Arc<dyn Bus>,
+    shared: Shared,
     clock: Arc<dyn Clock>,
     key: rcgen::KeyPair,
     ttl_ms: i64,
-    pace: Pace,
 }
 
 impl Peers {
     /// Opens the service; makes the signing key at the first start.
-    pub fn open(
-        data: &Path,
-        policy: &Auth,
-        store: Arc<dyn PeerStore>,
-        bus: Arc<dyn Bus>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, StartError> {
+    pub fn open(data: &Path, policy: &Auth, store: Arc<dyn PeerStore>, shared: Shared, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let path = if policy.grant_key.is_empty() { data.join("grant.key") } else { (&policy.grant_key).into() };
         let key = keyfile::ed25519(&path, "grant key").map_err(StartError::Data)?;
-        Ok(Self { store, bus, clock, key, ttl_ms: i64::from(policy.grant_ttl_s) * 1000, pace: Pace::default() })
+        Ok(Self { store, shared, clock, key, ttl_ms: i64::from(policy.grant_ttl_s) * 1000 })
     }
 
     /// The public key with which grants are checked: 64 hexadecimal digits.
@@ -87,7 +80,7 @@ impl Peers {
     pub async fn announce(&self, caller: &Caller, addresses: &[String], known: &BTreeMap<NamespaceId, u64>) -> ServiceResult<Announcement> {
         let device_id = caller.device_id.ok_or_else(ServiceError::unauthenticated)?;
         let now_ms = self.clock.now_ms();
-        self.pace.step(device_id, now_ms).map_err(ServiceError::too_many)?;
+        pace::step(&self.shared, device_id, now_ms).await?;
         if known.len() > NAMESPACES_MAX as usize {
             return Err(ServiceError::invalid("too_many_epochs", format!("At most {NAMESPACES_MAX} epochs are taken at once.")));
         }
@@ -158,7 +151,7 @@ impl Peers {
     /// Tells the devices of these namespaces that devices, roles or addresses have changed.
     pub fn tell(&self, namespaces: &[NamespaceId], by: Option<DeviceId>) {
         for namespace in namespaces {
-            self.bus.publish(Wake::peers(*namespace, by));
+            self.shared.bus.publish(Wake::peers(*namespace, by));
         }
     }
 

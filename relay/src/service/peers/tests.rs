@@ -7,13 +7,12 @@ use crate::service::content::{Content, ContentConfig};
 use crate::service::{Kind, UserRole};
 use crate::store::accounts::UserChange;
 use crate::store::blob_memory::MemoryBlobs;
-use crate::store::bus::{About, LocalBus};
+use crate::store::bus::{Heard, Wakes};
 use crate::store::content::ContentStore;
 use crate::store::sqlite::Sqlite;
 use ferry_protocol::wire::Role;
 use libp2p_identity::ed25519::PublicKey;
 use std::net::IpAddr;
-use tokio::sync::broadcast::Receiver;
 
 const T0: i64 = 1_800_000_000_000;
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -26,7 +25,7 @@ struct World {
     content: Content,
     clock: ManualClock,
     db: Sqlite,
-    wakes: Receiver<Wake>,
+    wakes: Wakes,
     dir: tempfile::TempDir,
 }
 
@@ -37,13 +36,13 @@ impl World {
 
     async fn over(dir: tempfile::TempDir, file: &str) -> Self {
         let db = Sqlite::open(&dir.path().join(file)).await.unwrap();
-        let (clock, policy, bus) = (ManualClock::at(T0), Auth::default(), Arc::new(LocalBus::default()));
+        let (clock, policy, shared) = (ManualClock::at(T0), Auth::default(), Shared::local([7; 32]));
         let (store, time) = (Arc::new(db.clone()), Arc::new(clock.clone()));
-        let peers = Arc::new(Peers::open(dir.path(), &policy, store.clone(), bus.clone(), time.clone()).unwrap());
-        let accounts = Accounts::open(dir.path(), &policy, store.clone(), peers.clone(), time.clone()).await.unwrap();
+        let peers = Arc::new(Peers::open(dir.path(), &policy, store.clone(), shared.clone(), time.clone()).unwrap());
+        let accounts = Accounts::open(dir.path(), &policy, store.clone(), peers.clone(), shared.clone(), time.clone()).await.unwrap();
         let blobs = Arc::new(MemoryBlobs::new(time.clone()));
-        let content = Content::open(store, blobs, bus.clone(), time, ContentConfig::default(), [7; 32]).await.unwrap();
-        Self { peers, accounts, content, clock, db, wakes: bus.subscribe(), dir }
+        let content = Content::open(store, blobs, shared.bus.clone(), time, ContentConfig::default(), [7; 32]).await.unwrap();
+        Self { peers, accounts, content, clock, db, wakes: shared.bus.subscribe(), dir }
     }
 
     /// A user with a home and device `n`.
@@ -94,9 +93,9 @@ impl World {
     /// Which namespaces were woken about their devices since the last call, and by whom.
     fn woken(&mut self) -> Vec<(NamespaceId, Option<DeviceId>)> {
         let mut list = Vec::new();
-        while let Ok(wake) = self.wakes.try_recv() {
-            if let About::Peers { by } = wake.about {
-                list.push((wake.namespace, by));
+        while let Some(heard) = self.wakes.next_now() {
+            if let Heard::Wake(Wake::Peers { namespace, by }) = heard {
+                list.push((namespace, by));
             }
         }
         list
@@ -290,8 +289,8 @@ async fn the_key_stays_and_a_foreign_file_stops_the_start() {
     let world = World::new().await;
     let key = world.peers.grant_key();
     let open = |dir: &Path| {
-        let bus = Arc::new(LocalBus::default());
-        Peers::open(dir, &Auth::default(), Arc::new(world.db.clone()), bus, Arc::new(world.clock.clone())).map(|p| p.grant_key())
+        Peers::open(dir, &Auth::default(), Arc::new(world.db.clone()), Shared::local([7; 32]), Arc::new(world.clock.clone()))
+            .map(|p| p.grant_key())
     };
     assert_eq!(open(world.dir.path()).unwrap(), key);
     keyfile::write(&world.dir.path().join("grant.key"), b"no key").unwrap();

@@ -1,0 +1,132 @@
+//! Counters in Redis: one script looks at all meters of an attempt and counts in all or none, in one step. Keys end when they would not count any more.
+//!
+//! Redis gone, each process counts for itself (R11): it has counted along all the time, so that nobody begins with a clean sheet at that moment.
+
+use super::{Failure, Link};
+use crate::store::StoreError;
+use crate::store::limits::local::LocalLimits;
+use crate::store::limits::{LimitStore, Meter, MeterKey};
+use async_trait::async_trait;
+use redis::Script;
+use std::sync::Arc;
+
+/// `KEYS`: of each meter its name, of a pause also its mark. `ARGV`: the time, whether to count, and of each meter its kind and rule.
+const METERS: &str = r"
+local now, add = tonumber(ARGV[1]), ARGV[2] == '1'
+local k, a, wait, writes = 1, 3, 0, {}
+while a <= #ARGV do
+  local key = KEYS[k]
+  if ARGV[a] == 'bucket' then
+    local rate = tonumber(ARGV[a + 1])
+    local kept = redis.call('HMGET', key, 'level', 'at')
+    local at = tonumber(kept[2] or now)
+    local level = math.max(0, tonumber(kept[1] or 0) - math.max(0, now - at) * rate / 60000)
+    wait = math.max(wait, math.ceil(math.max(0, level + 1 - rate - 1e-6) * 60000 / rate))
+    table.insert(writes, {key, 'level', string.format('%.17g', level + 1), math.max(now, at), 60000})
+    k, a = k + 1, a + 2
+  else
+    local free, first, most, memory = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+    local kept = redis.call('HMGET', key, 'count', 'at')
+    local at, count = tonumber(kept[2] or now), tonumber(kept[1] or 0)
+    if now - at > memory then count = 0 end
+    if count >= free and now >= tonumber(redis.call('GET', KEYS[k + 1]) or 0) then
+      wait = math.max(wait, at + math.min(first * 2 ^ math.min(count - free, 16), most) - now)
+    end
+    table.insert(writes, {key, 'count', string.format('%d', math.min(count + 1, 4294967295)), math.max(now, at), memory})
+    k, a = k + 2, a + 5
+  end
+end
+if add and wait <= 0 then
+  for _, w in ipairs(writes) do
+    redis.call('HSET', w[1], w[2], w[3], 'at', string.format('%d', w[4]))
+    redis.call('PEXPIRE', w[1], w[5])
+  end
+end
+return math.max(wait, 0)
+";
+
+/// Longest life of a mark, in milliseconds: a number that Redis surely takes.
+const MARK_MAX_MS: i64 = 366 * 24 * 3600 * 1000;
+
+/// The counters of all processes.
+pub struct RedisLimits {
+    pub(super) link: Arc<Link>,
+    script: Script,
+    local: LocalLimits,
+}
+
+impl RedisLimits {
+    /// Counters on this server.
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, script: Script::new(METERS), local: LocalLimits::default() }
+    }
+
+    async fn ask(&self, meters: &[Meter], count: bool, now_ms: i64) -> Result<i64, Failure> {
+        if meters.is_empty() {
+            return Ok(0);
+        }
+        let mut call = self.script.prepare_invoke();
+        call.arg(now_ms).arg(u8::from(count));
+        for meter in meters {
+            match *meter {
+                Meter::Bucket { key, per_minute } => {
+                    call.key(self.name(key)).arg("bucket").arg(per_minute.max(1));
+                }
+                Meter::Pause { key, free, first_ms, max_ms, memory_ms, unless } => {
+                    call.key(self.name(key)).key(self.name(unless));
+                    call.arg("pause").arg(free).arg(first_ms).arg(max_ms).arg(memory_ms.max(1));
+                }
+            }
+        }
+        self.link.run(&call).await
+    }
+
+    pub(super) fn name(&self, key: MeterKey) -> String {
+        self.link.name(&format!("limit:{}", hex::encode(key)))
+    }
+}
+
+fn fell_back(failure: &Failure) {
+    metrics::counter!("ferry_relay_limits_local_total").increment(1);
+    tracing::debug!(%failure, "rate limits count in this process");
+}
+
+#[async_trait]
+impl LimitStore for RedisLimits {
+    async fn wait_ms(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError> {
+        match self.ask(meters, false, now_ms).await {
+            Ok(wait_ms) => Ok(wait_ms),
+            Err(failure) => {
+                fell_back(&failure);
+                self.local.wait_ms(meters, now_ms).await
+            }
+        }
+    }
+
+    async fn count(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError> {
+        match self.ask(meters, true, now_ms).await {
+            Ok(0) => {
+                self.local.count(meters, now_ms).await?;
+                Ok(0)
+            }
+            Ok(wait_ms) => Ok(wait_ms),
+            Err(failure) => {
+                fell_back(&failure);
+                self.local.count(meters, now_ms).await
+            }
+        }
+    }
+
+    async fn clear_and_mark(&self, clear: MeterKey, mark: MeterKey, mark_ms: i64, now_ms: i64) -> Result<(), StoreError> {
+        self.local.clear_and_mark(clear, mark, mark_ms, now_ms).await?;
+        let mark_ms = mark_ms.clamp(1, MARK_MAX_MS);
+        let mut pipe = redis::pipe();
+        pipe.del(self.name(clear)).ignore();
+        pipe.cmd("SET").arg(self.name(mark)).arg(now_ms.saturating_add(mark_ms)).arg("PX").arg(mark_ms).ignore();
+        let mut manager = self.link.manager.clone();
+        if let Err(failure) = self.link.bounded(pipe.query_async::<()>(&mut manager)).await {
+            fell_back(&failure);
+        }
+        Ok(())
+    }
+}

@@ -49,7 +49,7 @@ pub async fn restore(config: &Config, folder: &Path) -> Result<RestoreReport, Ba
     let app = App::open(config).await?;
     let epoch = app.content.renew_identity().await?;
     app.accounts.note_operation("backup.restored", &manifest.made_at).await;
-    app.db.close().await;
+    app.close().await;
     Ok(RestoreReport {
         made_at: manifest.made_at,
         epoch: epoch.to_string(),

@@ -66,6 +66,9 @@ pub(super) enum UserCommand {
         /// Do not ask
         #[arg(long, short)]
         yes: bool,
+        /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -186,9 +189,14 @@ pub(super) async fn user(global: &Global, command: UserCommand) -> Outcome {
         UserCommand::Enable { email } => {
             change_user(global, &email, &UserChange { disabled: Some(false), ..UserChange::default() }, "let in again").await
         }
-        UserCommand::Delete { email, yes } => {
+        UserCommand::Delete { email, yes, dry_run } => {
             let app = open(global).await?;
             let user = app.accounts.user_by_email(&email).await?;
+            if dry_run {
+                let devices = app.accounts.devices(user.user_id).await?.len();
+                let human = format!("would delete {}, {devices} devices and {} bytes", user.email, user.storage_used_bytes);
+                return done(global, &app, human, json!({"user": user_json(&user), "devices": devices, "deleted": false})).await;
+            }
             if !yes {
                 confirm(&user.email)?;
             }

@@ -112,7 +112,7 @@ pub(super) async fn audit(global: &Global, command: AuditCommand) -> Outcome {
         AuditCommand::List { which, limit } => list(global, &app, &which, limit).await,
         AuditCommand::Export { which, format, output } => export(global, &app, &which, format, output).await,
     };
-    app.db.close().await;
+    app.close().await;
     done
 }
 

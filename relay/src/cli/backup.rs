@@ -51,7 +51,7 @@ pub(super) async fn backup(global: &Global, command: BackupCommand) -> Outcome {
             let config = global.load_beside()?;
             let app = open(global).await?;
             let done = create(&config, &app, &output).await;
-            app.db.close().await;
+            app.close().await;
             let report = done?;
             let human = format!(
                 "backed up to {}: {} packs of {} bytes, {} of them ({} bytes) copied now, and a database of {} bytes\n\

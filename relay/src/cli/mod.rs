@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod backup;
+mod doctor;
 mod operate;
 mod serve;
 mod storage;
@@ -140,6 +141,10 @@ enum Command {
     Healthcheck(operate::HealthArgs),
     /// Looks for what commonly goes wrong, and says how to mend it
     Doctor,
+    /// A key for the processes of one relay to share (auth.jwt_key, auth.grant_key)
+    Keygen(operate::KeygenArgs),
+    /// Manual pages
+    Man(operate::ManArgs),
     /// The OpenAPI document
     Openapi(operate::OpenapiArgs),
     /// Completions for a shell
@@ -203,6 +208,11 @@ impl From<ServiceError> for Failure {
 
 type Outcome = Result<(), Failure>;
 
+/// The command line as clap has it: for pages and completions.
+pub fn program() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     // Database, chunks and keys are for the relay's own user, whatever the directory around them allows.
@@ -229,7 +239,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Outcome {
     let Cli { global, command } = cli;
     if let Command::Completion { shell } = command {
-        clap_complete::generate(shell, &mut Cli::command(), "ferry-relay", &mut std::io::stdout());
+        clap_complete::generate(shell, &mut program(), "ferry-relay", &mut std::io::stdout());
         return Ok(());
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::new(1, "runtime", format!("cannot start: {e}")))?;
@@ -248,7 +258,9 @@ fn run(cli: Cli) -> Outcome {
             Command::Config(command) => operate::config(&global, command),
             Command::CheckConfig => operate::check_config(&global),
             Command::Healthcheck(args) => operate::healthcheck(&global, args).await,
-            Command::Doctor => operate::doctor(&global).await,
+            Command::Doctor => doctor::doctor(&global).await,
+            Command::Keygen(args) => operate::keygen(&global, &args),
+            Command::Man(args) => operate::man(&global, &args),
             Command::Openapi(args) => operate::openapi(args).await,
             Command::Completion { .. } => Ok(()),
         }
@@ -295,6 +307,9 @@ mod tests {
             "ferry-relay audit export --since 2026-11-01T00:00:00Z --format csv -o x",
             "ferry-relay openapi -o x",
             "ferry-relay completion bash",
+            "ferry-relay keygen -o k",
+            "ferry-relay man -o d",
+            "ferry-relay user delete a@b --dry-run",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}: {error}");

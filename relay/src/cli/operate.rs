@@ -1,23 +1,20 @@
-//! Commands for the operator: configuration, health, doctor, the OpenAPI document.
+//! Commands for the operator: configuration, health, keys, and the documents that the program writes of itself.
 
 use super::{Failure, Global, Outcome, show};
+use crate::App;
 use crate::config::{Config, Loaded, Role};
 use crate::http::{self, AppState, openapi};
-use crate::lock::DataLock;
-use crate::{App, prepare_data_dir};
 use bytes::Bytes;
 use clap::Subcommand;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a health check waits for the relay.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Below this the doctor warns, in bytes.
-const FREE_MIN_BYTES: u64 = 1 << 30;
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
@@ -81,7 +78,7 @@ pub(super) async fn healthcheck(global: &Global, args: HealthArgs) -> Outcome {
 }
 
 /// Where the running relay can be asked without TLS.
-fn local_url(config: &Config) -> Result<String, Failure> {
+pub(super) fn local_url(config: &Config) -> Result<String, Failure> {
     let listen = config.listen_addr()?;
     let addr = match (config.tls.cert.is_empty(), config.admin_addr()?) {
         (false, Some(admin)) => admin,
@@ -93,7 +90,7 @@ fn local_url(config: &Config) -> Result<String, Failure> {
 }
 
 /// A plain `GET`: status and body.
-async fn get(url: &str, path: &str) -> Result<(u16, String), String> {
+pub(super) async fn get(url: &str, path: &str) -> Result<(u16, String), String> {
     let rest = url.strip_prefix("http://").ok_or("only http:// addresses can be asked")?;
     let authority = rest.split('/').next().unwrap_or(rest).to_owned();
     let target = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
@@ -109,81 +106,6 @@ async fn get(url: &str, path: &str) -> Result<(u16, String), String> {
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
-}
-
-/// One finding of the doctor: what was looked at, and what to do when it is not in order.
-struct Finding {
-    what: String,
-    mend: Option<String>,
-}
-
-pub(super) async fn doctor(global: &Global) -> Outcome {
-    let config = global.load_beside()?;
-    let mut findings = Vec::new();
-    let mut note = |what: String, result: Result<(), String>| findings.push(Finding { what, mend: result.err() });
-    note("configuration".into(), Ok(()));
-    note(format!("data directory {}", config.data.display()), prepare_data_dir(&config.data).map_err(|e| e.to_string()));
-    let running = DataLock::is_held(&config.data);
-    note(format!("relay {}", if running { "is running" } else { "is not running" }), Ok(()));
-    match App::open(&config).await {
-        Err(error) => note("stores".into(), Err(error.to_string())),
-        Ok(app) => {
-            for (name, check) in app.readiness().await {
-                note(name.into(), check.into_result());
-            }
-            note("database integrity".into(), app.db.integrity().await.map_err(|e| e.to_string()));
-            let set_up = app.accounts.is_set_up().await?;
-            note("administrator".into(), if set_up { Ok(()) } else { Err("none yet; run: ferry-relay user add EMAIL --admin".into()) });
-            app.close().await;
-        }
-    }
-    note("free space".into(), free_space(&config.data));
-    note("public_url".into(), public_url(&config));
-    if running {
-        let url = local_url(&config)?;
-        let answer = tokio::time::timeout(HEALTH_TIMEOUT, get(&url, "/readyz")).await.unwrap_or_else(|_| Err("no answer in 5 s".into()));
-        note(
-            format!("answer of {url}"),
-            match answer {
-                Ok((200, _)) => Ok(()),
-                Ok((status, body)) => Err(format!("status {status}: {body}")),
-                Err(why) => Err(format!("{why}; is `listen` the address that the relay was started with?")),
-            },
-        );
-    }
-    report(global, &findings)
-}
-
-fn report(global: &Global, findings: &[Finding]) -> Outcome {
-    let lines: Vec<String> = findings
-        .iter()
-        .map(|f| match &f.mend {
-            None => format!("✓ {}", f.what),
-            Some(mend) => format!("✗ {}\n    {mend}", f.what),
-        })
-        .collect();
-    let rows: Vec<_> = findings.iter().map(|f| json!({"check": f.what, "ok": f.mend.is_none(), "detail": f.mend})).collect();
-    show(global, lines.join("\n"), &json!({"checks": rows}));
-    match findings.iter().filter(|f| f.mend.is_some()).count() {
-        0 => Ok(()),
-        count => Err(Failure::new(6, "findings", format!("{count} of {} checks found something", findings.len()))),
-    }
-}
-
-fn free_space(path: &Path) -> Result<(), String> {
-    let stat = rustix::fs::statvfs(path).map_err(|e| e.to_string())?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free >= FREE_MIN_BYTES { Ok(()) } else { Err(format!("only {free} bytes are free in {}; make room", path.display())) }
-}
-
-fn public_url(config: &Config) -> Result<(), String> {
-    if config.public_url.is_empty() {
-        return Err(format!("not set: links will use {}; set public_url to the address that people use", config.base_url()));
-    }
-    if config.public_url.starts_with("http://") && !config.public_url.contains("localhost") && !config.public_url.contains("127.0.0.1") {
-        return Err("it is not encrypted: passwords cross the network in clear; put TLS in front, or set tls.cert and tls.key".into());
-    }
-    Ok(())
 }
 
 pub(super) async fn openapi(args: OpenapiArgs) -> Outcome {
@@ -209,4 +131,38 @@ async fn openapi_text() -> Result<String, Failure> {
     // Only what was just made is removed; what cannot be is left to the system's own cleaning.
     let _ = std::fs::remove_dir_all(&data);
     Ok(text)
+}
+
+#[derive(clap::Args)]
+pub(super) struct KeygenArgs {
+    /// The file, which must not be there; only its owner can read it
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// A key for `auth.jwt_key` or `auth.grant_key`: several processes of one relay need the same.
+pub(super) fn keygen(global: &Global, args: &KeygenArgs) -> Outcome {
+    let path = &args.output;
+    if path.exists() {
+        return Err(Failure::new(8, "exists", format!("{} is there already; a key is not overwritten", path.display())));
+    }
+    crate::store::keyfile::ed25519(path, "key").map_err(|e| Failure::new(1, "key", e))?;
+    show(global, format!("an Ed25519 key is in {}", path.display()), &json!({"key": path.display().to_string()}));
+    Ok(())
+}
+
+#[derive(clap::Args)]
+pub(super) struct ManArgs {
+    /// The directory for the pages
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// A manual page for the program and for each command.
+pub(super) fn man(global: &Global, args: &ManArgs) -> Outcome {
+    let failed = |e: std::io::Error| Failure::new(1, "man", format!("cannot write pages to {}: {e}", args.output.display()));
+    std::fs::create_dir_all(&args.output).map_err(failed)?;
+    clap_mangen::generate_to(super::program(), &args.output).map_err(failed)?;
+    show(global, format!("pages are in {}", args.output.display()), &json!({"directory": args.output.display().to_string()}));
+    Ok(())
 }

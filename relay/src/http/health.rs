@@ -1,9 +1,9 @@
 //! Health and metrics. `/healthz` says that the process lives, `/readyz` that it can serve; metrics are on the operator's listener only (R60).
 
-use super::{Access, AppState, Json, Route, Routes};
+use super::{Access, AppState, ClientIp, Json, Route, Routes};
 use crate::Check;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
@@ -21,8 +21,12 @@ pub(super) fn admin_routes(app: &AppState) -> Routes {
         .add(Route::get("/metrics", Access::Public, "Metrics for Prometheus"), metrics)
 }
 
-async fn healthz() -> Json<Value> {
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+/// With what arrived here of the caller's own request, by which `ferry-relay doctor` finds what a proxy took away.
+async fn healthz(ClientIp(ip): ClientIp, headers: HeaderMap) -> Json<Value> {
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    let upgrade = text(header::UPGRADE).is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
+    let seen = json!({"host": text(header::HOST), "upgrade": upgrade, "client_ip": ip.to_string()});
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "seen": seen}))
 }
 
 /// Which check fails is for everybody; why is for the operator, since it may name hosts and paths.

@@ -10,7 +10,7 @@ mod process;
 mod sampler;
 
 pub use figures::{FIGURES, Figure, Kind, Start};
-pub(crate) use sampler::start as start_sampler;
+pub(crate) use sampler::{free_bytes, start as start_sampler};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;

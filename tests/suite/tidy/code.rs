@@ -69,7 +69,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("::notify::", &["daemon/src/fs/watch"]),
     ("sled::", &["daemon/src/index/sled.rs"]),
     ("redb::", &["daemon/src/index/redb.rs"]),
-    ("reqwest::", &["daemon/src/relay/", "daemon/src/cli/", "tests/"]),
+    ("reqwest::", &["daemon/src/relay/", "daemon/src/cli/", "relay/src/cli/doctor.rs", "tests/"]),
     ("sqlx::", &["relay/src/store/sqlite"]),
     ("aws_sdk_s3::", &["relay/src/store/blob_s3"]),
     ("argon2::", &["relay/src/"]),

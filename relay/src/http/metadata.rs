@@ -27,7 +27,7 @@ pub(super) fn routes(app: &AppState) -> Routes {
 }
 
 /// The named namespace or the caller's home.
-async fn space(app: &AppState, caller: &Caller, space_id: Option<&str>, role: Role) -> ServiceResult<Entry> {
+pub(super) async fn space(app: &AppState, caller: &Caller, space_id: Option<&str>, role: Role) -> ServiceResult<Entry> {
     match space_id {
         Some(id) => app.content.enter(caller, namespace_of(id)?, role).await,
         None => app.content.enter_home(caller).await,

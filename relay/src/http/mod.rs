@@ -9,6 +9,7 @@ pub mod body;
 mod chunks;
 mod download;
 pub mod error;
+mod files;
 mod health;
 mod layers;
 mod measured;
@@ -30,6 +31,8 @@ mod abuse_tests;
 mod cluster_tests;
 #[cfg(test)]
 mod content_tests;
+#[cfg(test)]
+mod files_tests;
 #[cfg(test)]
 mod peers_tests;
 #[cfg(test)]
@@ -77,7 +80,7 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)),
-            Role::Metadata => metadata::routes(app),
+            Role::Metadata => metadata::routes(app).merge(files::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));
     }

@@ -143,7 +143,13 @@ impl Content {
         self.describe(entry.row.id, &tree, path, shown).await
     }
 
-    async fn describe(&self, namespace: NamespaceId, tree: &Tree, path: &RelPath, shown: &read::Entry) -> ServiceResult<FileInfo> {
+    pub(super) async fn describe(
+        &self,
+        namespace: NamespaceId,
+        tree: &Tree,
+        path: &RelPath,
+        shown: &read::Entry,
+    ) -> ServiceResult<FileInfo> {
         let times = tree.rows.get(&shown.node).copied().ok_or_else(|| ServiceError::internal("a shown node has no row"))?;
         let mut version_id = None;
         if let Some(dot) = shown.copy {

@@ -2,6 +2,7 @@
 
 mod chunks;
 mod commits;
+mod organise;
 mod plain;
 mod restored;
 mod storage;

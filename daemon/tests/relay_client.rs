@@ -146,7 +146,7 @@ async fn two_devices_meet_over_the_relay() {
             other => assert!(!matches!(other, Wakeup::Disconnected(_)), "{other:?}"),
         }
     }
-    let DeltaReply::Page(page) = second.client.delta(namespace.id, 0, None, 100).await.unwrap() else { panic!() };
+    let DeltaReply::Page { page, .. } = second.client.delta(namespace.id, 0, None, 100).await.unwrap() else { panic!() };
     assert_eq!((page.nodes, page.cursor, page.has_more), (request.nodes, head_seq, false));
     let mut stream = second.client.get_chunks(namespace.id, &ids).await.unwrap();
     let mut fetched = Vec::new();

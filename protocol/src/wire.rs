@@ -18,6 +18,10 @@ pub const CONTENT_TYPE: &str = "application/vnd.ferry.v1";
 /// The content type of a stream of chunk frames, see [`ChunkFrame`].
 pub const CHUNKS_CONTENT_TYPE: &str = "application/vnd.ferry.chunks.v1";
 
+/// The header with which the relay says, beside a page of a feed, that it has lost bytes of the namespace: ask it which, and send them again. Its
+/// value is when it last found that it lacks some, in milliseconds since 1970.
+pub const LACKS_HEADER: &str = "ferry-lacks";
+
 /// Why bytes are not the body that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

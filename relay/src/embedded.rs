@@ -56,7 +56,8 @@ pub async fn start(config: EmbeddedConfig) -> Result<Running, StartError> {
     }
     let addrs = bound.iter().map(http::Listener::addr).collect::<Result<Vec<_>, _>>().map_err(|e| StartError::Listen(e.to_string()))?;
     let settings = settings(&config, &addrs);
-    let app = AppState::new(App::open(&settings).await?);
+    // Boxed: the stores open each other in many steps, and whoever embeds the relay must be able to await them.
+    let app = AppState::new(Box::pin(App::open(&settings)).await?);
     let (router, _) = http::router(&app, &Role::ALL.map(|(role, _)| role));
     for listener in bound {
         http::listen(&app, listener, router.clone());

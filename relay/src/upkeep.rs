@@ -17,6 +17,12 @@ pub(crate) fn start(app: &AppState) {
         let mut wait = FIRST_SWEEP_AFTER;
         loop {
             let now_ms = app.clock.now_ms();
+            // Database and chunks may come from different backups: what is lost is to be known before somebody asks for it.
+            if let Some(chunks) = jobs::run("packs", now_ms, app.content.find_lost_packs()).await
+                && chunks > 0
+            {
+                tracing::error!(chunks, "stored chunks are missing; devices that have them are asked for their bytes");
+            }
             jobs::run("sessions", now_ms, app.accounts.forget_ended()).await;
             jobs::run("audit", now_ms, app.accounts.forget_audit(app.audit_keep_days)).await;
             tokio::select! {

@@ -17,6 +17,7 @@ mod fetch;
 mod flush;
 mod index_trees;
 mod lan_side;
+mod mend;
 mod opening;
 mod prefetch;
 mod progress;

@@ -2,6 +2,7 @@
 
 use super::driver::{Driver, Wake};
 use super::early::Early;
+use super::mend::Mending;
 use super::send::{self, Sent};
 use crate::index::Durability;
 use crate::relay::{DeltaReply, RelayError};
@@ -44,6 +45,8 @@ pub(super) struct RelaySide {
     began_again: bool,
     /// When to look again whether a large commit may go.
     patient: Option<Instant>,
+    /// What was done for a relay that has lost bytes.
+    pub mending: Mending,
     /// The last error, until something worked.
     pub error: Option<RelayError>,
     /// Whether the last request worked.
@@ -67,6 +70,7 @@ impl RelaySide {
             next_poll: now + POLL,
             began_again: false,
             patient: None,
+            mending: Mending::default(),
             error: None,
             reachable: false,
             is_given: false,
@@ -202,6 +206,9 @@ impl Driver {
     pub(super) fn handle_page(&mut self, since: u64, page: Result<DeltaReply, RelayError>) -> Result<(), TreeError> {
         self.relay.pulling = false;
         self.relay.heard = self.relay.asked;
+        if let Ok(DeltaReply::Page { lacks_since_ms, .. }) = &page {
+            self.mend_relay(*lacks_since_ms);
+        }
         let Some(state) = &mut self.state else { return Ok(()) };
         let page = match page {
             Err(error) => {
@@ -215,7 +222,7 @@ impl Driver {
                 self.relay.pull_wanted = true;
                 return Ok(());
             }
-            Ok(DeltaReply::Page(page)) => page,
+            Ok(DeltaReply::Page { page, .. }) => page,
         };
         if self.relay.worked() {
             state.engine.retry_now();

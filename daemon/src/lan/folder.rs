@@ -99,6 +99,9 @@ pub enum PeerWake {
     },
 }
 
+/// Chunks that the control loop looks for in one turn.
+const PLACES_MAX: usize = 1024;
+
 type Wake = Box<dyn Fn(PeerWake) + Send + Sync>;
 
 /// A folder's side of the LAN. Cheap to clone.
@@ -301,6 +304,20 @@ impl LanFolder {
             self.shared.queued.fetch_add(1, Ordering::AcqRel);
             tell(wake);
         }
+    }
+
+    /// Where chunks stand on this disk, in the order of the question; nothing while the folder is not open. The control loop looks for some at a
+    /// time, so that a long question does not hold up its other work.
+    pub async fn places(&self, ids: Vec<ChunkId>) -> Option<(Arc<Root>, Vec<Option<ChunkPlace>>)> {
+        let (mut root, mut places) = (None, Vec::with_capacity(ids.len()));
+        for ids in ids.chunks(PLACES_MAX) {
+            let (reply, found) = oneshot::channel();
+            self.wake(PeerWake::AskPlaces { ids: ids.to_vec(), reply });
+            let (of, found) = found.await.ok()?;
+            root = Some(of);
+            places.extend(found);
+        }
+        Some((root?, places))
     }
 
     /// The control loop has handled a wake.

@@ -99,12 +99,10 @@ fn absent(ids: Vec<ChunkId>) -> Pieces {
 
 /// Reads chunks on a thread that may block, a little ahead of what is sent.
 async fn read_chunks(folder: LanFolder, ids: Vec<ChunkId>) -> Pieces {
-    let (reply, places) = oneshot::channel();
-    folder.wake(PeerWake::AskPlaces { ids: ids.clone(), reply });
-    let (root, places) = match places.await {
-        Ok((root, places)) => (Some(root), places),
+    let (root, places) = match folder.places(ids.clone()).await {
+        Some((root, places)) => (Some(root), places),
         // Not open now: what is warm is given all the same.
-        Err(_) => (None, vec![None; ids.len()]),
+        None => (None, vec![None; ids.len()]),
     };
     let (pieces, out) = mpsc::channel(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {

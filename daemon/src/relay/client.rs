@@ -11,7 +11,7 @@ use crate::identity::Credentials;
 use bytes::Bytes;
 use ferry_protocol::limits::{CHUNK_IDS_MAX, NAMESPACE_NAME_MAX_BYTES, REQUEST_MAX_BYTES};
 use ferry_protocol::wire::{
-    self, CHUNKS_CONTENT_TYPE, CONTENT_TYPE, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, NamespaceInfo,
+    self, CHUNKS_CONTENT_TYPE, CONTENT_TYPE, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, LACKS_HEADER, NamespaceInfo,
 };
 use ferry_protocol::{ChunkId, Epoch, NamespaceId, VerifiedChunk};
 use reqwest::Method;
@@ -60,7 +60,13 @@ pub struct JoinSecret {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeltaReply {
     /// A page.
-    Page(FeedPage),
+    Page {
+        /// The page.
+        page: FeedPage,
+        /// When the relay last found that it has lost bytes of the namespace, in milliseconds since 1970; nothing while it has all. See
+        /// [`RelayClient::lacks`].
+        lacks_since_ms: Option<i64>,
+    },
     /// The feed has this epoch, or the cursor is beyond its head: read it from the start, send what it lacks, delete nothing (I11).
     EpochChanged(Epoch),
 }
@@ -163,8 +169,13 @@ impl RelayClient {
     pub async fn delta(&self, namespace: NamespaceId, since: u64, epoch: Option<Epoch>, limit: usize) -> Result<DeltaReply, RelayError> {
         let epoch = epoch.map(|epoch| format!("&epoch={epoch}")).unwrap_or_default();
         let path = format!("/sync/v1/{namespace}/delta?since={since}&limit={limit}{epoch}");
-        match self.call(Request::get(path, CONTENT_TYPE)).await {
-            Ok(reply) => decoded(reply).await.map(DeltaReply::Page),
+        let request = Request::get(path, CONTENT_TYPE);
+        match self.session.with_token(|token| self.send(&request, token)).await {
+            Ok(response) => {
+                let lacks = response.headers().get(LACKS_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+                let page = decoded(self.http.read(response, REQUEST_MAX_BYTES).await?).await?;
+                Ok(DeltaReply::Page { page, lacks_since_ms: lacks })
+            }
             Err(RelayError::Blocked(problem)) if problem.status == 410 => match problem.epoch.as_deref().map(str::parse) {
                 Some(Ok(epoch)) => Ok(DeltaReply::EpochChanged(epoch)),
                 _ => Err(RelayError::peer_fault("a new epoch without its id")),
@@ -195,6 +206,13 @@ impl RelayClient {
             missing.extend(reply.ids);
         }
         Ok(missing)
+    }
+
+    /// Chunks of the namespace whose bytes the relay has lost, by rising id after `after`: some of them, none at the end.
+    pub async fn lacks(&self, namespace: NamespaceId, after: Option<ChunkId>) -> Result<Vec<ChunkId>, RelayError> {
+        let after = after.map(|id| format!("?after={id}")).unwrap_or_default();
+        let reply: ChunkIds = decoded(self.call(Request::get(format!("/upload/v1/{namespace}/lacks{after}"), CONTENT_TYPE)).await?).await?;
+        Ok(reply.ids)
     }
 
     /// Stores chunks, in one request: keep their sum near [`ferry_protocol::limits::CHUNK_BATCH_TARGET_BYTES`]. They are durable when this returns.

@@ -79,11 +79,11 @@ pub enum RelayError {
 
 impl RelayError {
     /// Something passed in between; try again.
-    pub(super) fn retry(reason: impl Into<String>) -> Self {
+    pub(crate) fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { after: None, reason: reason.into() }
     }
 
-    pub(super) fn peer_fault(detail: impl Into<String>) -> Self {
+    pub(crate) fn peer_fault(detail: impl Into<String>) -> Self {
         Self::PeerFault { detail: detail.into() }
     }
 

@@ -324,7 +324,7 @@ async fn large_bodies_are_compressed_both_ways_and_bombs_are_not_unpacked() {
     let page = FeedPage { epoch: Epoch::default(), replica: ReplicaId::default(), cursor: 1, head: 1, has_more: false, nodes: vec![] };
     let packed = zstd::bulk::compress(&wire::encode(&page), 1).unwrap();
     let client = client_of(move || ([(header::CONTENT_ENCODING, "zstd")], typed(CONTENT_TYPE, packed.clone())).into_response()).await;
-    assert_eq!(client.delta(NAMESPACE, 0, None, 1).await, Ok(DeltaReply::Page(page)));
+    assert_eq!(client.delta(NAMESPACE, 0, None, 1).await, Ok(DeltaReply::Page { page, lacks_since_ms: None }));
 
     let bomb = zstd::bulk::compress(&vec![0; ferry_protocol::limits::REQUEST_MAX_BYTES + 1], 1).unwrap();
     let client = client_of(move || ([(header::CONTENT_ENCODING, "zstd")], typed(CONTENT_TYPE, bomb.clone())).into_response()).await;

@@ -4,6 +4,7 @@ use super::{Failure, Global, Outcome, accounts, show};
 use crate::lock::DataLock;
 use clap::Subcommand;
 use serde_json::json;
+use std::fmt::Write;
 
 #[derive(Subcommand)]
 pub(super) enum StorageCommand {
@@ -60,17 +61,26 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
             let report = app.content.verify(read_data).await?;
             let machine = serde_json::to_value(&report).unwrap_or_default();
             let state = if report.is_sound() { "everything is there and whole" } else { "DAMAGE FOUND" };
-            let human = format!(
+            let mut human = format!(
                 "{state}\n  {} chunks looked at, {} bytes read\n  {} damaged chunks, {} wrong packs, {} wrong node states, {} stray blobs\n  rows: {:?}",
                 report.chunks, report.bytes_read, report.damaged, report.packs_wrong, report.states_wrong, report.stray_blobs, report.rows
             );
+            if report.versions_degraded > 0 {
+                let _ = write!(human, "\n  {} versions cannot be served until a device sends their bytes again:", report.versions_degraded);
+            }
+            for version in &report.degraded_versions {
+                let _ = write!(human, "\n    version {} of '{}' ({})", version.version_number, version.file_name, version.file_id);
+            }
+            for chunk in &report.damaged_chunks {
+                let _ = write!(human, "\n  damaged chunk {chunk}");
+            }
             show(global, human, &machine);
             if report.is_sound() {
                 Ok(())
             } else {
                 let first = report.damaged_chunks.first().map_or(String::new(), |c| format!(", first {c}"));
                 Err(Failure::new(6, "damaged", format!("the store is damaged: {} chunks{first}", report.damaged))
-                    .hint("restore the newest backup of the chunk directory, or let a device that has the files send them again"))
+                    .hint("start the relay: devices that have the files are asked for the bytes; or restore a newer backup of the chunk directory"))
             }
         }
         StorageCommand::Gc { dry_run } => {

@@ -1,7 +1,7 @@
 //! Chunks between a device and the relay: which are missing, many in one request, many in one answer.
 
 use super::wire::{CanEdit, CanRead, Inflated, Wire, answer, deflate, takes_zstd};
-use super::{Access, AppState, Json, Problem, Route, Routes};
+use super::{Access, AppState, Json, Problem, Query, Route, Routes};
 use crate::service::content::ChunkStream;
 use crate::service::{Kind, ServiceError};
 use axum::body::Body;
@@ -9,8 +9,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use ferry_protocol::ChunkId;
 use ferry_protocol::limits::REQUEST_MAX_BYTES;
 use ferry_protocol::wire::{CHUNKS_CONTENT_TYPE, ChunkIds};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// A question about chunks has at most 65,536 ids of 32 bytes and a few bytes around them.
@@ -22,6 +24,7 @@ pub(super) fn upload_routes(app: &AppState) -> Routes {
             Route::post("/upload/v1/{ns}/missing", Access::User, "Which of these chunks must be sent").body_max(IDS_BODY_MAX_BYTES),
             missing,
         )
+        .add(Route::get("/upload/v1/{ns}/lacks", Access::User, "Chunks of which the relay has lost the bytes"), lacks)
         .add(Route::post("/upload/v1/{ns}/chunks", Access::User, "Send many chunks").body_max(REQUEST_MAX_BYTES).no_timeout(), put)
 }
 
@@ -37,6 +40,25 @@ async fn missing(
     Wire(ids): Wire<ChunkIds>,
 ) -> Result<Response, Problem> {
     let ids = app.content.missing_chunks(&entry, &ids.ids).await?;
+    answer(StatusCode::OK, &ChunkIds { ids }, &headers).await
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<ChunkId>,
+    limit: Option<usize>,
+}
+
+/// Chunk ids of one answer when nobody says otherwise.
+const LACKS_DEFAULT: usize = 4096;
+
+async fn lacks(
+    State(app): State<AppState>,
+    CanEdit(entry): CanEdit,
+    headers: HeaderMap,
+    Query(query): Query<After>,
+) -> Result<Response, Problem> {
+    let ids = app.content.lacks(&entry, query.after, query.limit.unwrap_or(LACKS_DEFAULT)).await?;
     answer(StatusCode::OK, &ChunkIds { ids }, &headers).await
 }
 

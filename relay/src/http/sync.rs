@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use ferry_protocol::limits::{COMMIT_NODES_MAX, REQUEST_MAX_BYTES};
-use ferry_protocol::wire::{CommitReply, CommitRequest, NamespaceInfo};
+use ferry_protocol::wire::{CommitReply, CommitRequest, LACKS_HEADER, NamespaceInfo};
 use ferry_protocol::{Epoch, NamespaceId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -61,7 +61,11 @@ async fn delta(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let page = app.content.feed(&entry, query.since, query.epoch, query.limit.unwrap_or(COMMIT_NODES_MAX)).await?;
-    answer(StatusCode::OK, &page, &headers).await
+    let mut answered = answer(StatusCode::OK, &page, &headers).await?;
+    if let Some(since_ms) = app.content.lacks_since(&entry).await? {
+        answered.headers_mut().insert(LACKS_HEADER, since_ms.into());
+    }
+    Ok(answered)
 }
 
 async fn commit(

@@ -261,6 +261,19 @@ pub struct StoredChunk {
     pub is_damaged: bool,
 }
 
+/// A kept version that names a damaged chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DegradedVersion {
+    /// The namespace.
+    pub namespace: NamespaceId,
+    /// The file.
+    pub node: NodeId,
+    /// The file's name, as the disk held it.
+    pub name: Vec<u8>,
+    /// The version's number within the file.
+    pub number: u64,
+}
+
 /// Rows that disagree with each other; all zero in a sound store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RowFaults {
@@ -355,6 +368,12 @@ pub trait ContentStore: Send + Sync + 'static {
     ) -> Result<BTreeMap<ChunkId, ChunkLocation>, StoreError>;
     /// Which of these chunks the store holds undamaged for anybody.
     async fn stored(&self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
+    /// When a chunk that versions of a namespace name was last found to be damaged, in milliseconds since 1970; nothing if none is.
+    async fn lacks_since(&self, namespace: NamespaceId) -> Result<Option<i64>, StoreError>;
+    /// The damaged chunks that versions of a namespace name after `after`, in the order of ids, at most `limit`.
+    async fn lacks(&self, namespace: NamespaceId, after: Option<ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
+    /// How many versions of all namespaces name a damaged chunk, and the first `limit` of them by namespace, file and number.
+    async fn degraded_versions(&self, limit: usize) -> Result<(u64, Vec<DegradedVersion>), StoreError>;
     /// Every stored chunk after `after`, in the order of ids, at most `limit`.
     async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError>;
     /// The chunks that stand in a pack, by rising offset.

@@ -11,6 +11,7 @@
 //! | [`limits`] | K10, K12, K39, Q: open files, connections, full disks of state and relay, a folder that is removed |
 //! | [`roots`] | K20-K24: roots that vanish, deletes that need a yes |
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
+//! | [`restores`] | P19: database and chunks of different times |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
@@ -24,6 +25,7 @@ mod limits;
 mod model;
 mod races;
 mod relays;
+mod restores;
 mod roots;
 pub mod rows;
 mod seed_flow;

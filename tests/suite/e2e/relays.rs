@@ -48,7 +48,8 @@ fn p04_a_link_that_comes_and_goes() {
     cluster.finish();
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with all in it.
+pub fn copy(from: &Path, to: &Path) {
     let output = Command::new("cp").arg("-a").arg(from).arg(to).output().expect("cp is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

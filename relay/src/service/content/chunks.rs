@@ -4,6 +4,7 @@ use super::read::{Run, runs};
 use super::stage::verify_frames;
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
+use crate::store::bus::Wake;
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::ChunkId;
 use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
@@ -74,16 +75,25 @@ impl Content {
         plan.extend(runs(waiting).into_iter().map(Step::Read));
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let this = Arc::clone(self);
+        let namespace = entry.row.id;
         tokio::spawn(async move {
+            let mut lost = false;
             for step in plan {
                 let batch = match step {
                     Step::Absent(id) => Ok(Bytes::copy_from_slice(&ChunkFrame::absent(id))),
-                    Step::Read(run) => this.read_run(run).await.map(|chunks| frames(&chunks)),
+                    Step::Read(run) => this.read_run(run).await.map(|chunks| {
+                        lost |= chunks.iter().any(|(_, bytes)| bytes.is_none());
+                        frames(&chunks)
+                    }),
                 };
                 let failed = batch.is_err();
                 if sender.send(batch).await.is_err() || failed {
-                    return;
+                    break;
                 }
+            }
+            if lost {
+                // Whoever has the bytes hears of it with the next page of the feed: let that be now.
+                this.bus.publish(Wake::feed(namespace, 0));
             }
         });
         Ok(receiver)

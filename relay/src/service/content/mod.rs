@@ -15,6 +15,7 @@ mod download;
 mod edit;
 mod feed;
 mod files;
+mod lacks;
 mod links;
 mod organise;
 mod read;

@@ -3,7 +3,7 @@
 use super::Content;
 use super::read::runs;
 use crate::service::ServiceResult;
-use crate::store::content::{ChunkLocation, PackId, RowFaults, StorageTotals};
+use crate::store::content::{ChunkLocation, DegradedVersion, PackId, RowFaults, StorageTotals};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -23,6 +23,10 @@ pub struct VerifyReport {
     pub damaged: u64,
     /// The first of them, by hash.
     pub damaged_chunks: Vec<String>,
+    /// Kept versions that name a damaged chunk: they cannot be served until a device sends the bytes again.
+    pub versions_degraded: u64,
+    /// The first of them.
+    pub degraded_versions: Vec<DegradedLine>,
     /// Pack rows without a blob, or with one of another length.
     pub packs_wrong: u64,
     /// Blobs without a pack row. Harmless: an upload that is under way, or the sweep's next work.
@@ -31,6 +35,19 @@ pub struct VerifyReport {
     pub states_wrong: u64,
     /// Rows that disagree with each other.
     pub rows: RowFaults,
+}
+
+/// A version that cannot be served now, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DegradedLine {
+    /// The namespace.
+    pub space_id: String,
+    /// The file.
+    pub file_id: String,
+    /// Its name.
+    pub file_name: String,
+    /// The version's number within the file.
+    pub version_number: u64,
 }
 
 impl VerifyReport {
@@ -57,6 +74,9 @@ impl Content {
         let known: std::collections::BTreeSet<PackId> = packs.iter().map(|p| p.id).collect();
         report.stray_blobs = blobs.keys().filter(|id| !known.contains(id)).count() as u64;
         self.verify_chunks(&blobs, read_data, &mut report).await?;
+        let (total, first) = self.degraded(LISTED_MAX).await?;
+        report.versions_degraded = total;
+        report.degraded_versions = first.into_iter().map(line).collect();
         for namespace in self.meta.namespace_ids().await? {
             report.states_wrong += self.meta.check_states(namespace).await?;
         }
@@ -96,6 +116,15 @@ impl Content {
     /// Totals.
     pub async fn storage_totals(&self) -> ServiceResult<StorageTotals> {
         Ok(self.meta.totals().await?)
+    }
+}
+
+fn line(version: DegradedVersion) -> DegradedLine {
+    DegradedLine {
+        space_id: version.namespace.to_string(),
+        file_id: version.node.to_string(),
+        file_name: ferry_protocol::name::display_bytes(&version.name),
+        version_number: version.number,
     }
 }
 

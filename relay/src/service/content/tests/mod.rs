@@ -3,6 +3,7 @@
 mod chunks;
 mod commits;
 mod organise;
+mod lacks;
 mod plain;
 mod restored;
 mod storage;

@@ -1,6 +1,6 @@
 //! Chunks: what a namespace holds, where bytes stand.
 
-use super::{BATCH, bytes, count};
+use super::{BATCH, bytes, count, signed};
 use crate::store::StoreError;
 use crate::store::content::{ChunkLocation, HeldChunk, PackId, Quota};
 use crate::store::sqlite::store_error;
@@ -97,6 +97,31 @@ pub(super) async fn stored(conn: &mut SqliteConnection, ids: &[ChunkId]) -> Resu
         }
     }
     Ok(out)
+}
+
+/// From the few damaged chunks to the namespace, not the other way round: this is asked with every page of a feed.
+const LACKS: &str = "FROM chunks c CROSS JOIN namespace_chunks n ON n.chunk_hash = c.chunk_hash AND n.refs > 0
+    WHERE c.damaged_at IS NOT NULL AND n.namespace_id = ";
+
+pub(super) async fn lacks_since(conn: &mut SqliteConnection, namespace: NamespaceId) -> Result<Option<i64>, StoreError> {
+    let mut query = QueryBuilder::new("SELECT max(c.damaged_at) ");
+    query.push(LACKS).push_bind(namespace.as_bytes().to_vec());
+    query.build().fetch_one(conn).await.map_err(store_error)?.try_get(0).map_err(store_error)
+}
+
+pub(super) async fn lacks(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    after: Option<ChunkId>,
+    limit: usize,
+) -> Result<Vec<ChunkId>, StoreError> {
+    let mut query = QueryBuilder::new("SELECT c.chunk_hash ");
+    query.push(LACKS).push_bind(namespace.as_bytes().to_vec());
+    if let Some(after) = after {
+        query.push(" AND c.chunk_hash > ").push_bind(after.as_bytes().to_vec());
+    }
+    query.push(" ORDER BY c.chunk_hash LIMIT ").push_bind(signed(limit as u64));
+    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(|row| chunk_id(row, 0)).collect()
 }
 
 pub(super) async fn quota(conn: &mut SqliteConnection, user: UserId) -> Result<Quota, StoreError> {

@@ -159,6 +159,18 @@ impl ContentStore for Sqlite {
         chunks::stored(&mut *self.read().await?, ids).await
     }
 
+    async fn lacks_since(&self, namespace: NamespaceId) -> Result<Option<i64>, StoreError> {
+        chunks::lacks_since(&mut *self.read().await?, namespace).await
+    }
+
+    async fn lacks(&self, namespace: NamespaceId, after: Option<ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError> {
+        chunks::lacks(&mut *self.read().await?, namespace, after, limit).await
+    }
+
+    async fn degraded_versions(&self, limit: usize) -> Result<(u64, Vec<DegradedVersion>), StoreError> {
+        sweep::degraded_versions(&mut *self.read().await?, limit).await
+    }
+
     async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError> {
         let mut query = QueryBuilder::new("SELECT chunk_hash, length, pack_id, offset, damaged_at IS NOT NULL FROM chunks");
         if let Some(after) = after {

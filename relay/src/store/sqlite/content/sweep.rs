@@ -2,9 +2,10 @@
 
 use super::{bytes, count, signed};
 use crate::store::StoreError;
-use crate::store::content::{ChunkLocation, PackId, PackRow, RowFaults};
+use crate::store::content::{ChunkLocation, DegradedVersion, PackId, PackRow, RowFaults};
 use crate::store::sqlite::store_error;
 use ferry_protocol::wire::FRAME_HEADER_BYTES;
+use ferry_protocol::{NamespaceId, NodeId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, SqliteConnection};
 
@@ -181,6 +182,32 @@ pub(super) async fn move_chunks(
             .map_err(store_error)?;
     }
     Ok(())
+}
+
+/// Versions that name a damaged chunk.
+pub(super) async fn degraded_versions(conn: &mut SqliteConnection, limit: usize) -> Result<(u64, Vec<DegradedVersion>), StoreError> {
+    const OF: &str = "FROM file_versions v WHERE EXISTS (SELECT 1 FROM file_chunks fc JOIN chunks c USING (chunk_hash)
+        WHERE fc.version_id = v.version_id AND c.damaged_at IS NOT NULL)";
+    let mut query = QueryBuilder::new("SELECT count(*) ");
+    let total = count(&query.push(OF).build().fetch_one(&mut *conn).await.map_err(store_error)?, 0)?;
+    if total == 0 {
+        return Ok((0, Vec::new()));
+    }
+    let mut query = QueryBuilder::new(
+        "SELECT v.namespace_id, v.file_id, coalesce((SELECT f.file_name FROM files f
+         WHERE f.namespace_id = v.namespace_id AND f.file_id = v.file_id), x''), v.version_number ",
+    );
+    query.push(OF).push(" ORDER BY v.namespace_id, v.file_id, v.version_number LIMIT ").push_bind(signed(limit as u64));
+    let rows = query.build().fetch_all(conn).await.map_err(store_error)?;
+    let read = |row: &SqliteRow| {
+        Ok(DegradedVersion {
+            namespace: NamespaceId::from_bytes(bytes(row, 0)?),
+            node: NodeId::from_bytes(bytes(row, 1)?),
+            name: row.try_get(2).map_err(store_error)?,
+            number: count(row, 3)?,
+        })
+    };
+    Ok((total, rows.iter().map(read).collect::<Result<_, StoreError>>()?))
 }
 
 /// Row faults, each counted by one statement.

@@ -43,9 +43,10 @@ fn query(driver: &mut Driver, command: FolderCommand) -> Result<(), TreeError> {
             }
             drop(reply.send(restored));
         }
-        FolderCommand::TrashPurge { older_than_ms, ids: _, reply } => {
+        FolderCommand::TrashPurge { older_than_ms, ids, reply } => {
             let before = super::report::now_ms() - i64::try_from(older_than_ms).unwrap_or(i64::MAX);
-            drop(reply.send(fs::trash::purge(&state.root, before).map(|n| n as u64).map_err(path_error)));
+            let purged = if ids.is_empty() { fs::trash::purge(&state.root, before) } else { fs::trash::purge_ids(&state.root, &ids) };
+            drop(reply.send(purged.map(|n| n as u64).map_err(path_error)));
         }
         FolderCommand::IgnoreCheck { paths, reply } => {
             let verdicts = paths.into_iter().map(|(path, is_dir)| verdict(state, path, is_dir)).collect();

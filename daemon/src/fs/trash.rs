@@ -213,10 +213,23 @@ pub fn restore(root: &Root, id: &str, to: Option<&RelPath>) -> Result<RelPath, P
 
 /// Removes the entries that were displaced before a time, in milliseconds since 1970; how many.
 pub fn purge(root: &Root, before_ms: i64) -> Result<usize, PathError> {
+    purge_if(root, |entry| entry.time_ms < before_ms)
+}
+
+/// Removes these entries. If one of them is not there, none is removed.
+pub fn purge_ids(root: &Root, ids: &[String]) -> Result<usize, PathError> {
+    let there: BTreeSet<String> = list(root)?.into_iter().map(|entry| entry.id).collect();
+    if !ids.iter().all(|id| there.contains(id)) {
+        return Err(PathError::Gone);
+    }
+    purge_if(root, |entry| ids.contains(&entry.id))
+}
+
+fn purge_if(root: &Root, goes: impl Fn(&TrashEntry) -> bool) -> Result<usize, PathError> {
     let (open, trash) = enter(root)?;
     let mut purged = 0;
     for (entry, _) in trash.entries(&open)? {
-        if entry.time_ms < before_ms {
+        if goes(&entry) {
             remove_all(&trash.dir, entry.id.as_bytes())?;
             purged += 1;
         }

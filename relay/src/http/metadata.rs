@@ -1,8 +1,8 @@
 //! Metadata (8002): list, look at, rename and move, delete; versions, trash, usage.
 
-use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, path_text, time, time_ns, uuid};
+use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, path_text, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
-use crate::service::content::{Entry, FileUpdate, ListQuery, Sort, TrashItem, parse_path};
+use crate::service::content::{Entry, FileUpdate, ListQuery, PurgeWhat, Sort, TrashItem, parse_path};
 use crate::service::{Caller, ServiceError, ServiceResult};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -23,6 +23,7 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(Route::get("/api/v1/files/{file_id}/versions", Access::User, "The versions of a file"), versions)
         .add(Route::get("/api/v1/trash", Access::User, "What was deleted"), trash)
         .add(Route::post("/api/v1/trash/restore", Access::User, "Bring something back from the trash"), restore)
+        .add(Route::delete("/api/v1/trash", Access::User, "Remove one thing, or all that is old enough, from the trash for good"), purge)
         .add(Route::get("/api/v1/me/usage", Access::User, "Storage used and allowed"), usage)
 }
 
@@ -204,6 +205,37 @@ async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<R
     let mut answer = file_json(&info);
     answer["restored"] = restored.count.into();
     Ok(Json(answer))
+}
+
+#[derive(Deserialize)]
+struct PurgeQuery {
+    space_id: Option<String>,
+    /// The one thing.
+    file_id: Option<String>,
+    /// Everything that was deleted before this time: RFC 3339, or seconds since 1970.
+    before: Option<String>,
+    /// Everything.
+    all: Option<bool>,
+}
+
+async fn purge(State(app): State<AppState>, caller: Caller, Query(query): Query<PurgeQuery>) -> Result<Json<Value>, Problem> {
+    let what = match (&query.file_id, &query.before, query.all.unwrap_or(false)) {
+        (Some(file), None, false) => PurgeWhat::Entry(node_of(file)?),
+        (None, Some(text), false) => {
+            let ns = parse_time_ns(text).ok_or_else(|| ServiceError::malformed("'before' is no time (RFC 3339 or seconds since 1970)."))?;
+            PurgeWhat::Before(ns.div_euclid(1_000_000))
+        }
+        (None, None, true) => PurgeWhat::Before(i64::MAX),
+        _ => return Err(ServiceError::malformed("Give one of 'file_id', 'before' and 'all=true'.").into()),
+    };
+    let entry = match what {
+        PurgeWhat::Entry(file) => app.content.enter_by_file(&caller, file, Role::Owner).await?,
+        PurgeWhat::Before(_) => space(&app, &caller, query.space_id.as_deref(), Role::Owner).await?,
+    };
+    let purged = app.content.purge(&entry, what).await?;
+    let detail = format!("{} entries, {} versions of folder {}", purged.entries, purged.versions, entry.namespace());
+    app.accounts.note_act(&caller, "trash.purged", &detail).await;
+    Ok(Json(json!({"purged": purged.entries, "versions": purged.versions, "freed_bytes": purged.freed_bytes})))
 }
 
 async fn usage(State(app): State<AppState>, caller: Caller) -> Result<Json<Value>, Problem> {

@@ -261,6 +261,25 @@ pub struct StoredChunk {
     pub is_damaged: bool,
 }
 
+/// What was taken out of a trash for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Purged {
+    /// Entries.
+    pub entries: u64,
+    /// Versions of them.
+    pub versions: u64,
+    /// Bytes of chunks that the namespace holds no longer.
+    pub freed_bytes: u64,
+}
+
+impl std::ops::AddAssign for Purged {
+    fn add_assign(&mut self, more: Self) {
+        self.entries += more.entries;
+        self.versions += more.versions;
+        self.freed_bytes += more.freed_bytes;
+    }
+}
+
 /// A kept version that names a damaged chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DegradedVersion {
@@ -345,9 +364,9 @@ pub trait ContentStore: Send + Sync + 'static {
     /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none.
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError>;
 
-    /// Deleted nodes with a lower number than `before_seq`, newest first.
+    /// Deleted nodes that are not purged, with a lower number than `before_seq`, newest first.
     async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError>;
-    /// A deleted node and the deleted nodes below it, through deleted ones only; at most `limit`, in no order.
+    /// A deleted node and the deleted nodes below it, through deleted ones only, less those that are purged; at most `limit`, in no order.
     async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError>;
 
     /// The versions of a file, newest first.
@@ -441,6 +460,10 @@ pub trait ContentTx: Send {
     async fn skip_numbers(&mut self, namespace: &NamespaceRow, to_seq: u64, run: ReplicaId) -> Result<(), StoreError>;
     /// Keeps versions and counts their chunks; those already kept are left as they are. Every chunk must be held (CS3).
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError>;
+
+    /// Purges those of these nodes that are deleted and not purged: their versions go, and the namespace holds a chunk no longer that nothing else in
+    /// it refers to and no lease protects; what that was its owner uses no longer (CS3).
+    async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError>;
 
     /// The answer that this commit got before.
     async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError>;

@@ -230,6 +230,11 @@ impl Accounts {
         self.note(event, None, None, None, detail).await;
     }
 
+    /// Writes to the audit log that a caller did something that cannot be taken back.
+    pub async fn note_act(&self, caller: &Caller, event: &str, detail: &str) {
+        self.note(event, Some(caller.user_id), caller.device_id, None, detail).await;
+    }
+
     /// Writes to the audit log, and to the log, where it can be watched. An audit log that cannot be written does not undo what was done, but the
     /// operator hears of it. Who did it and from where is what [`origin`] says, unless the event itself knows the address.
     async fn note(&self, event: &str, user_id: Option<UserId>, device_id: Option<DeviceId>, ip: Option<IpAddr>, detail: &str) {

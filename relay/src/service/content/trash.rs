@@ -54,6 +54,9 @@ impl Content {
             let detail = format!("One request brings back at most {RESTORE_MAX} entries. Bring back parts of it first.");
             return Err(ServiceError::too_large(detail));
         }
+        if !found.iter().any(|trashed| trashed.row.id == file) {
+            return Err(ServiceError::conflict("content_not_kept", "This was taken out of the trash for good: its content is gone."));
+        }
         let mut contents = Vec::new();
         for trashed in deleted_together(file, found) {
             match self.content_of(namespace, &trashed).await? {

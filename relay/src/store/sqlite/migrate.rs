@@ -29,6 +29,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 6, name: "peers", sql: include_str!("../../../../migrations/sqlite/0006_peers.sql") },
     Migration { number: 7, name: "regions", sql: include_str!("../../../../migrations/sqlite/0007_regions.sql") },
     Migration { number: 8, name: "audit", sql: include_str!("../../../../migrations/sqlite/0008_audit.sql") },
+    Migration { number: 9, name: "purged", sql: include_str!("../../../../migrations/sqlite/0009_purged.sql") },
 ];
 
 /// Applies what is missing.

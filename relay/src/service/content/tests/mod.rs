@@ -5,6 +5,7 @@ mod commits;
 mod organise;
 mod lacks;
 mod plain;
+mod refs;
 mod restored;
 mod storage;
 mod together;

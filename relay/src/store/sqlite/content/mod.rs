@@ -2,6 +2,7 @@
 
 mod chunks;
 mod nodes;
+mod purge;
 mod read;
 mod regions;
 mod sweep;

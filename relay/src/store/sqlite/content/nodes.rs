@@ -113,7 +113,7 @@ pub(super) async fn deleted(
 ) -> Result<Vec<DeletedRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT file_id, parent_id, file_name, file_size, file_type, file_hash, updated_at, seq FROM files
-         WHERE namespace_id = ?1 AND is_deleted = 1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
+         WHERE namespace_id = ?1 AND is_deleted = 1 AND purged_at IS NULL AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
     )
     .bind(namespace.as_bytes().to_vec())
     .bind(signed(before_seq))
@@ -148,7 +148,7 @@ pub(super) async fn deleted_below(
             SELECT file_id FROM files WHERE namespace_id = ?1 AND file_id = ?2 AND is_deleted = 1
             UNION SELECT f.file_id FROM below b JOIN files f ON f.namespace_id = ?1 AND f.parent_id = b.file_id AND f.is_deleted = 1 LIMIT ?3)
          SELECT f.file_id, f.seq, f.created_at, f.updated_at, f.state, f.file_type, f.link_target
-         FROM below b JOIN files f ON f.namespace_id = ?1 AND f.file_id = b.file_id",
+         FROM below b JOIN files f ON f.namespace_id = ?1 AND f.file_id = b.file_id WHERE f.purged_at IS NULL",
     )
     .bind(namespace.as_bytes().to_vec())
     .bind(node.as_bytes().to_vec())

@@ -1,6 +1,6 @@
 //! [`ContentTx`] on the writer connection. Many rows travel in one statement: a commit of thousands of nodes is dozens of statements.
 
-use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, regions, role_text, signed, sweep, uploads};
+use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, purge, regions, role_text, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::content::*;
 use crate::store::sqlite::store_error;
@@ -211,6 +211,7 @@ impl ContentTx for SqliteTx {
                  file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
                  file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
                  link_target = CASE WHEN excluded.is_deleted THEN coalesce(excluded.link_target, files.link_target) ELSE excluded.link_target END,
+                 purged_at = CASE WHEN excluded.is_deleted THEN files.purged_at ELSE NULL END,
                  is_deleted = excluded.is_deleted, updated_at = excluded.updated_at",
             );
             query.build().execute(self.conn()).await.map_err(store_error)?;
@@ -255,6 +256,10 @@ impl ContentTx for SqliteTx {
             *refs.entry(chunk.id).or_default() += 1;
         }
         self.add_refs(namespace, &refs).await
+    }
+
+    async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError> {
+        purge::purge(self.conn(), namespace, ids, now_ms).await
     }
 
     async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {

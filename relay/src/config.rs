@@ -8,8 +8,10 @@ pub mod print;
 pub use load::{Loaded, Source};
 
 mod blobs;
+mod database;
 
 pub use blobs::{BlobPlace, Blobs, DEFAULT_REGION, S3Key, S3Place, is_region_name};
+pub use database::{Database, DatabaseUrl};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,14 +55,6 @@ pub struct Config {
     pub drain: Drain,
     /// The audit log.
     pub audit: Audit,
-}
-
-/// Where metadata is kept.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Database {
-    /// `sqlite://PATH`; not set: `relay.db` in the data directory.
-    pub url: String,
 }
 
 /// What several processes of one relay share.
@@ -244,7 +238,7 @@ impl Config {
         self.listen_addr()?;
         self.admin_addr()?;
         self.roles()?;
-        self.database_path()?;
+        self.database.check(&self.data)?;
         self.blob_places()?;
         #[cfg(feature = "cluster")]
         if !self.redis.url.is_empty() {
@@ -304,17 +298,9 @@ impl Config {
         self.trusted_proxies.iter().map(|text| Network::parse(text)).collect()
     }
 
-    /// The database file.
-    pub fn database_path(&self) -> Result<PathBuf, ConfigError> {
-        let url = &self.database.url;
-        if url.is_empty() {
-            return Ok(self.data.join("relay.db"));
-        }
-        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
-        match path.map(|p| p.split('?').next().unwrap_or(p)) {
-            Some(path) if !path.is_empty() => Ok(path.into()),
-            _ => Err(ConfigError(format!("database.url is '{}': this relay takes sqlite://PATH", without_password(url)))),
-        }
+    /// The metadata database.
+    pub fn database(&self) -> Result<DatabaseUrl, ConfigError> {
+        self.database.place(&self.data)
     }
 
     /// Where chunks are kept, by the name of the region.
@@ -474,6 +460,8 @@ mod tests {
             ("FERRY_RELAY__AUTH__REGISTRATION", "maybe"),
             ("FERRY_RELAY__ROLE", "auth,cook"),
             ("FERRY_RELAY__ROLE", ","),
+            ("FERRY_RELAY__DATABASE__POOL_SIZE", "1"),
+            ("FERRY_RELAY__DATABASE__LOCK_TIMEOUT_S", "0"),
             ("FERRY_RELAY__PUBLIC_URL", "files.example.org"),
             ("FERRY_RELAY__TLS__CERT", "/x"),
             ("FERRY_RELAY__TRUSTED_PROXIES", "10.0.0.0/33"),
@@ -494,12 +482,16 @@ mod tests {
     #[test]
     fn stores_are_named_by_url() {
         let mut config = Config { data: "/d".into(), ..Config::default() };
-        assert_eq!(config.database_path().unwrap(), Path::new("/d/relay.db"));
+        assert_eq!(config.database().unwrap(), DatabaseUrl::Sqlite("/d/relay.db".into()));
         config.database.url = "sqlite:///x/y.db".into();
-        assert_eq!(config.database_path().unwrap(), Path::new("/x/y.db"));
+        assert_eq!(config.database().unwrap(), DatabaseUrl::Sqlite("/x/y.db".into()));
         config.database.url = "postgres://u:secret@h/db".into();
-        let message = config.database_path().unwrap_err().0;
-        assert!(!message.contains("secret") && message.contains("sqlite://"), "{message}");
+        let url = config.database().unwrap();
+        assert!(url.is_shared() && url == DatabaseUrl::Postgres(config.database.url.clone()));
+        assert!(!format!("{url:?}").contains("secret"), "{url:?}");
+        config.database.url = "mysql://u:secret@h/db".into();
+        let message = config.database().unwrap_err().0;
+        assert!(!message.contains("secret") && message.contains("sqlite://") && message.contains("postgres://"), "{message}");
         config.blobs.url = "file://relative".into();
         assert!(config.blob_places().is_err());
     }

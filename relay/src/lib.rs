@@ -40,13 +40,10 @@ use service::shared::Shared;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Health;
-use store::StoreError;
-use store::accounts::AccountStore;
 use store::bus::Bus;
 use store::metered::MeteredBlobs;
 use store::open_blobs::open_blobs;
-use store::sqlite::Sqlite;
+use store::{Health, MetaStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,7 +81,7 @@ pub struct App {
     /// What the processes of this relay share besides the database.
     pub shared: Shared,
     /// The metadata database.
-    pub db: Sqlite,
+    pub db: Arc<dyn MetaStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The address for people: links and codes are made of it, never of a request's `Host` (R56).
@@ -122,12 +119,11 @@ impl App {
     /// The same under another clock.
     pub async fn open_with(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         prepare_data_dir(&config.data)?;
-        let path = config.database_path()?;
-        let db = Sqlite::open(&path).await.map_err(|e| StartError::Data(format!("cannot open the database {}: {e}", path.display())))?;
+        let db = store::open_meta(config).await?;
         let shared = open_shared(config, &db, &*clock).await?;
-        let peers = Arc::new(Peers::open(&config.data, &config.auth, Arc::new(db.clone()), shared.clone(), clock.clone())?);
+        let peers = Arc::new(Peers::open(&config.data, &config.auth, db.clone(), shared.clone(), clock.clone())?);
         let accounts =
-            Arc::new(Accounts::open(&config.data, &config.auth, Arc::new(db.clone()), peers.clone(), shared.clone(), clock.clone()).await?);
+            Arc::new(Accounts::open(&config.data, &config.auth, db.clone(), peers.clone(), shared.clone(), clock.clone()).await?);
         accounts.heed();
         let content = open_content(config, &db, shared.bus.clone(), clock.clone()).await?;
         Ok(Self {
@@ -223,7 +219,7 @@ impl Check {
 }
 
 /// Wake-ups and counters, under the relay's own id.
-async fn open_shared(config: &Config, db: &Sqlite, clock: &dyn Clock) -> Result<Shared, StartError> {
+async fn open_shared(config: &Config, db: &Arc<dyn MetaStore>, clock: &dyn Clock) -> Result<Shared, StartError> {
     let fresh = service::content::random_key()?;
     let relay_id = db.setting_or_insert("relay_id", &hex::encode(&fresh[..16]), clock.now_ms()).await?;
     let secret = shared_key(db, "limit_key", clock).await?;
@@ -231,7 +227,7 @@ async fn open_shared(config: &Config, db: &Sqlite, clock: &dyn Clock) -> Result<
 }
 
 /// A key that all processes of this relay read in the database; made by the first.
-async fn shared_key(db: &Sqlite, name: &str, clock: &dyn Clock) -> Result<[u8; 32], StartError> {
+async fn shared_key(db: &Arc<dyn MetaStore>, name: &str, clock: &dyn Clock) -> Result<[u8; 32], StartError> {
     let fresh = service::content::random_key()?;
     let text = db.setting_or_insert(name, &hex::encode(fresh), clock.now_ms()).await?;
     let mut key = [0; 32];
@@ -240,13 +236,13 @@ async fn shared_key(db: &Sqlite, name: &str, clock: &dyn Clock) -> Result<[u8; 3
 }
 
 /// The content service over the configured blob store.
-async fn open_content(config: &Config, db: &Sqlite, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
+async fn open_content(config: &Config, db: &Arc<dyn MetaStore>, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
     let blobs = open_blobs(config).await?;
     let limit = config.auth.default_storage_limit_bytes;
     let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), ..ContentConfig::default() };
     // In the database, so that every process of one relay accepts what another signed.
     let link_key = shared_key(db, "download_link_key", &*clock).await?;
-    Ok(Content::open(Arc::new(db.clone()), Arc::new(MeteredBlobs(blobs)), bus, clock, settings, link_key).await?)
+    Ok(Content::open(db.clone(), Arc::new(MeteredBlobs(blobs)), bus, clock, settings, link_key).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.

@@ -4,7 +4,9 @@ use crate::http::AppState;
 use crate::telemetry::{jobs, start_sampler};
 use std::time::Duration;
 
-/// How often.
+/// How often a process looks whether another one, or a restore, has changed the relay's identity.
+const IDENTITY_EVERY: Duration = Duration::from_secs(5);
+/// How often the rest is done.
 const EVERY: Duration = Duration::from_secs(3600);
 /// How long after the start the first sweep begins: a relay that is started anew each hour sweeps too, and a start is not made slower by it.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(300);
@@ -12,6 +14,18 @@ const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(300);
 /// Works until the relay stops.
 pub(crate) fn start(app: &AppState) {
     start_sampler(app);
+    let follower = app.clone();
+    app.connections.clone().spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(IDENTITY_EVERY) => {}
+                () = follower.drain.cancelled() => return,
+            }
+            if let Err(error) = follower.content.refresh_identity().await {
+                tracing::debug!(%error, "the relay's identity cannot be read");
+            }
+        }
+    });
     let app = app.clone();
     app.connections.clone().spawn(async move {
         let mut wait = FIRST_SWEEP_AFTER;

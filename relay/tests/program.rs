@@ -189,7 +189,7 @@ fn what_cannot_work_is_refused_in_one_sentence() {
     refused(&run(Path::new("/proc/nowhere"), &["serve", "--listen", "127.0.0.1:0"]), 1, "data directory /proc/nowhere");
     refused(&run(data, &["serve", "--listen", "here"]), 2, "ADDRESS:PORT");
     refused(&run(data, &["serve", "--listen", "192.0.2.1:0"]), 1, "not an address of this machine");
-    refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--database", "postgres://u:secret@h/d"]), 2, "sqlite://PATH");
+    refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--database", "mysql://u:secret@h/d"]), 2, "postgres://USER");
     refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--blobs", "s3://b"]), 2, "the name of a bucket");
     refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--redis", "rediss://:secret@h"]), 2, "redis.url");
     refused(&run(data, &["serve", "--listen", "127.0.0.1:0", "--role", "cook"]), 2, "'cook' is not a role");

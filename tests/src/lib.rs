@@ -11,6 +11,7 @@
 //! | [`proxy`] | the link between a device and its relay, to be cut |
 //! | [`sim`] | the simulated world: real engines on simulated disks |
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
+//! | [`postgres`] | a PostgreSQL server of a test's own |
 //! | [`programs`] | where the built programs are |
 
 pub mod attacker;
@@ -19,6 +20,7 @@ pub mod content;
 pub mod device;
 pub mod net;
 pub mod poll;
+pub mod postgres;
 pub mod programs;
 pub mod proxy;
 pub mod relay;

@@ -49,7 +49,7 @@ struct Global {
     /// The directory of the database, the chunks and the keys
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Metadata: sqlite://PATH
+    /// Metadata: sqlite://PATH or postgres://USER@HOST:PORT/DATABASE (a password belongs in the configuration or the environment)
     #[arg(long, global = true, value_name = "URL")]
     database: Option<String>,
     /// Chunks: file:///PATH or s3://BUCKET/PREFIX?endpoint=URL&region=NAME

@@ -47,13 +47,15 @@ pub(super) async fn serve(global: &Global, args: ServeArgs) -> Outcome {
     init_logging(&config)?;
     let mut stop = Stop::new()?;
     prepare_data_dir(&config.data)?;
-    let mut lock = DataLock::take(&config.data)?;
+    let mut lock = take_lock(&config)?;
     let tls = load_tls(&config)?;
     let socket = bind(config.listen_addr()?).await?;
     let addr = socket.local_addr().map_err(|e| StartError::Listen(e.to_string()))?;
     // Links show the port that was really taken.
     config.listen = addr.to_string();
-    lock.announce(&config.listen).map_err(|e| StartError::Data(format!("cannot write {}: {e}", config.data.display())))?;
+    if let Some(lock) = &mut lock {
+        lock.announce(&config.listen).map_err(|e| StartError::Data(format!("cannot write {}: {e}", config.data.display())))?;
+    }
     let admin = bind_admin(&config).await?;
     let admin_addr = admin.as_ref().and_then(|a| a.local_addr().ok());
 
@@ -76,6 +78,15 @@ pub(super) async fn serve(global: &Global, args: ServeArgs) -> Outcome {
         () = stop.wait() => tracing::warn!("stopped at once"),
     }
     Ok(())
+}
+
+/// The data directory is one process's own where the database in it is. Where the database is shared, so may the directory be: then the process that came
+/// first is the one that commands on this machine find.
+fn take_lock(config: &Config) -> Result<Option<DataLock>, StartError> {
+    match DataLock::take(&config.data) {
+        Err(StartError::Busy(_)) if config.database()?.is_shared() => Ok(None),
+        taken => taken.map(Some),
+    }
 }
 
 /// SIGTERM and Ctrl-C. The first asks to end, a second one insists.
@@ -145,7 +156,7 @@ async fn announce(app: &AppState, config: &Config, addr: SocketAddr, admin: Opti
         tracing::info!(%addr, data = %config.data.display(), is_set_up, "ferry-relay serves; without an administrator run: ferry-relay setup-url");
         return Ok(());
     }
-    let mut text = banner(config, addr, admin);
+    let mut text = banner(config, app.db.name(), addr, admin);
     if let Some(code) = app.accounts.create_setup_code().await? {
         let _ = writeln!(
             text,
@@ -167,12 +178,12 @@ fn blobs_named(config: &Config) -> String {
     }
 }
 
-fn banner(config: &Config, addr: SocketAddr, admin: Option<SocketAddr>) -> String {
+fn banner(config: &Config, database: &str, addr: SocketAddr, admin: Option<SocketAddr>) -> String {
     let scheme = if config.tls.cert.is_empty() { "http" } else { "https" };
     let roles = config.roles().unwrap_or_default();
     let served = if roles.len() == Role::ALL.len() { "all roles".to_owned() } else { config.role.clone() };
     let mut text = format!("ferry-relay {}\n", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(text, "  data      {}   (sqlite, {})", config.data.display(), blobs_named(config));
+    let _ = writeln!(text, "  data      {}   ({database}, {})", config.data.display(), blobs_named(config));
     let _ = writeln!(text, "  listening {scheme}://{addr}      ({served})");
     if let Some(admin) = admin {
         let _ = writeln!(text, "  metrics   http://{admin}/metrics");

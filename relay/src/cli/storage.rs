@@ -106,7 +106,9 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
 }
 
 async fn new_epoch(global: &Global) -> Outcome {
-    if DataLock::is_held(&global.load()?.data) {
+    let config = global.load()?;
+    // Relays that share a database take the new epoch up while they run.
+    if !config.database()?.is_shared() && DataLock::is_held(&config.data) {
         let failure = Failure::new(8, "busy", "a relay is serving this data directory and would go on with the old epoch");
         return Err(failure.hint("Stop the relay, run this, and start it again."));
     }

@@ -61,6 +61,13 @@ fn hide(table: &mut Table) {
             Value::Table(below) => hide(below),
             Value::String(text) if SECRETS.iter().any(|end| key.ends_with(end)) && !text.is_empty() => *text = HIDDEN.to_owned(),
             Value::String(text) => *text = without_password(text),
+            Value::Array(list) => {
+                for text in list.iter_mut() {
+                    if let Value::String(text) = text {
+                        *text = without_password(text);
+                    }
+                }
+            }
             _ => {}
         }
     }

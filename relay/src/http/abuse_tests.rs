@@ -1,6 +1,7 @@
 //! What a caller who means harm sends, over the real router: rows of group R of the catalogue.
 
 use super::content_tests::*;
+use crate::store::testing::{Db, on_each_store};
 use axum::body::Body;
 use axum::http::{Method, Request};
 use ferry_protocol::limits::{CHUNK_IDS_MAX, COMMIT_NODES_MAX, REQUEST_MAX_BYTES};
@@ -27,10 +28,11 @@ fn parts(parts: Vec<Vec<u8>>, is_broken_off: bool) -> Body {
     Body::from_stream(stream::iter(parts.into_iter().map(Ok).chain(end)))
 }
 
+on_each_store!(chunks_out_of_bounds_are_refused_and_store_nothing);
+
 /// R27: too much, announced or not, nothing at all, and hashes that are none.
-#[tokio::test]
-async fn chunks_out_of_bounds_are_refused_and_store_nothing() {
-    let world = World::new().await;
+async fn chunks_out_of_bounds_are_refused_and_store_nothing(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let init = json!({"file_name": "f", "file_size": 5, "file_hash": ContentHash::of(b"right")});
     let id = world.json(&alice, Method::POST, "/upload/init", init).await.text("version_id");
@@ -71,10 +73,11 @@ fn method_of(path: &str) -> Method {
     if path.contains("/v1/") { Method::POST } else { Method::PUT }
 }
 
+on_each_store!(a_body_that_ends_early_stores_nothing);
+
 /// R28: the caller goes in the middle of a body.
-#[tokio::test]
-async fn a_body_that_ends_early_stores_nothing() {
-    let world = World::new().await;
+async fn a_body_that_ends_early_stores_nothing(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let init = json!({"file_name": "f", "file_size": 5, "file_hash": ContentHash::of(b"right")});
     let id = world.json(&alice, Method::POST, "/upload/init", init).await.text("version_id");
@@ -92,10 +95,11 @@ async fn a_body_that_ends_early_stores_nothing() {
     stored_nothing(&world).await;
 }
 
+on_each_store!(names_that_are_none_are_refused);
+
 /// R33: names that are none, or not the caller's to use.
-#[tokio::test]
-async fn names_that_are_none_are_refused() {
-    let world = World::new().await;
+async fn names_that_are_none_are_refused(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let long = "n".repeat(256);
     for name in ["", ".", "..", "/", "a/b", "../x", "a\0b", &long, ".ferry"] {
@@ -119,10 +123,11 @@ async fn names_that_are_none_are_refused() {
     assert_eq!(world.get(&alice, &format!("/metadata/files/{id}")).await.text("file_path"), "/good");
 }
 
+on_each_store!(lists_are_bounded_and_the_same_twice_is_once);
+
 /// R35, R62: more than a commit or a question may hold, and the same thing twice.
-#[tokio::test]
-async fn lists_are_bounded_and_the_same_twice_is_once() {
-    let world = World::new().await;
+async fn lists_are_bounded_and_the_same_twice_is_once(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let ns = alice.home;
     let nodes: Vec<NodeUpdate> = (0..=COMMIT_NODES_MAX)
@@ -148,10 +153,11 @@ async fn lists_are_bounded_and_the_same_twice_is_once() {
     stored_nothing(&world).await;
 }
 
+on_each_store!(cursors_that_were_never_given_start_over_or_are_refused);
+
 /// R36: cursors of another feed, epoch or time, and limits without end.
-#[tokio::test]
-async fn cursors_that_were_never_given_start_over_or_are_refused() {
-    let world = World::new().await;
+async fn cursors_that_were_never_given_start_over_or_are_refused(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     world.upload(&alice, "secret", b"secret").await;
     let list: Vec<NamespaceInfo> = serde_json::from_value(world.get(&alice, "/sync/v1/namespaces").await.json()).unwrap();
@@ -184,10 +190,11 @@ async fn cursors_that_were_never_given_start_over_or_are_refused() {
     }
 }
 
+on_each_store!(answers_are_for_their_caller_only);
+
 /// R38, R52: no answer may be kept by others or read by a page of another origin.
-#[tokio::test]
-async fn answers_are_for_their_caller_only() {
-    let world = World::new().await;
+async fn answers_are_for_their_caller_only(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     let id = world.upload(&alice, "a", b"text").await;
     let etag = world.get(&alice, &format!("/download/{id}")).await.headers["etag"].clone();
@@ -220,10 +227,11 @@ async fn answers_are_for_their_caller_only() {
     assert_eq!(world.json(&mal, Method::POST, "/upload/init", init).await.json()["deduplication"], false);
 }
 
+on_each_store!(odd_names_are_taken_literally);
+
 /// R45: names are names, and orders are a closed list.
-#[tokio::test]
-async fn odd_names_are_taken_literally() {
-    let world = World::new().await;
+async fn odd_names_are_taken_literally(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     world.upload(&mal, "other people's", b"other").await;
     let names =
@@ -250,10 +258,11 @@ async fn odd_names_are_taken_literally() {
     }
 }
 
+on_each_store!(what_a_browser_might_run_is_a_download);
+
 /// R47: whatever a browser might run comes as a download, in a sandbox, under the type that its name has.
-#[tokio::test]
-async fn what_a_browser_might_run_is_a_download() {
-    let world = World::new().await;
+async fn what_a_browser_might_run_is_a_download(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let script = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>";
     for (i, name) in
@@ -279,10 +288,11 @@ async fn what_a_browser_might_run_is_a_download() {
     }
 }
 
+on_each_store!(no_way_of_writing_passes_the_quota);
+
 /// R30: each way of writing counts, and a refusal says how much there is.
-#[tokio::test]
-async fn no_way_of_writing_passes_the_quota() {
-    let world = World::new().await;
+async fn no_way_of_writing_passes_the_quota(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let change = crate::store::accounts::UserChange { name: None, role: None, storage_limit_bytes: Some(Some(10)), disabled: None };
     world.app.accounts.update_user(alice.id, &change).await.unwrap();

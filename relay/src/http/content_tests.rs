@@ -4,7 +4,8 @@ use super::*;
 use crate::config::Config;
 use crate::service::UserRole;
 use crate::service::accounts::NewUser;
-use crate::store::content::ContentStore;
+use crate::store::content::Scope;
+use crate::store::testing::{Db, on_each_store};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use ferry_protocol::wire::*;
@@ -52,9 +53,14 @@ pub(super) struct User {
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(super) async fn on(kind: Db) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { data: dir.path().into(), public_url: "https://files.example.org".into(), ..Config::default() };
+        let config = Config {
+            data: dir.path().into(),
+            database: kind.config(dir.path()),
+            public_url: "https://files.example.org".into(),
+            ..Config::default()
+        };
         let app = AppState::new(App::open(&config).await.unwrap());
         let (router, _) = router(&app, &app.roles);
         Self { app, router, _dir: Some(dir) }
@@ -158,9 +164,10 @@ pub(super) fn frames(bytes: &[u8]) -> Vec<u8> {
     [&ChunkFrame::header(ChunkId::of(bytes), bytes.len())[..], bytes].concat()
 }
 
-#[tokio::test]
-async fn a_devices_round_trip() {
-    let world = World::new().await;
+on_each_store!(a_devices_round_trip);
+
+async fn a_devices_round_trip(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let ns = alice.home;
     let list: Vec<NamespaceInfo> = serde_json::from_value(world.get(&alice, "/sync/v1/namespaces").await.json()).unwrap();
@@ -196,9 +203,10 @@ async fn a_devices_round_trip() {
     assert_eq!((other.status, other.wire::<CommitReply>()), (409, CommitReply::EpochChanged(epoch)));
 }
 
-#[tokio::test]
-async fn malformed_bodies_are_refused_with_a_reason() {
-    let world = World::new().await;
+on_each_store!(malformed_bodies_are_refused_with_a_reason);
+
+async fn malformed_bodies_are_refused_with_a_reason(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let ns = alice.home;
     let commit_path = format!("/sync/v1/{ns}/commit");
@@ -250,9 +258,10 @@ async fn malformed_bodies_are_refused_with_a_reason() {
     );
 }
 
-#[tokio::test]
-async fn a_download_has_safe_headers_and_ranges() {
-    let world = World::new().await;
+on_each_store!(a_download_has_safe_headers_and_ranges);
+
+async fn a_download_has_safe_headers_and_ranges(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let id = world.upload(&alice, "evil\".html", b"0123456789").await;
     let path = format!("/download/{id}");
@@ -280,9 +289,10 @@ async fn a_download_has_safe_headers_and_ranges() {
     assert_eq!(world.send(Request::get(format!("{signed}x")).body(Body::empty()).unwrap()).await.status, 404);
 }
 
-#[tokio::test]
-async fn chunks_come_as_json_as_a_form_and_raw() {
-    let world = World::new().await;
+on_each_store!(chunks_come_as_json_as_a_form_and_raw);
+
+async fn chunks_come_as_json_as_a_form_and_raw(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let begin = async |name: &str, bytes: &[u8]| {
         let init = json!({"file_name": name, "file_size": bytes.len(), "file_hash": ContentHash::of(bytes), "path": "/docs"});
@@ -309,10 +319,11 @@ async fn chunks_come_as_json_as_a_form_and_raw() {
     assert!(delta["cursor"].is_string() && delta["server_time"].is_string() && delta["has_more"] == false);
 }
 
+on_each_store!(what_is_not_the_callers_does_not_exist);
+
 /// Every content route with the ids of somebody else's things: not there, in the same words as for ids that never were (R16, R19).
-#[tokio::test]
-async fn what_is_not_the_callers_does_not_exist() {
-    let world = World::new().await;
+async fn what_is_not_the_callers_does_not_exist(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     let id = world.upload(&alice, "secret", b"secret").await;
     let init = json!({"file_name": "open", "file_size": 4, "file_hash": ContentHash::of(b"open")});
@@ -371,13 +382,14 @@ async fn what_is_not_the_callers_does_not_exist() {
     assert_eq!(world.call(&mal, Method::GET, &format!("/ws/sync/{}", mal.id), &foreign, "").await.status, 403);
 }
 
-#[tokio::test]
-async fn a_viewer_reads_and_changes_nothing() {
-    let world = World::new().await;
+on_each_store!(a_viewer_reads_and_changes_nothing);
+
+async fn a_viewer_reads_and_changes_nothing(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, vi) = (world.user(1).await, world.user(2).await);
     let id = world.upload(&alice, "a", b"text").await;
     let ns = alice.home;
-    let mut tx = ContentStore::begin(&world.app.db).await.unwrap();
+    let mut tx = world.app.db.begin(Scope::Namespace(ns)).await.unwrap();
     tx.set_member(ns, vi.id, ferry_protocol::wire::Role::Viewer, 0).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(world.get(&vi, &format!("/download/{id}")).await.body, b"text");

@@ -1,12 +1,14 @@
 //! Batches, versions and conflicts over the real router: shapes, and who gets in where.
 
 use super::content_tests::World;
+use crate::store::testing::{Db, on_each_store};
 use axum::http::Method;
 use serde_json::json;
 
-#[tokio::test]
-async fn a_batch_answers_for_each_action_by_itself() {
-    let world = World::new().await;
+on_each_store!(a_batch_answers_for_each_action_by_itself);
+
+async fn a_batch_answers_for_each_action_by_itself(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let file = world.upload(&alice, "a.txt", b"hello").await;
     let batch = async |actions| world.json(&alice, Method::POST, "/api/v1/files/batch", json!({ "actions": actions })).await;
@@ -34,9 +36,10 @@ async fn a_batch_answers_for_each_action_by_itself() {
     assert_eq!(world.get(&alice, &format!("/metadata/files/{file}")).await.status, 200);
 }
 
-#[tokio::test]
-async fn nobody_acts_on_what_is_anothers() {
-    let world = World::new().await;
+on_each_store!(nobody_acts_on_what_is_anothers);
+
+async fn nobody_acts_on_what_is_anothers(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     let file = world.upload(&alice, "a.txt", b"one").await;
     let version = world.get(&alice, &format!("/api/v1/files/{file}/versions")).await.json()["versions"][0]["version_id"].clone();

@@ -1,6 +1,7 @@
 //! Grants and rendezvous over the real router.
 
 use super::content_tests::{User, World};
+use crate::store::testing::{Db, on_each_store};
 use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,9 +24,10 @@ fn opened(answer: &Value, at: usize) -> Grant {
     signed.open(|message, signature| key.verify(message, signature)).unwrap()
 }
 
-#[tokio::test]
-async fn a_device_announces_itself_and_gets_grants_and_peers() {
-    let world = World::new().await;
+on_each_store!(a_device_announces_itself_and_gets_grants_and_peers);
+
+async fn a_device_announces_itself_and_gets_grants_and_peers(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let phone = world.device(&alice, 2).await;
     let first = announce(&world, &alice, json!({"addresses": ["10.0.0.1:4711", "[fe80::1%2]:4711"], "epochs": {}})).await;
@@ -52,9 +54,10 @@ async fn a_device_announces_itself_and_gets_grants_and_peers() {
     assert_eq!(world.json(&phone, Method::POST, ANNOUNCE, json!({"addresses": []})).await.status, 401);
 }
 
-#[tokio::test]
-async fn what_is_wrong_is_refused() {
-    let world = World::new().await;
+on_each_store!(what_is_wrong_is_refused);
+
+async fn what_is_wrong_is_refused(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let long = json!({"addresses": ["x".repeat(200 * 1024)]});
     for (body, status) in [

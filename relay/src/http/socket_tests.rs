@@ -5,6 +5,7 @@ use super::*;
 use crate::config::{Auth, Config};
 use crate::service::UserRole;
 use crate::service::accounts::NewUser;
+use crate::store::testing::{Db, on_each_store};
 use axum::body::Body;
 use axum::http::{Method, Request};
 use std::net::SocketAddr;
@@ -91,9 +92,10 @@ pub(super) async fn serve(app: &AppState) -> SocketAddr {
     at
 }
 
-#[tokio::test]
-async fn a_socket_is_for_its_user_and_so_many() {
-    let world = World::new().await;
+on_each_store!(a_socket_is_for_its_user_and_so_many);
+
+async fn a_socket_is_for_its_user_and_so_many(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     let at = serve(&world.app).await;
     let (id, bearer) = (alice.id.to_string(), format!("Bearer {}", alice.token));
@@ -129,10 +131,11 @@ async fn a_socket_is_for_its_user_and_so_many() {
     world.app.drain.cancel();
 }
 
+on_each_store!(devices_hear_of_each_other);
+
 /// A device that announces itself is news for its user's other devices: one message, however many namespaces they share.
-#[tokio::test]
-async fn devices_hear_of_each_other() {
-    let world = World::new().await;
+async fn devices_hear_of_each_other(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     let phone = world.device(&alice, 3).await;
     for n in 0..3 {
@@ -162,9 +165,10 @@ async fn devices_hear_of_each_other() {
     world.app.drain.cancel();
 }
 
-#[tokio::test]
-async fn a_client_that_sends_too_much_is_let_go() {
-    let world = World::new().await;
+on_each_store!(a_client_that_sends_too_much_is_let_go);
+
+async fn a_client_that_sends_too_much_is_let_go(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(1).await;
     let at = serve(&world.app).await;
     let (id, bearer) = (alice.id.to_string(), format!("Bearer {}", alice.token));

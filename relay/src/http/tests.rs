@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Auth, Config, Registration};
 use crate::service::UserRole;
 use crate::service::accounts::NewUser;
+use crate::store::testing::{Db, on_each_store};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -46,10 +47,16 @@ impl Answer {
 }
 
 impl World {
-    async fn new() -> Self {
+    async fn on(kind: Db) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let auth = Auth { registration: Registration::Open, ..Auth::default() };
-        let config = Config { data: dir.path().into(), auth, public_url: "https://files.example.org".into(), ..Config::default() };
+        let config = Config {
+            data: dir.path().into(),
+            database: kind.config(dir.path()),
+            auth,
+            public_url: "https://files.example.org".into(),
+            ..Config::default()
+        };
         let app = AppState::new(App::open(&config).await.unwrap());
         let (router, routes) = router(&app, &app.roles);
         Self { app, router, routes, _dir: dir }
@@ -98,9 +105,10 @@ fn filled(path: &str) -> String {
     path.split('/').map(|p| if p.starts_with('{') { "00112233445566778899aabbccddeeff" } else { p }).collect::<Vec<_>>().join("/")
 }
 
-#[tokio::test]
-async fn without_credentials_only_public_routes_answer() {
-    let world = World::new().await;
+on_each_store!(without_credentials_only_public_routes_answer);
+
+async fn without_credentials_only_public_routes_answer(kind: Db) {
+    let world = World::on(kind).await;
     assert!(world.routes.len() > 30);
     let bad_headers: [&[(&str, &str)]; 6] = [
         &[],
@@ -123,9 +131,10 @@ async fn without_credentials_only_public_routes_answer() {
     }
 }
 
-#[tokio::test]
-async fn the_public_routes_are_exactly_these() {
-    let world = World::new().await;
+on_each_store!(the_public_routes_are_exactly_these);
+
+async fn the_public_routes_are_exactly_these(kind: Db) {
+    let world = World::on(kind).await;
     let mut open: Vec<String> =
         world.routes.iter().filter(|r| r.access == Access::Public).map(|r| format!("{} {}", r.method, r.path)).collect();
     open.sort();
@@ -148,17 +157,19 @@ async fn the_public_routes_are_exactly_these() {
     assert_eq!(open, expected);
 }
 
-#[tokio::test]
-async fn tokens_of_the_query_are_never_taken() {
-    let world = World::new().await;
+on_each_store!(tokens_of_the_query_are_never_taken);
+
+async fn tokens_of_the_query_are_never_taken(kind: Db) {
+    let world = World::on(kind).await;
     let token = world.token("ana@example.org", UserRole::User, None).await;
     world.get(&format!("/auth/me?access_token={token}&token={token}"), None).await.problem(401);
     assert_eq!(world.get("/auth/me", Some(&token)).await.status, StatusCode::OK);
 }
 
-#[tokio::test]
-async fn administration_is_for_administrators() {
-    let world = World::new().await;
+on_each_store!(administration_is_for_administrators);
+
+async fn administration_is_for_administrators(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.token("ana@example.org", UserRole::User, Some(1)).await;
     let admin = world.token("root@example.org", UserRole::Admin, None).await;
     for route in world.routes.iter().filter(|r| r.access == Access::Admin) {
@@ -180,9 +191,10 @@ async fn administration_is_for_administrators() {
     assert!(!world.get("/api/v1/admin/audit", Some(&admin)).await.json()["entries"].as_array().unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_route_for_devices_refuses_a_login_without_one() {
-    let world = World::new().await;
+on_each_store!(a_route_for_devices_refuses_a_login_without_one);
+
+async fn a_route_for_devices_refuses_a_login_without_one(kind: Db) {
+    let world = World::on(kind).await;
     let plain = world.token("ana@example.org", UserRole::User, None).await;
     for route in world.routes.iter().filter(|r| r.access == Access::Device) {
         let answer = world.call(route.method.clone(), &filled(route.path), Some(&plain), Some(json!({}))).await;
@@ -190,9 +202,10 @@ async fn a_route_for_devices_refuses_a_login_without_one() {
     }
 }
 
-#[tokio::test]
-async fn malformed_bodies_get_a_problem_on_every_route() {
-    let world = World::new().await;
+on_each_store!(malformed_bodies_get_a_problem_on_every_route);
+
+async fn malformed_bodies_get_a_problem_on_every_route(kind: Db) {
+    let world = World::on(kind).await;
     let admin = world.token("root@example.org", UserRole::Admin, Some(1)).await;
     let deep = "[".repeat(10_000);
     let bodies: [(&str, Vec<u8>); 9] = [
@@ -221,9 +234,10 @@ async fn malformed_bodies_get_a_problem_on_every_route() {
     }
 }
 
-#[tokio::test]
-async fn nonsense_never_makes_a_server_error() {
-    let world = World::new().await;
+on_each_store!(nonsense_never_makes_a_server_error);
+
+async fn nonsense_never_makes_a_server_error(kind: Db) {
+    let world = World::on(kind).await;
     let admin = world.token("root@example.org", UserRole::Admin, Some(1)).await;
     let bodies: [&[u8]; 5] = [b"", b"{", b"{\"name\": 5, \"ids\": {}}", b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\x7f", &[0; 64]];
     // The one route that ends the login of this test comes last by being left out.
@@ -248,9 +262,10 @@ async fn nonsense_never_makes_a_server_error() {
     }
 }
 
-#[tokio::test]
-async fn large_bodies_are_refused_before_and_while_they_are_read() {
-    let world = World::new().await;
+on_each_store!(large_bodies_are_refused_before_and_while_they_are_read);
+
+async fn large_bodies_are_refused_before_and_while_they_are_read(kind: Db) {
+    let world = World::on(kind).await;
     let body = json!({"email": "a@x", "password": "x".repeat(1 << 20)}).to_string();
     let request = |body: Body| Request::post("/auth/login").header("content-type", "application/json").body(body).unwrap();
     let mut announced = request(Body::from(body.clone()));
@@ -261,9 +276,10 @@ async fn large_bodies_are_refused_before_and_while_they_are_read() {
     assert_eq!(world.send(request(Body::from_stream(stream))).await.problem(413), "too_large");
 }
 
-#[tokio::test]
-async fn unknown_addresses_and_methods_are_problems() {
-    let world = World::new().await;
+on_each_store!(unknown_addresses_and_methods_are_problems);
+
+async fn unknown_addresses_and_methods_are_problems(kind: Db) {
+    let world = World::on(kind).await;
     for path in ["/nope", "/auth", "/auth/login/", "//auth/login", "/auth/%2e%2e/auth/me", "/metrics", "/debug", "/admin", "/AUTH/ME"] {
         world.get(path, None).await.problem(404);
     }
@@ -273,9 +289,10 @@ async fn unknown_addresses_and_methods_are_problems() {
     world.call(Method::OPTIONS, "/auth/me", None, None).await.problem(405);
 }
 
-#[tokio::test]
-async fn what_is_not_an_id_is_not_there() {
-    let world = World::new().await;
+on_each_store!(what_is_not_an_id_is_not_there);
+
+async fn what_is_not_an_id_is_not_there(kind: Db) {
+    let world = World::on(kind).await;
     let token = world.token("root@example.org", UserRole::Admin, None).await;
     for path in ["/api/v1/devices/x", "/api/v1/devices/..%2fx", "/api/v1/me/sessions/x", "/api/v1/devices/00112233445566778899aabbccddeeff"]
     {
@@ -283,9 +300,10 @@ async fn what_is_not_an_id_is_not_there() {
     }
 }
 
-#[tokio::test]
-async fn a_life_of_an_account() {
-    let world = World::new().await;
+on_each_store!(a_life_of_an_account);
+
+async fn a_life_of_an_account(kind: Db) {
+    let world = World::on(kind).await;
     let body =
         json!({"email": "Ana@Example.org", "password": PASSWORD, "is_admin": true, "role": "admin", "storage_limit": 0, "user_id": "x"});
     let made = world.post("/auth/register", None, body.clone()).await;
@@ -318,9 +336,10 @@ async fn a_life_of_an_account() {
     world.post("/auth/refresh", None, json!({"refresh_token": next["refresh_token"]})).await.problem(401);
 }
 
-#[tokio::test]
-async fn too_many_guesses_are_told_when_to_come_back() {
-    let world = World::new().await;
+on_each_store!(too_many_guesses_are_told_when_to_come_back);
+
+async fn too_many_guesses_are_told_when_to_come_back(kind: Db) {
+    let world = World::on(kind).await;
     let guess = || world.post("/auth/login", None, json!({"email": "a@x", "password": "wrong horse"}));
     for _ in 0..5 {
         guess().await.problem(401);
@@ -330,9 +349,10 @@ async fn too_many_guesses_are_told_when_to_come_back() {
     assert!(answer.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
 }
 
-#[tokio::test]
-async fn pages_hold_no_inline_script_and_no_foreign_source() {
-    let world = World::new().await;
+on_each_store!(pages_hold_no_inline_script_and_no_foreign_source);
+
+async fn pages_hold_no_inline_script_and_no_foreign_source(kind: Db) {
+    let world = World::on(kind).await;
     for path in ["/", "/setup"] {
         let page = world.get(path, None).await;
         let csp = page.headers["content-security-policy"].to_str().unwrap().to_owned();
@@ -347,24 +367,26 @@ async fn pages_hold_no_inline_script_and_no_foreign_source() {
     assert!(world.get("/assets/setup.js", None).await.headers["content-type"].to_str().unwrap().starts_with("text/javascript"));
 }
 
-#[tokio::test]
-async fn health_tells_the_truth() {
-    let world = World::new().await;
+on_each_store!(health_tells_the_truth);
+
+async fn health_tells_the_truth(kind: Db) {
+    let world = World::on(kind).await;
     assert_eq!(world.get("/healthz", None).await.status, StatusCode::OK);
     assert_eq!(world.get("/readyz", None).await.status, StatusCode::OK);
     world.app.db.close().await;
     assert_eq!(world.get("/readyz", None).await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(world.get("/healthz", None).await.status, StatusCode::OK);
-    let world = World::new().await;
+    let world = World::on(kind).await;
     world.app.stopping.cancel();
     let answer = world.get("/readyz", None).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.json()["checks"]["accepting"]["ok"], false);
 }
 
-#[tokio::test]
-async fn metrics_are_for_the_operator() {
-    let world = World::new().await;
+on_each_store!(metrics_are_for_the_operator);
+
+async fn metrics_are_for_the_operator(kind: Db) {
+    let world = World::on(kind).await;
     let (router, _) = admin_router(&world.app);
     let admin = World { router, ..world };
     admin.get("/healthz", None).await;
@@ -373,9 +395,10 @@ async fn metrics_are_for_the_operator() {
     admin.get("/auth/me", None).await.problem(404);
 }
 
-#[tokio::test]
-async fn roles_serve_their_part_only() {
-    let world = World::new().await;
+on_each_store!(roles_serve_their_part_only);
+
+async fn roles_serve_their_part_only(kind: Db) {
+    let world = World::on(kind).await;
     let (router, routes) = router(&world.app, &[Role::Auth]);
     assert!(routes.iter().all(|r| !r.path.starts_with("/sync") && r.path != "/"));
     let auth = World { router, ..world };
@@ -384,18 +407,20 @@ async fn roles_serve_their_part_only() {
     auth.get("/sync/delta", None).await.problem(404);
 }
 
-#[tokio::test]
-async fn every_answer_carries_the_request_id() {
-    let world = World::new().await;
+on_each_store!(every_answer_carries_the_request_id);
+
+async fn every_answer_carries_the_request_id(kind: Db) {
+    let world = World::on(kind).await;
     let ask = |id: &'static str| world.send(Request::get("/nope").header("x-request-id", id).body(Body::empty()).unwrap());
     let answer = ask("abc-123").await;
     assert_eq!((answer.headers["x-request-id"].to_str().unwrap(), answer.json()["request_id"].as_str()), ("abc-123", Some("abc-123")));
     assert_ne!(ask("<script>").await.headers["x-request-id"], "<script>");
 }
 
-#[tokio::test]
-async fn a_panic_is_one_request_only() {
-    let world = World::new().await;
+on_each_store!(a_panic_is_one_request_only);
+
+async fn a_panic_is_one_request_only(kind: Db) {
+    let world = World::on(kind).await;
     async fn boom() -> &'static str {
         panic!("secret detail")
     }
@@ -408,10 +433,11 @@ async fn a_panic_is_one_request_only() {
     assert_eq!(world.get("/", None).await.status, StatusCode::OK);
 }
 
+on_each_store!(the_document_is_the_router);
+
 /// `FERRY_UPDATE_DOCS=1 cargo test -p ferry-relay the_document` writes the document anew.
-#[tokio::test]
-async fn the_document_is_the_router() {
-    let world = World::new().await;
+async fn the_document_is_the_router(kind: Db) {
+    let world = World::on(kind).await;
     let document = serde_json::to_string_pretty(&openapi::document(&world.routes)).unwrap() + "\n";
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
     if std::env::var_os("FERRY_UPDATE_DOCS").is_some() {

@@ -58,6 +58,9 @@ struct Inner {
 /// What a service answers.
 pub type ServiceResult<T> = Result<T, ServiceError>;
 
+/// The code of what another transaction stood in the way of.
+const CONTENDED: &str = "contended";
+
 impl ServiceError {
     /// An error of this kind with its stable code and a sentence for the caller.
     pub fn new(kind: Kind, code: &'static str, detail: impl Into<String>) -> Self {
@@ -150,6 +153,11 @@ impl ServiceError {
         self.0.code
     }
 
+    /// Whether another transaction stood in the way, and doing it all again may help.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.0.code == CONTENDED
+    }
+
     /// The sentence for the caller.
     pub fn detail(&self) -> &str {
         &self.0.detail
@@ -192,6 +200,12 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Unavailable(_) => Self::unavailable("The relay's store does not answer now. Try again.").source(&error),
+            StoreError::Contended(_) => {
+                let mut busy =
+                    Self::new(Kind::Unavailable, CONTENDED, "Too many change the same things at once. Try again.").source(&error);
+                busy.0.retry_after_s = Some(1);
+                busy
+            }
             StoreError::Full(_) => Self::new(
                 Kind::StorageFull,
                 "storage_full",

@@ -1,7 +1,8 @@
 //! What the relay keeps of content: namespaces, node states, versions, chunks, uploads. Types and two traits: [`ContentStore`] reads committed state,
 //! [`ContentTx`] is one writing transaction.
 //!
-//! * **CS1** Writers are one after another; a sequence number that a reader sees has no smaller one still to come (I11).
+//! * **CS1** Writers of one namespace are one after another; a sequence number that a reader sees has no smaller one still to come (I11).
+//!   Writers of other namespaces may go on at the same time; what they share (chunks, a user's used bytes) is locked as it is touched.
 //! * **CS2** A transaction that is dropped has done nothing; one whose `commit` returned is durable (I7).
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
@@ -11,12 +12,33 @@ use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A part of the store that holds whole namespaces, those of some users. A transaction touches one shard, and bytes are stored once within a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard(pub u16);
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a writing transaction is for: it says in which shard it works and for whom it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This namespace: the transaction waits for the one before it that wrote there.
+    Namespace(NamespaceId),
+    /// A new namespace of this user.
+    Owner(UserId),
+    /// Chunks, packs and leases of a whole shard: sweep and repair.
+    Shard(Shard),
+}
+
 /// Which life of which relay a database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The epoch of its feeds.
     pub epoch: Epoch,
-    /// The replica that the relay is, for edits made through the plain API.
+    /// The replica that the relay is, for edits made through the plain API: one for each run (docs/adr/0004-numbers-of-a-feed.md).
     pub replica: ReplicaId,
 }
 
@@ -337,9 +359,12 @@ pub struct StorageTotals {
 #[async_trait]
 pub trait ContentStore: Send + Sync + 'static {
     /// Begins a writing transaction; waits for the writer before it.
-    async fn begin(&self) -> Result<Box<dyn ContentTx>, StoreError>;
+    async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
+    /// Every shard.
+    fn shards(&self) -> Vec<Shard>;
 
-    /// The relay's identity; `fresh` becomes it if there is none yet.
+    /// The relay's identity. The epoch is the database's, `fresh`'s if it has none yet. The replica is the run's: where one process owns the
+    /// database, `fresh`'s when it asks first; where several share it, what they have in common until the database has gone back in time.
     async fn identity(&self, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError>;
     /// Gives the relay a new identity: after a restore.
     async fn replace_identity(&self, fresh: Identity, now_ms: i64) -> Result<(), StoreError>;
@@ -359,8 +384,15 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn all_nodes(&self, namespace: NamespaceId) -> Result<FeedSlice, StoreError>;
     /// The namespaces of this user in which this node exists.
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
-    /// A living file with this content that the user may read: the namespace and its node.
-    async fn find_content(&self, user: UserId, hash: ContentHash, size_bytes: u64) -> Result<Option<(NamespaceId, NodeId)>, StoreError>;
+    /// A living file with this content that the user may read, in the shard of the namespace `beside`: the namespace and its node. One in `beside`
+    /// itself comes first.
+    async fn find_content(
+        &self,
+        user: UserId,
+        beside: NamespaceId,
+        hash: ContentHash,
+        size_bytes: u64,
+    ) -> Result<Option<(NamespaceId, NodeId)>, StoreError>;
     /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none.
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError>;
 
@@ -373,8 +405,8 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError>;
     /// A version by its id and the namespace that it is in.
     async fn version(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<Option<VersionRow>, StoreError>;
-    /// The chunks of a version, in order.
-    async fn version_chunks(&self, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError>;
+    /// The chunks of a version of this namespace, in order.
+    async fn version_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError>;
 
     /// Which of these chunks the namespace holds.
     async fn held(&self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError>;
@@ -385,19 +417,19 @@ pub trait ContentStore: Send + Sync + 'static {
         ids: &[ChunkId],
         committed_only: bool,
     ) -> Result<BTreeMap<ChunkId, ChunkLocation>, StoreError>;
-    /// Which of these chunks the store holds undamaged for anybody.
-    async fn stored(&self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
+    /// Which of these chunks the namespace's shard holds undamaged for anybody.
+    async fn stored(&self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
     /// When a chunk that versions of a namespace name was last found to be damaged, in milliseconds since 1970; nothing if none is.
     async fn lacks_since(&self, namespace: NamespaceId) -> Result<Option<i64>, StoreError>;
     /// The damaged chunks that versions of a namespace name after `after`, in the order of ids, at most `limit`.
     async fn lacks(&self, namespace: NamespaceId, after: Option<ChunkId>, limit: usize) -> Result<Vec<ChunkId>, StoreError>;
     /// How many versions of all namespaces name a damaged chunk, and the first `limit` of them by namespace, file and number.
     async fn degraded_versions(&self, limit: usize) -> Result<(u64, Vec<DegradedVersion>), StoreError>;
-    /// Every stored chunk after `after`, in the order of ids, at most `limit`.
-    async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError>;
-    /// The chunks that stand in a pack, by rising offset.
-    async fn pack_chunks(&self, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError>;
-    /// Every pack.
+    /// Every chunk stored in a shard after `after`, in the order of ids, at most `limit`.
+    async fn stored_chunks(&self, shard: Shard, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError>;
+    /// The chunks that stand in a pack of this shard, by rising offset.
+    async fn pack_chunks(&self, shard: Shard, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError>;
+    /// Every pack of every shard.
     async fn packs(&self) -> Result<Vec<PackRow>, StoreError>;
     /// In which regions these packs are. Those that were never placed are not in the answer.
     async fn copies(&self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError>;
@@ -408,10 +440,10 @@ pub trait ContentStore: Send + Sync + 'static {
 
     /// What a user uses and may use.
     async fn quota(&self, user: UserId) -> Result<Quota, StoreError>;
-    /// An upload.
-    async fn upload(&self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
-    /// The chunks of an upload that have arrived, by index.
-    async fn upload_chunks(&self, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError>;
+    /// An upload of this user.
+    async fn upload(&self, user: UserId, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
+    /// The chunks of an upload into this namespace that have arrived, by index.
+    async fn upload_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError>;
 
     /// Compares the rows with each other.
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
@@ -428,12 +460,14 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn totals(&self) -> Result<StorageTotals, StoreError>;
 }
 
-/// One writing transaction (CS2).
+/// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
 pub trait ContentTx: Send {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
 
+    /// The relay's identity as this transaction finds it: what it writes is of that run.
+    async fn identity(&mut self) -> Result<Identity, StoreError>;
     /// Creates a namespace with its owner as a member.
     async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError>;
     /// A namespace as a user sees it, inside the transaction.
@@ -442,6 +476,8 @@ pub trait ContentTx: Send {
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError>;
     /// Ends a membership. Returns whether there was one.
     async fn remove_member(&mut self, namespace: NamespaceId, user: UserId) -> Result<bool, StoreError>;
+    /// The members of a namespace.
+    async fn members(&mut self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError>;
     /// Which of these devices belong to members of the namespace.
     async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError>;
 
@@ -479,7 +515,7 @@ pub trait ContentTx: Send {
 
     /// Which of these chunks the namespace holds.
     async fn held(&mut self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError>;
-    /// Which of these chunks the store holds undamaged for anybody.
+    /// Which of these chunks the shard holds undamaged for anybody; they stay until the transaction ends.
     async fn stored(&mut self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError>;
     /// Adds the row of a pack whose blob is durable, and its chunks; a chunk stored undamaged elsewhere keeps its place.
     async fn add_pack(&mut self, pack: PackRow, chunks: &[ChunkLocation]) -> Result<(), StoreError>;

@@ -5,7 +5,7 @@ use super::blob::BlobStore;
 use super::blob_dir::DirBlobs;
 use super::blob_memory::MemoryBlobs;
 use super::content::*;
-use super::sqlite::Sqlite;
+use super::testing::{Db, on_each_store};
 use crate::clock::ManualClock;
 use crate::service::UserRole;
 use crate::store::accounts::{AccountStore, User};
@@ -106,7 +106,7 @@ async fn names(store: &dyn ContentStore, accounts: &dyn AccountStore) -> Names {
     let id = NamespaceId::from_bytes([9; 16]);
     let (owner, name, run) = (users[0], "N".into(), Some(ReplicaId::from_bytes([3; 16])));
     let namespace = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, max_counter: 0, run, role: Role::Owner };
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Owner(owner)).await.unwrap();
     tx.create_namespace(&namespace, 5).await.unwrap();
     tx.commit().await.unwrap();
     Names { owner: users[0], guest: users[1], namespace }
@@ -148,11 +148,11 @@ async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.namespaces_of(names.owner).await.unwrap(), std::slice::from_ref(&names.namespace));
     assert_eq!(store.namespace_for(id, names.guest).await.unwrap(), None);
     // A transaction that is dropped has done nothing (CS2).
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.set_member(id, names.guest, Role::Viewer, 5).await.unwrap();
     drop(tx);
     assert_eq!(store.namespace_for(id, names.guest).await.unwrap(), None);
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.set_member(id, names.guest, Role::Viewer, 5).await.unwrap();
     tx.set_member(id, names.guest, Role::Editor, 5).await.unwrap();
     tx.put_nodes(&names.namespace, &[write(1, 1), write(2, 2), write(3, 3)], 3, 77, 10).await.unwrap();
@@ -160,11 +160,11 @@ async fn namespaces_and_feeds(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.namespace_for(id, names.guest).await.unwrap().unwrap().role, Role::Editor);
     assert_eq!(store.members(id).await.unwrap(), [(names.owner, Role::Owner), (names.guest, Role::Editor)]);
 
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     assert!(tx.remove_member(id, names.guest).await.unwrap());
     assert!(!tx.remove_member(id, names.guest).await.unwrap());
     drop(tx);
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.put_nodes(&names.namespace, &[write(1, 4)], 4, 50, 20).await.unwrap();
     tx.commit().await.unwrap();
     let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
@@ -193,7 +193,7 @@ async fn the_trash_keeps_what_was(store: &dyn ContentStore, names: &Names) {
         one.state.move_to(Place { stamp, parent: NodeId::from_bytes([parent; 16]), name: Name::new("in").unwrap() });
         one
     };
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     let row = tx.namespace_for(id, names.owner).await.unwrap().unwrap();
     // 12 > 13 > 14 and 12 > 15 > 16; 15 lives, so what is below it is another matter. 17 and 18 stand in each other.
     let tree = [
@@ -227,7 +227,7 @@ async fn the_trash_keeps_what_was(store: &dyn ContentStore, names: &Names) {
     let link = below(11, 100).await.1.remove(0);
     assert_eq!((link.file_type.as_str(), link.link_target.as_deref(), link.row.seq), ("symlink", Some(&b"to\xff"[..]), 21));
     // Written again as something else, it is no link any more.
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.put_nodes(&row, &[write(11, 29)], 29, 18, 60).await.unwrap();
     tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(11, 30) }], 30, 18, 60).await.unwrap();
     tx.commit().await.unwrap();
@@ -238,7 +238,7 @@ async fn skipped_numbers_are_known_from_given_ones(store: &dyn ContentStore, nam
     let id = names.namespace.id;
     let run = ReplicaId::from_bytes([4; 16]);
     for (to, last) in [(1000, 1002), (5000, 5001)] {
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
         let row = tx.namespace_for(id, names.owner).await.unwrap().unwrap();
         tx.skip_numbers(&row, to, run).await.unwrap();
         let written: Vec<NodeWrite> = (to + 1..=last).map(|seq| write(seq as u8, seq)).collect();
@@ -259,7 +259,7 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
     let id = names.namespace.id;
     let pack = PackRow { id: PackId([4; 16]), length_bytes: 100, created_at_ms: 30 };
     let at = |chunk: ChunkRef, offset| ChunkLocation { id: chunk.id, len: chunk.len, pack: pack.id, offset };
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.add_pack(pack, &[at(a, 37), at(b, 75)]).await.unwrap();
     assert_eq!(tx.lease_chunks(id, &[(a.id, 1), (b.id, 2), (a.id, 1)], 1000).await.unwrap(), 3);
     assert_eq!(tx.lease_chunks(id, &[(a.id, 1)], 500).await.unwrap(), 0);
@@ -289,14 +289,14 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
         },
         chunks,
     };
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.add_versions(id, &[version(1, vec![a, b, a]), version(2, vec![a])]).await.unwrap();
     tx.add_versions(id, &[version(2, vec![a]), version(1, vec![a, b, a])]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.held(id, &[a.id]).await.unwrap()[&a.id].refs, 3, "twice is once");
     let rows = store.versions(id, NodeId::from_bytes([1; 16])).await.unwrap();
     assert_eq!(rows.iter().map(|v| v.number).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(store.version_chunks([1; 16]).await.unwrap(), [a, b, a]);
+    assert_eq!(store.version_chunks(id, [1; 16]).await.unwrap(), [a, b, a]);
     assert_eq!(store.version(id, [2; 16]).await.unwrap().unwrap(), rows[0]);
     assert_eq!(store.version(NamespaceId::default(), [2; 16]).await.unwrap(), None);
     assert_eq!(store.check_rows().await.unwrap(), RowFaults::default());
@@ -308,16 +308,17 @@ async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
         store.hold_sweep(until_ms).await.unwrap();
         assert_eq!(store.sweep_held_until_ms().await.unwrap(), until_ms);
     }
+    let shard = store.shards()[0];
     let id = names.namespace.id;
     let (held, loose) = (ChunkId::of(b"a"), ChunkRef { id: ChunkId::of(b"loose"), len: 5 });
     let location = store.locate_chunks(id, &[held], true).await.unwrap()[&held];
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(shard)).await.unwrap();
     tx.mark_damaged(&[(location, "wrong bytes")], 50).await.unwrap();
     tx.mark_damaged(&[(ChunkLocation { pack: PackId([99; 16]), ..location }, "moved since")], 50).await.unwrap();
     tx.commit().await.unwrap();
-    assert!(store.stored(&[held]).await.unwrap().is_empty() && store.held(id, &[held]).await.unwrap()[&held].is_damaged);
+    assert!(store.stored(id, &[held]).await.unwrap().is_empty() && store.held(id, &[held]).await.unwrap()[&held].is_damaged);
     let healed = PackRow { id: PackId([5; 16]), length_bytes: 80, created_at_ms: 60 };
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     let places = [ChunkLocation { pack: healed.id, ..location }, ChunkLocation { id: loose.id, len: 5, pack: healed.id, offset: 75 }];
     tx.add_pack(healed, &places).await.unwrap();
     tx.lease_chunks(id, &[(loose.id, 5)], 100).await.unwrap();
@@ -325,7 +326,7 @@ async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
     tx.commit().await.unwrap();
     assert_eq!(store.locate_chunks(id, &[held], true).await.unwrap()[&held].pack, healed.id);
 
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(shard)).await.unwrap();
     assert_eq!(tx.drop_leases(100, 10).await.unwrap(), 0, "a lease counts until after its end");
     assert_eq!(tx.drop_leases(101, 10).await.unwrap(), 1);
     assert_eq!(tx.mark_orphans(101).await.unwrap(), 1);
@@ -334,20 +335,21 @@ async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
     assert_eq!(tx.delete_empty_packs(1000, 10).await.unwrap(), [], "both packs have a chunk");
     tx.commit().await.unwrap();
     assert_eq!(store.quota(names.owner).await.unwrap(), Quota { used_bytes: 3, limit_bytes: Some(100) });
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(shard)).await.unwrap();
     assert_eq!(tx.delete_orphans(102, 10).await.unwrap(), (1, 5));
     assert_eq!(tx.delete_orphans(102, 10).await.unwrap(), (0, 0));
     tx.commit().await.unwrap();
-    assert!(store.stored(&[loose.id]).await.unwrap().is_empty());
+    assert!(store.stored(id, &[loose.id]).await.unwrap().is_empty());
     assert_eq!(store.check_rows().await.unwrap(), RowFaults::default());
     assert_eq!(store.packs().await.unwrap().len(), 2);
 }
 
 async fn sparse_packs_are_emptied_and_retired(store: &dyn ContentStore) {
+    let shard = store.shards()[0];
     let chunk = |name: &[u8], pack: u8, offset| ChunkLocation { id: ChunkId::of(name), len: 100, pack: PackId([pack; 16]), offset };
     let pack = |id: u8, length_bytes, created_at_ms| PackRow { id: PackId([id; 16]), length_bytes, created_at_ms };
     let (one, two, three) = (chunk(b"one", 50, 37), chunk(b"two", 50, 174), chunk(b"three", 51, 37));
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(shard)).await.unwrap();
     tx.add_pack(pack(50, 549, 70), &[one, two]).await.unwrap();
     tx.add_pack(pack(51, 137, 70), &[three]).await.unwrap();
     for (before_ms, live_percent, is_sparse) in [(71, 50, true), (70, 50, false), (71, 49, false)] {
@@ -358,18 +360,18 @@ async fn sparse_packs_are_emptied_and_retired(store: &dyn ContentStore) {
     tx.mark_damaged(&[(two, "wrong bytes")], 72).await.unwrap();
     assert!(tx.sparse_packs(71, 50, 10).await.unwrap().iter().all(|(p, _)| p.id != one.pack), "with a damaged chunk");
     tx.commit().await.unwrap();
-    assert_eq!(store.pack_chunks(PackId([50; 16])).await.unwrap(), [one, two]);
+    assert_eq!(store.pack_chunks(shard, PackId([50; 16])).await.unwrap(), [one, two]);
     // What is damaged, or stands elsewhere meanwhile, stays where it is.
     let to = |from: ChunkLocation, offset| ChunkLocation { pack: PackId([52; 16]), offset, ..from };
     let moves = [(to(one, 37), one.pack), (to(two, 174), two.pack), (to(three, 311), one.pack)];
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(shard)).await.unwrap();
     tx.move_chunks(pack(52, 411, 80), &moves, 80).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(store.pack_chunks(PackId([50; 16])).await.unwrap(), [two]);
-    assert_eq!(store.pack_chunks(PackId([51; 16])).await.unwrap(), [three]);
-    assert_eq!(store.pack_chunks(PackId([52; 16])).await.unwrap(), [to(one, 37)]);
+    assert_eq!(store.pack_chunks(shard, PackId([50; 16])).await.unwrap(), [two]);
+    assert_eq!(store.pack_chunks(shard, PackId([51; 16])).await.unwrap(), [three]);
+    assert_eq!(store.pack_chunks(shard, PackId([52; 16])).await.unwrap(), [to(one, 37)]);
     // Emptied, a pack goes a grace period after that, not after it was stored.
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(shard)).await.unwrap();
     tx.move_chunks(pack(53, 137, 90), &[(ChunkLocation { pack: PackId([53; 16]), ..three }, three.pack)], 90).await.unwrap();
     assert_eq!(tx.delete_empty_packs(90, 10).await.unwrap(), []);
     assert_eq!(tx.delete_empty_packs(91, 10).await.unwrap(), [pack(51, 137, 70)]);
@@ -379,7 +381,7 @@ async fn sparse_packs_are_emptied_and_retired(store: &dyn ContentStore) {
 async fn packs_know_their_regions(store: &dyn ContentStore, names: &Names) {
     let at = |region: &str| std::collections::BTreeSet::from([region.to_owned()]);
     let ids = [60u8, 61, 62].map(|n| PackId([n; 16]));
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(store.shards()[0])).await.unwrap();
     for (n, id) in ids.iter().enumerate() {
         let chunk = ChunkLocation { id: ChunkId::of(&id.0), len: 3, pack: *id, offset: 37 };
         tx.add_pack(PackRow { id: *id, length_bytes: 40 + n as u64, created_at_ms: 300 - n as i64 }, &[chunk]).await.unwrap();
@@ -390,7 +392,7 @@ async fn packs_know_their_regions(store: &dyn ContentStore, names: &Names) {
     assert_eq!(tx.copies(&ids).await.unwrap(), [(ids[1], at("eu")), (ids[2], at("eu"))].into());
     assert!(matches!(tx.set_copies(PackId([99; 16]), &at("eu")).await, Err(StoreError::Conflict(_))), "a pack that is gone");
     drop(tx);
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(store.shards()[0])).await.unwrap();
     for (n, id) in ids.iter().enumerate() {
         let chunk = ChunkLocation { id: ChunkId::of(&id.0), len: 3, pack: *id, offset: 37 };
         tx.add_pack(PackRow { id: *id, length_bytes: 40 + n as u64, created_at_ms: 300 - n as i64 }, &[chunk]).await.unwrap();
@@ -412,18 +414,18 @@ async fn packs_know_their_regions(store: &dyn ContentStore, names: &Names) {
     assert_eq!(found("eu", false, Some(ids[1]), 100).await, [62]);
     assert_eq!(found("us", true, None, 100).await, [60, 62]);
     assert_eq!(store.packs_in("eu", false, None, 1).await.unwrap().len(), 1);
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(store.shards()[0])).await.unwrap();
     tx.set_copies(ids[2], &Default::default()).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(found("us", true, None, 100).await, [60, 62], "not placed any more");
 
     assert_eq!(store.home_region(names.owner).await.unwrap(), None);
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(store.shards()[0])).await.unwrap();
     assert!(tx.set_home_region(names.owner, Some("eu")).await.unwrap());
     assert!(!tx.set_home_region(UserId::from_bytes([77; 16]), Some("eu")).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(store.home_region(names.owner).await.unwrap().as_deref(), Some("eu"));
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Shard(store.shards()[0])).await.unwrap();
     assert!(tx.set_home_region(names.owner, None).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(store.home_region(names.owner).await.unwrap(), None);
@@ -432,7 +434,7 @@ async fn packs_know_their_regions(store: &dyn ContentStore, names: &Names) {
 async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     let (id, commit) = (names.namespace.id, CommitId::from_bytes([1; 16]));
     let record = CommitRecord { digest: [1; 32], head_seq: 4, gapless: true };
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.add_commit_record(id, names.owner, commit, record, 10).await.unwrap();
     assert_eq!(tx.commit_record(id, names.owner, commit).await.unwrap(), Some(record));
     assert_eq!(tx.commit_record(id, names.guest, commit).await.unwrap(), None, "another user's key is another key");
@@ -456,9 +458,9 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     tx.put_upload_chunk([8; 16], 1, chunk(b"x")).await.unwrap();
     tx.put_upload_chunk([8; 16], 1, chunk(b"yy")).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(store.upload([8; 16]).await.unwrap().unwrap(), upload);
-    assert_eq!(store.upload_chunks([8; 16]).await.unwrap(), [(1, chunk(b"yy"))].into());
-    let mut tx = store.begin().await.unwrap();
+    assert_eq!(store.upload(names.owner, [8; 16]).await.unwrap().unwrap(), upload);
+    assert_eq!(store.upload_chunks(id, [8; 16]).await.unwrap(), [(1, chunk(b"yy"))].into());
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
     tx.drop_expired(100, 10).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
@@ -470,17 +472,18 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.totals().await.unwrap().versions, 2);
 }
 
-#[tokio::test]
-async fn content_on_sqlite() {
+on_each_store!(content_is_kept_as_it_was_given);
+
+async fn content_is_kept_as_it_was_given(kind: Db) {
     let dir = tempfile::tempdir().unwrap();
-    let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
-    let names = names(&db, &db).await;
-    namespaces_and_feeds(&db, &names).await;
-    the_trash_keeps_what_was(&db, &names).await;
-    skipped_numbers_are_known_from_given_ones(&db, &names).await;
-    chunks_and_versions(&db, &names).await;
-    damage_and_sweep(&db, &names).await;
-    commits_and_uploads(&db, &names).await;
-    sparse_packs_are_emptied_and_retired(&db).await;
-    packs_know_their_regions(&db, &names).await;
+    let db = kind.store(&dir).await;
+    let names = names(&*db, &*db).await;
+    namespaces_and_feeds(&*db, &names).await;
+    the_trash_keeps_what_was(&*db, &names).await;
+    skipped_numbers_are_known_from_given_ones(&*db, &names).await;
+    chunks_and_versions(&*db, &names).await;
+    damage_and_sweep(&*db, &names).await;
+    commits_and_uploads(&*db, &names).await;
+    packs_know_their_regions(&*db, &names).await;
+    sparse_packs_are_emptied_and_retired(&*db).await;
 }

@@ -7,18 +7,49 @@ pub mod blob_memory;
 #[cfg(feature = "cluster")]
 pub mod blob_s3;
 pub mod bus;
+mod columns;
 pub mod content;
 #[cfg(test)]
 mod contract;
 pub mod keyfile;
 pub mod limits;
 pub mod metered;
+pub mod migration;
 pub mod open_blobs;
 pub mod peers;
+#[cfg(feature = "cluster")]
+pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
 pub mod snapshot;
 pub mod sqlite;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use crate::StartError;
+use crate::config::{Config, DatabaseUrl};
+use accounts::AccountStore;
+use async_trait::async_trait;
+use content::ContentStore;
+use peers::PeerStore;
+use std::sync::Arc;
+
+/// A metadata database: all that the relay keeps beside bytes, and what keeps it running.
+#[async_trait]
+pub trait MetaStore: AccountStore + PeerStore + ContentStore {
+    /// What it is, for people.
+    fn name(&self) -> &'static str;
+    /// Answers when it can be read: the readiness check.
+    async fn ping(&self) -> Result<(), StoreError>;
+    /// Looks for damage, as far as the database can tell.
+    async fn integrity(&self) -> Result<(), StoreError>;
+    /// Waits for running statements and closes the connections. Closed, it answers nothing any more.
+    async fn close(&self);
+    /// Whether it was closed.
+    fn is_closed(&self) -> bool;
+    /// The pools of connections, as they are now.
+    fn pools(&self) -> Vec<PoolState>;
+}
 
 /// A pool of connections to a database, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +64,25 @@ pub struct PoolState {
     pub max: u32,
 }
 
+/// Opens the metadata database that the configuration names, and brings it to this binary's schema. The one place that knows them all.
+pub async fn open_meta(config: &Config) -> Result<Arc<dyn MetaStore>, StartError> {
+    match config.database()? {
+        DatabaseUrl::Sqlite(path) => {
+            let failed = |e| StartError::Data(format!("cannot open the database {}: {e}", path.display()));
+            Ok(Arc::new(sqlite::Sqlite::open(&path).await.map_err(failed)?))
+        }
+        #[cfg(feature = "cluster")]
+        DatabaseUrl::Postgres(url) => {
+            crate::install_tls_provider();
+            Ok(Arc::new(postgres::Postgres::open(&url, &config.database.settings()).await?))
+        }
+        #[cfg(not(feature = "cluster"))]
+        DatabaseUrl::Postgres(_) => Err(StartError::Data(
+            "this build of the relay cannot use PostgreSQL; use one with the feature 'cluster', or sqlite://PATH".into(),
+        )),
+    }
+}
+
 /// Why a store could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -45,6 +95,9 @@ pub enum StoreError {
     /// What was read cannot be what was written: someone must look.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
+    /// Another transaction stood in the way, and this one was rolled back. Done again from its beginning it may well succeed.
+    #[error("another transaction stood in the way: {0}")]
+    Contended(String),
     /// No space is left; nothing was done.
     #[error("the store is full: {0}")]
     Full(String),

@@ -70,7 +70,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sled::", &["daemon/src/index/sled.rs"]),
     ("redb::", &["daemon/src/index/redb.rs"]),
     ("reqwest::", &["daemon/src/relay/", "daemon/src/cli/", "relay/src/cli/doctor.rs", "tests/"]),
-    ("sqlx::", &["relay/src/store/sqlite"]),
+    ("sqlx::", &["relay/src/store/sqlite", "relay/src/store/postgres"]),
     ("aws_sdk_s3::", &["relay/src/store/blob_s3"]),
     ("argon2::", &["relay/src/"]),
     ("fastcdc::", &["protocol/src/chunker.rs"]),

@@ -3,8 +3,9 @@
 use super::*;
 use crate::clock::ManualClock;
 use crate::service::{Kind, UserRole};
+use crate::store::MetaStore;
 use crate::store::accounts::{User, UserChange};
-use crate::store::sqlite::Sqlite;
+use crate::store::testing::{Db, on_each_store};
 
 const T0: i64 = 1_800_000_000_000;
 const PASSWORD: &str = "correct horse";
@@ -12,18 +13,18 @@ const PASSWORD: &str = "correct horse";
 struct World {
     accounts: Arc<Accounts>,
     clock: ManualClock,
-    db: Sqlite,
+    db: Arc<dyn MetaStore>,
     _dir: tempfile::TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
-        Self::with(Auth::default()).await
+    async fn on(kind: Db) -> Self {
+        Self::with_on(kind, Auth::default()).await
     }
 
-    async fn with(policy: Auth) -> Self {
+    async fn with_on(kind: Db, policy: Auth) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let db = Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
+        let db = kind.store(&dir).await;
         let clock = ManualClock::at(T0);
         let accounts = open(&dir, &policy, &db, &clock).await;
         Self { accounts: Arc::new(accounts), clock, db, _dir: dir }
@@ -42,8 +43,8 @@ impl World {
     }
 }
 
-async fn open(dir: &tempfile::TempDir, policy: &Auth, db: &Sqlite, clock: &ManualClock) -> Accounts {
-    let (db, clock) = (Arc::new(db.clone()), Arc::new(clock.clone()));
+async fn open(dir: &tempfile::TempDir, policy: &Auth, db: &Arc<dyn MetaStore>, clock: &ManualClock) -> Accounts {
+    let (db, clock) = (db.clone(), Arc::new(clock.clone()));
     let shared = Shared::local([7; 32]);
     let peers = Peers::open(dir.path(), policy, db.clone(), shared.clone(), clock.clone()).unwrap();
     Accounts::open(dir.path(), policy, db, Arc::new(peers), shared, clock).await.unwrap()
@@ -57,9 +58,10 @@ fn ip(n: u8) -> IpAddr {
     IpAddr::from([10, 0, n, 1])
 }
 
-#[tokio::test]
-async fn a_login_gives_tokens_for_user_and_device() {
-    let world = World::new().await;
+on_each_store!(a_login_gives_tokens_for_user_and_device);
+
+async fn a_login_gives_tokens_for_user_and_device(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("Ana@Example.org").await;
     let set = world.login(" ana@example.ORG ", Some(1)).await;
     assert_eq!((set.user_id, set.device_id), (user.user_id, Some(DeviceId::of_public_key(&[1; 32]))));
@@ -70,9 +72,10 @@ async fn a_login_gives_tokens_for_user_and_device() {
     assert_eq!(world.kind(&set.access_token).await, Some(Kind::Unauthenticated));
 }
 
-#[tokio::test]
-async fn unknown_and_wrong_have_one_answer() {
-    let world = World::new().await;
+on_each_store!(unknown_and_wrong_have_one_answer);
+
+async fn unknown_and_wrong_have_one_answer(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     let answer = |email: &'static str, password: &'static str, n| {
         let accounts = world.accounts.clone();
@@ -87,9 +90,10 @@ async fn unknown_and_wrong_have_one_answer() {
     assert_eq!(wrong, answer("not an address", "", 3).await);
 }
 
-#[tokio::test]
-async fn a_bcrypt_hash_is_taken_once_and_replaced() {
-    let world = World::new().await;
+on_each_store!(a_bcrypt_hash_is_taken_once_and_replaced);
+
+async fn a_bcrypt_hash_is_taken_once_and_replaced(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("ana@example.org").await;
     let old = bcrypt::hash(PASSWORD, 4).unwrap();
     world.db.replace_password(user.user_id, &user.password_hash, &old).await.unwrap();
@@ -99,9 +103,10 @@ async fn a_bcrypt_hash_is_taken_once_and_replaced() {
     world.login("ana@example.org", None).await;
 }
 
-#[tokio::test]
-async fn guessing_is_slowed_and_the_owner_gets_in() {
-    let world = World::new().await;
+on_each_store!(guessing_is_slowed_and_the_owner_gets_in);
+
+async fn guessing_is_slowed_and_the_owner_gets_in(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     world.login("ana@example.org", None).await;
     let mut kinds = Vec::new();
@@ -116,18 +121,20 @@ async fn guessing_is_slowed_and_the_owner_gets_in() {
     assert!(world.accounts.login("ana@example.org", PASSWORD, None, ip(66)).await.is_ok(), "no pause is for ever");
 }
 
-#[tokio::test]
-async fn good_logins_are_never_too_many() {
-    let world = World::new().await;
+on_each_store!(good_logins_are_never_too_many);
+
+async fn good_logins_are_never_too_many(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     for n in 0..8 {
         world.login("ana@example.org", Some(n + 1)).await;
     }
 }
 
-#[tokio::test]
-async fn refreshing_goes_on_and_a_stolen_token_ends_it() {
-    let world = World::new().await;
+on_each_store!(refreshing_goes_on_and_a_stolen_token_ends_it);
+
+async fn refreshing_goes_on_and_a_stolen_token_ends_it(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     let first = world.login("ana@example.org", Some(1)).await;
     let other = world.login("ana@example.org", Some(2)).await;
@@ -149,9 +156,10 @@ async fn refreshing_goes_on_and_a_stolen_token_ends_it() {
     assert!(refresh(other.refresh_token).await.is_ok(), "other logins of the user go on");
 }
 
-#[tokio::test]
-async fn tokens_of_another_kind_are_refused() {
-    let world = World::new().await;
+on_each_store!(tokens_of_another_kind_are_refused);
+
+async fn tokens_of_another_kind_are_refused(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     let set = world.login("ana@example.org", None).await;
     assert!(world.accounts.refresh(&set.access_token, ip(1)).await.is_err());
@@ -159,9 +167,10 @@ async fn tokens_of_another_kind_are_refused() {
     assert_eq!(world.kind(&set.refresh_token).await, Some(Kind::Unauthenticated));
 }
 
-#[tokio::test]
-async fn a_login_ends_sixty_days_after_its_last_use() {
-    let world = World::new().await;
+on_each_store!(a_login_ends_sixty_days_after_its_last_use);
+
+async fn a_login_ends_sixty_days_after_its_last_use(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     let set = world.login("ana@example.org", None).await;
     world.clock.advance_ms(59 * 24 * 3600 * 1000);
@@ -172,9 +181,10 @@ async fn a_login_ends_sixty_days_after_its_last_use() {
     assert!(world.accounts.refresh(&set.refresh_token, ip(1)).await.is_err());
 }
 
-#[tokio::test]
-async fn what_is_revoked_is_dead_at_once_here_and_soon_elsewhere() {
-    let world = World::new().await;
+on_each_store!(what_is_revoked_is_dead_at_once_here_and_soon_elsewhere);
+
+async fn what_is_revoked_is_dead_at_once_here_and_soon_elsewhere(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("ana@example.org").await;
     let elsewhere = open(&world._dir, &Auth::default(), &world.db, &world.clock).await;
     let set = world.login("ana@example.org", Some(1)).await;
@@ -189,9 +199,10 @@ async fn what_is_revoked_is_dead_at_once_here_and_soon_elsewhere() {
     assert_eq!(again.code(), "device_revoked");
 }
 
-#[tokio::test]
-async fn logout_password_change_lock_and_deletion_end_tokens() {
-    let world = World::new().await;
+on_each_store!(logout_password_change_lock_and_deletion_end_tokens);
+
+async fn logout_password_change_lock_and_deletion_end_tokens(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("ana@example.org").await;
     let (a, b, c) = (
         world.login("ana@example.org", None).await,
@@ -219,18 +230,19 @@ async fn logout_password_change_lock_and_deletion_end_tokens() {
     assert!(world.kind(&d.access_token).await.is_some());
 }
 
-#[tokio::test]
-async fn registration_obeys_the_policy() {
+on_each_store!(registration_obeys_the_policy);
+
+async fn registration_obeys_the_policy(kind: Db) {
     let new = |email| NewUser { email, name: None, password: PASSWORD };
-    let world = World::new().await;
+    let world = World::on(kind).await;
     assert_eq!(world.accounts.register(new("a@x"), None, ip(1)).await.unwrap_err().code(), "registration_closed");
-    let world = World::with(Auth { registration: Registration::Open, ..Auth::default() }).await;
+    let world = World::with_on(kind, Auth { registration: Registration::Open, ..Auth::default() }).await;
     assert_eq!(world.accounts.register(new("a@x"), None, ip(1)).await.unwrap().role, UserRole::User);
     assert_eq!(world.accounts.register(new("A@X"), None, ip(1)).await.unwrap_err().code(), "email_taken");
     assert_eq!(world.accounts.register(new("admin"), None, ip(1)).await.unwrap_err().kind(), Kind::Invalid);
     let short = NewUser { password: "short", ..new("b@x") };
     assert_eq!(world.accounts.register(short, None, ip(1)).await.unwrap_err().code(), "password_too_short");
-    let world = World::with(Auth { registration: Registration::Invite, ..Auth::default() }).await;
+    let world = World::with_on(kind, Auth { registration: Registration::Invite, ..Auth::default() }).await;
     assert_eq!(world.accounts.register(new("a@x"), None, ip(1)).await.unwrap_err().code(), "invitation_needed");
     let invite = world.accounts.create_invite().await.unwrap().secret;
     assert!(world.accounts.register(new("a@x"), Some("wrong"), ip(1)).await.is_err());
@@ -238,9 +250,10 @@ async fn registration_obeys_the_policy() {
     assert_eq!(world.accounts.register(new("b@x"), Some(&invite), ip(1)).await.unwrap_err().code(), "code_used");
 }
 
-#[tokio::test]
-async fn of_two_first_administrators_one_wins() {
-    let world = World::new().await;
+on_each_store!(of_two_first_administrators_one_wins);
+
+async fn of_two_first_administrators_one_wins(kind: Db) {
+    let world = World::on(kind).await;
     let code = world.accounts.create_setup_code().await.unwrap().unwrap().secret;
     let new = |email| NewUser { email, name: None, password: PASSWORD };
     assert_eq!(world.accounts.setup("00000-00000-00000-00000-00000", new("a@x"), ip(2)).await.unwrap_err().code(), "code_unknown");
@@ -258,9 +271,10 @@ async fn of_two_first_administrators_one_wins() {
     assert_eq!(world.accounts.delete_user(won.user_id).await.unwrap_err().code(), "last_admin");
 }
 
-#[tokio::test]
-async fn a_join_code_brings_one_device_in() {
-    let world = World::new().await;
+on_each_store!(a_join_code_brings_one_device_in);
+
+async fn a_join_code_brings_one_device_in(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("ana@example.org").await;
     let code = world.accounts.create_join_code(user.user_id).await.unwrap();
     let bad = DeviceIntro { public_key: "00".into(), ..intro(1) };
@@ -278,9 +292,10 @@ async fn a_join_code_brings_one_device_in() {
     assert_eq!(world.accounts.join("x", &intro(2), ip(9)).await.unwrap_err().kind(), Kind::TooMany);
 }
 
-#[tokio::test]
-async fn devices_are_their_owners() {
-    let world = World::new().await;
+on_each_store!(devices_are_their_owners);
+
+async fn devices_are_their_owners(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     let bob = world.user("bob@example.org").await;
     let set = world.login("ana@example.org", Some(1)).await;
@@ -293,9 +308,10 @@ async fn devices_are_their_owners() {
     assert_eq!(world.accounts.rename_device(set.user_id, id, " Laptop ").await.unwrap().name, "Laptop");
 }
 
-#[tokio::test]
-async fn a_reset_code_sets_one_password_and_ends_all_logins() {
-    let world = World::new().await;
+on_each_store!(a_reset_code_sets_one_password_and_ends_all_logins);
+
+async fn a_reset_code_sets_one_password_and_ends_all_logins(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("ana@example.org").await;
     let set = world.login("ana@example.org", None).await;
     let code = world.accounts.create_reset_code(user.user_id).await.unwrap().secret;
@@ -306,9 +322,10 @@ async fn a_reset_code_sets_one_password_and_ends_all_logins() {
     assert!(world.accounts.login("ana@example.org", "new password", None, ip(1)).await.is_ok());
 }
 
-#[tokio::test]
-async fn nothing_secret_is_kept_in_clear() {
-    let world = World::new().await;
+on_each_store!(nothing_secret_is_kept_in_clear);
+
+async fn nothing_secret_is_kept_in_clear(kind: Db) {
+    let world = World::on(kind).await;
     let user = world.user("ana@example.org").await;
     let set = world.login("ana@example.org", Some(1)).await;
     let code = world.accounts.create_join_code(user.user_id).await.unwrap().secret;
@@ -324,9 +341,10 @@ async fn nothing_secret_is_kept_in_clear() {
     }
 }
 
-#[tokio::test]
-async fn a_store_that_does_not_answer_lets_nobody_in() {
-    let world = World::new().await;
+on_each_store!(a_store_that_does_not_answer_lets_nobody_in);
+
+async fn a_store_that_does_not_answer_lets_nobody_in(kind: Db) {
+    let world = World::on(kind).await;
     world.user("ana@example.org").await;
     let set = world.login("ana@example.org", None).await;
     world.db.close().await;

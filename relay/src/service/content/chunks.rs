@@ -2,9 +2,10 @@
 
 use super::read::{Run, runs};
 use super::stage::verify_frames;
-use super::{Content, Entry};
+use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
+use crate::store::content::Scope;
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::ChunkId;
 use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
@@ -34,16 +35,16 @@ impl Content {
         }
         self.precheck_quota(entry, &verified.chunks()).await?;
         for reuse in [true, false] {
-            let staged = self.stage(&verified, reuse).await?;
-            let done = async {
-                let mut tx = self.meta.begin().await?;
+            let staged = self.stage(entry, &verified, reuse).await?;
+            let attempt = async || {
+                let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
                 let admitted = self.admit(&mut *tx, entry, &staged).await?;
                 if admitted {
                     tx.commit().await?;
                 }
                 ServiceResult::Ok(admitted)
             };
-            match done.await {
+            match patiently!(attempt().await) {
                 Ok(true) => {
                     return Ok(verified.len());
                 }

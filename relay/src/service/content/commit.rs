@@ -11,16 +11,16 @@ use super::stage::{Staged, VerifiedFrames, verify_frames};
 use super::{Content, Entry};
 use crate::service::{Kind, ServiceError, ServiceResult};
 use crate::store::bus::Wake;
-use crate::store::content::{CommitRecord, ContentTx, NamespaceRow, NodeRow, NodeWrite, VersionWrite};
+use crate::store::content::{CommitRecord, ContentTx, NamespaceRow, NodeRow, NodeWrite, Scope, VersionWrite};
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::limits::LAMPORT_JUMP_MAX;
 use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, NodeUpdate, Role};
-use ferry_protocol::{ChunkId, DeviceId, Dot, FileContent, Manifest, NodeId, NodeState, UserId, Value};
+use ferry_protocol::{ChunkId, DeviceId, Dot, FileContent, Manifest, NodeId, NodeState, ReplicaId, UserId, Value};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a commit begins anew because the store changed under it.
-const ATTEMPTS_MAX: usize = 3;
+const ATTEMPTS_MAX: usize = 5;
 /// No counter may come near the end of its range.
 const COUNTER_MAX: u64 = 1 << 62;
 
@@ -72,12 +72,12 @@ impl Content {
         let inline = verify_frames(as_frames(&request)).await?;
         self.precheck_quota(entry, &inline.chunks()).await?;
         let mut reuse = true;
-        for _ in 0..ATTEMPTS_MAX {
+        for is_last in (0..ATTEMPTS_MAX).map(|n| n + 1 == ATTEMPTS_MAX) {
             let checked = match self.check_files(entry, &request.nodes, &inline).await? {
                 Ok(checked) => checked,
                 Err(missing) => return Ok(CommitReply::MissingChunks(missing)),
             };
-            let staged = self.stage(&inline, reuse).await?;
+            let staged = self.stage(entry, &inline, reuse).await?;
             let attempt = self.attempt(entry, &request, digest, &checked, &staged).await;
             match attempt {
                 Ok(Attempt::Reply(reply @ CommitReply::Accepted { .. })) => return Ok(reply),
@@ -87,6 +87,7 @@ impl Content {
                 }
                 Ok(Attempt::Restage) => reuse = false,
                 Ok(Attempt::Recheck) => {}
+                Err(error) if error.is_contended() && !is_last => super::pause(1).await,
                 Err(error) => {
                     self.discard(&staged).await;
                     return Err(error);
@@ -106,7 +107,11 @@ impl Content {
         staged: &Staged,
     ) -> ServiceResult<Attempt> {
         let (namespace_id, user) = (entry.row.id, entry.caller.user_id);
-        let mut tx = self.meta.begin().await?;
+        let mut tx = self.meta.begin(Scope::Namespace(namespace_id)).await?;
+        let identity = self.identity_in(&mut *tx).await?;
+        if request.epoch != identity.epoch {
+            return Ok(Attempt::Reply(CommitReply::EpochChanged(identity.epoch)));
+        }
         // The role is looked at again inside the transaction: it may have been taken away since (R21).
         let namespace = tx.namespace_for(namespace_id, user).await?.ok_or_else(ServiceError::not_found)?;
         self.entry(&entry.caller, namespace.clone(), Role::Editor)?;
@@ -121,9 +126,9 @@ impl Content {
             return Ok(Attempt::Reply(CommitReply::Stale(stale)));
         }
         let now_ms = self.clock.now_ms();
-        let base_seq = self.numbers_after(&namespace)?;
+        let base_seq = self.numbers_after(&namespace, identity.replica)?;
         let joined = self.join_all(&namespace, base_seq, request, &current, now_ms)?;
-        self.check_authors(&mut *tx, entry, request, &current).await?;
+        self.check_authors(&mut *tx, entry, request, &current, identity.replica).await?;
         check_parents(&mut *tx, namespace_id, &joined.writes, &ids, &current).await?;
         if !self.admit(&mut *tx, entry, staged).await? {
             return Ok(Attempt::Restage);
@@ -138,7 +143,7 @@ impl Content {
         let gapless = request.base_seq == namespace.head_seq;
         let mut head_seq = namespace.head_seq;
         if !joined.writes.is_empty() {
-            self.keep_gap(&mut *tx, &namespace, base_seq).await?;
+            self.keep_gap(&mut *tx, &namespace, base_seq, identity.replica).await?;
             head_seq = base_seq + joined.writes.len() as u64;
         }
         tx.put_nodes(&namespace, &joined.writes, head_seq, joined.max_counter, now_ms).await?;
@@ -185,8 +190,8 @@ impl Content {
         entry: &Entry,
         request: &CommitRequest,
         current: &BTreeMap<NodeId, NodeRow>,
+        own: ReplicaId,
     ) -> ServiceResult<()> {
-        let own = self.identity().replica;
         let mut others: BTreeMap<DeviceId, BTreeSet<NodeId>> = BTreeMap::new();
         for update in &request.nodes {
             for value in update.state.body().values() {
@@ -206,7 +211,7 @@ impl Content {
         if others.is_empty() {
             return Ok(());
         }
-        let members = self.meta.members(entry.row.id).await?;
+        let members = tx.members(entry.row.id).await?;
         others.retain(|d, _| !members.iter().any(|(user, _)| web_device(*user) == *d));
         let wanted: Vec<DeviceId> = others.keys().copied().collect();
         let known = tx.devices_of_members(entry.row.id, &wanted).await?;
@@ -338,11 +343,11 @@ impl Content {
 
     /// Whether this very content was hashed as a whole before, for an earlier commit to the namespace.
     async fn was_checked(&self, entry: &Entry, manifest: &Manifest) -> ServiceResult<bool> {
-        let found = self.meta.find_content(entry.caller.user_id, manifest.hash(), manifest.size()).await?;
+        let found = self.meta.find_content(entry.caller.user_id, entry.row.id, manifest.hash(), manifest.size()).await?;
         let Some((_, node)) = found.filter(|(namespace, _)| *namespace == entry.row.id) else { return Ok(false) };
         let versions = self.meta.versions(entry.row.id, node).await?;
         match versions.iter().find(|v| v.hash == manifest.hash()) {
-            Some(version) => Ok(self.meta.version_chunks(version.version_id).await? == manifest.chunks()),
+            Some(version) => Ok(self.meta.version_chunks(entry.row.id, version.version_id).await? == manifest.chunks()),
             None => Ok(false),
         }
     }

@@ -39,7 +39,7 @@ impl Content {
         if let Some(wanted) = version {
             let rows = self.meta.versions(namespace, file).await?;
             let row = rows.into_iter().find(|v| is_version(wanted, v.version_id, v.number)).ok_or_else(ServiceError::not_found)?;
-            let chunks = self.meta.version_chunks(row.version_id).await?;
+            let chunks = self.meta.version_chunks(namespace, row.version_id).await?;
             return Ok(Download {
                 namespace,
                 chunks,

@@ -7,7 +7,7 @@ use super::derive::{node_write, version_write};
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
-use crate::store::content::{ContentTx, NamespaceRow, NodeRow};
+use crate::store::content::{ContentTx, NamespaceRow, NodeRow, Scope};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Author, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, Value, node};
 use std::collections::BTreeMap;
@@ -37,14 +37,15 @@ pub(super) struct Edit {
 impl Content {
     /// Begins an edit of these nodes. The role is checked inside the transaction.
     pub(super) async fn edit(&self, entry: &Entry, nodes: &[NodeId]) -> ServiceResult<Edit> {
-        let mut tx = self.meta.begin().await?;
+        let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
+        let replica = self.identity_in(&mut *tx).await?.replica;
         let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
         self.entry(&entry.caller, namespace.clone(), Role::Editor)?;
         let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
         let before: BTreeMap<NodeId, NodeState> = rows.into_iter().map(|r| (r.id, r.state)).collect();
         Ok(Edit {
             tx,
-            replica: self.identity().replica,
+            replica,
             author: Author { device: web_device(entry.caller.user_id), name: WEB_NAME.into() },
             counter: namespace.max_counter,
             namespace,
@@ -58,10 +59,10 @@ impl Content {
 
     /// Writes what changed and tells the listeners.
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
-        let Edit { mut tx, namespace, counter, now_ms, before, mut after, order, named, .. } = edit;
+        let Edit { mut tx, replica, namespace, counter, now_ms, before, mut after, order, named, .. } = edit;
         let (mut writes, mut versions) = (Vec::new(), Vec::new());
-        let mut head_seq = if order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace)? };
-        self.keep_gap(&mut *tx, &namespace, head_seq).await?;
+        let mut head_seq = if order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace, replica)? };
+        self.keep_gap(&mut *tx, &namespace, head_seq, replica).await?;
         for (id, state) in order.into_iter().filter_map(|id| Some((id, after.remove(&id)?))) {
             let is_new = |v: &&Value| before.get(&id).is_none_or(|b| b.body().value(v.dot).is_none());
             for value in state.body().values().iter().filter(is_new) {

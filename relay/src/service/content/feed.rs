@@ -7,9 +7,9 @@
 use super::{Content, Entry, random};
 use crate::service::{Kind, ServiceError, ServiceResult};
 use crate::store::content::{ContentTx, NamespaceRow};
-use ferry_protocol::Epoch;
 use ferry_protocol::limits::{COMMIT_NODES_MAX, PAGE_TARGET_BYTES};
 use ferry_protocol::wire::{FeedPage, NodeUpdate};
+use ferry_protocol::{Epoch, ReplicaId};
 
 /// At least so many numbers are skipped, and less than twice as many: more than a namespace changes between a backup and its restore, and so few
 /// that a million runs stay below 2^53, the largest number that JSON carries everywhere.
@@ -42,9 +42,9 @@ impl Content {
 }
 
 impl Content {
-    /// The number after which a write in this namespace goes on (RC6).
-    pub(super) fn numbers_after(&self, namespace: &NamespaceRow) -> ServiceResult<u64> {
-        if namespace.run == Some(self.identity().replica) {
+    /// The number after which a write in this namespace goes on in this run (RC6).
+    pub(super) fn numbers_after(&self, namespace: &NamespaceRow, run: ReplicaId) -> ServiceResult<u64> {
+        if namespace.run == Some(run) {
             return Ok(namespace.head_seq);
         }
         let gap = GAP_MIN + u64::from(u32::from_le_bytes(random()?)) % GAP_MIN;
@@ -52,9 +52,15 @@ impl Content {
     }
 
     /// Remembers the gap, if there is one, before something is written with the numbers after it.
-    pub(super) async fn keep_gap(&self, tx: &mut dyn ContentTx, namespace: &NamespaceRow, base_seq: u64) -> ServiceResult<()> {
+    pub(super) async fn keep_gap(
+        &self,
+        tx: &mut dyn ContentTx,
+        namespace: &NamespaceRow,
+        base_seq: u64,
+        run: ReplicaId,
+    ) -> ServiceResult<()> {
         if base_seq != namespace.head_seq {
-            tx.skip_numbers(namespace, base_seq, self.identity().replica).await?;
+            tx.skip_numbers(namespace, base_seq, run).await?;
         }
         Ok(())
     }

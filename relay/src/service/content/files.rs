@@ -2,7 +2,7 @@
 
 use super::edit::Edit;
 use super::tree::Tree;
-use super::{Content, Entry};
+use super::{Content, Entry, patiently};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Name, NamespaceId, NodeId, RelPath, node, read};
@@ -196,9 +196,12 @@ impl Content {
             return Err(ServiceError::conflict("name_taken", "There is something of that name already. Choose another name."));
         }
         let parent = directory_of(&tree, &directory)?;
-        let mut edit = self.edit(entry, &[file]).await?;
-        edit.move_to(file, parent, name)?;
-        self.finish(edit).await?;
+        let attempt = async || {
+            let mut edit = self.edit(entry, &[file]).await?;
+            edit.move_to(file, parent, name.clone())?;
+            self.finish(edit).await
+        };
+        patiently!(attempt().await)?;
         self.file_info(entry, file).await
     }
 
@@ -216,11 +219,14 @@ impl Content {
             return Err(ServiceError::too_large(format!("One request deletes at most {DELETE_MAX} entries. Delete parts of it first.")));
         }
         let ids: Vec<NodeId> = gone.iter().map(|(node, _)| *node).collect();
-        let mut edit = self.edit(entry, &ids).await?;
-        for (node, dots) in &gone {
-            edit.put(*node, dots, node::Content::Tombstone)?;
-        }
-        self.finish(edit).await?;
+        let attempt = async || {
+            let mut edit = self.edit(entry, &ids).await?;
+            for (node, dots) in &gone {
+                edit.put(*node, dots, node::Content::Tombstone)?;
+            }
+            self.finish(edit).await
+        };
+        patiently!(attempt().await)?;
         Ok(gone.len())
     }
 

@@ -34,7 +34,7 @@ impl Content {
         for pack in packs.iter().filter(|p| blobs.get(&p.id).is_none_or(|length| *length < p.length_bytes)) {
             let there = blobs.get(&pack.id).copied().unwrap_or(0);
             let is_lost = |l: &ChunkLocation| l.offset + u64::from(l.len) > there;
-            let lost: Vec<_> = self.meta.pack_chunks(pack.id).await?.into_iter().filter(is_lost).map(|l| (l, "missing")).collect();
+            let lost: Vec<_> = self.standing_in(pack.id).await?.into_iter().filter(is_lost).map(|l| (l, "missing")).collect();
             self.report_damage(&lost).await;
             marked += lost.len() as u64;
         }

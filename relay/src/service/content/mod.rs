@@ -29,6 +29,26 @@ mod uploads;
 mod verify;
 mod watch;
 
+/// How often a transaction that another one stood in the way of is done again.
+const AGAIN_MAX: u32 = 5;
+
+/// Does an attempt again, a few times and after a moment, as long as another transaction stood in its way: nothing was done by then.
+macro_rules! patiently {
+    ($attempt:expr) => {{
+        let mut again = 0;
+        loop {
+            match $attempt {
+                Err(error) if again < $crate::service::content::AGAIN_MAX && error.is_contended() => {
+                    again += 1;
+                    $crate::service::content::pause(again).await;
+                }
+                other => break other,
+            }
+        }
+    }};
+}
+pub(crate) use patiently;
+
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -52,7 +72,7 @@ use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::blob::BlobStore;
 use crate::store::bus::{Bus, Wakes};
-use crate::store::content::{ContentStore, Identity, NamespaceRow};
+use crate::store::content::{ContentStore, ContentTx, Identity, NamespaceRow, Scope};
 use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
 use ferry_protocol::wire::{NamespaceInfo, Role};
 use ferry_protocol::{Epoch, NamespaceId, ReplicaId, UserId};
@@ -124,9 +144,8 @@ impl Content {
         config: ContentConfig,
         link_key: [u8; 32],
     ) -> ServiceResult<Self> {
-        let fresh = fresh_identity()?;
-        // The epoch is the database's, the replica this run's: after a restore nobody gives an event's name to another event.
-        let identity = Identity { replica: fresh.replica, ..meta.identity(fresh, clock.now_ms()).await? };
+        // The epoch is the database's, the replica the run's: after a restore nobody gives an event's name to another event.
+        let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
         Ok(Self {
             meta,
             blobs,
@@ -144,8 +163,28 @@ impl Content {
     pub async fn renew_identity(&self) -> ServiceResult<Epoch> {
         let fresh = fresh_identity()?;
         self.meta.replace_identity(fresh, self.clock.now_ms()).await?;
-        *self.identity.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        self.remember(fresh);
         Ok(fresh.epoch)
+    }
+
+    /// Takes up what another process of this relay, or the database's own past, has changed about its identity.
+    pub async fn refresh_identity(&self) -> ServiceResult<()> {
+        let identity = self.meta.identity(fresh_identity()?, self.clock.now_ms()).await?;
+        self.remember(identity);
+        Ok(())
+    }
+
+    /// The identity that a transaction writes under.
+    async fn identity_in(&self, tx: &mut dyn ContentTx) -> ServiceResult<Identity> {
+        let identity = tx.identity().await?;
+        self.remember(identity);
+        Ok(identity)
+    }
+
+    fn remember(&self, identity: Identity) {
+        if self.identity() != identity {
+            *self.identity.write().unwrap_or_else(std::sync::PoisonError::into_inner) = identity;
+        }
     }
 
     fn identity(&self) -> Identity {
@@ -217,12 +256,15 @@ impl Content {
             Some(id) => id,
             None => NamespaceId::from_bytes(random()?),
         };
-        let run = Some(self.identity().replica);
-        let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, run, role: Role::Owner };
-        let mut tx = self.meta.begin().await?;
-        tx.create_namespace(&row, self.clock.now_ms()).await?;
-        tx.commit().await?;
-        Ok(row)
+        let attempt = async || {
+            let mut tx = self.meta.begin(Scope::Owner(owner)).await?;
+            let run = Some(self.identity_in(&mut *tx).await?.replica);
+            let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, run, role: Role::Owner };
+            tx.create_namespace(&row, self.clock.now_ms()).await?;
+            tx.commit().await?;
+            ServiceResult::Ok(row)
+        };
+        patiently!(attempt().await)
     }
 
     fn info(&self, row: NamespaceRow) -> NamespaceInfo {
@@ -249,6 +291,12 @@ impl Content {
         }
         Ok(Entry { caller: *caller, row })
     }
+}
+
+/// Waits some milliseconds, more each time and never the same for two that met.
+async fn pause(again: u32) {
+    let spread = random::<1>().map_or(0, |[byte]| u64::from(byte));
+    tokio::time::sleep(std::time::Duration::from_millis((spread * u64::from(again)) / 16)).await;
 }
 
 /// Random bytes.

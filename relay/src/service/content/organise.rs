@@ -51,7 +51,7 @@ impl Content {
     pub async fn restore_version(&self, entry: &Entry, file: NodeId, version_id: [u8; 16]) -> ServiceResult<FileInfo> {
         let rows = self.meta.versions(entry.row.id, file).await?;
         let version = rows.into_iter().find(|v| v.version_id == version_id).ok_or_else(ServiceError::not_found)?;
-        let chunks = self.meta.version_chunks(version_id).await?;
+        let chunks = self.meta.version_chunks(entry.row.id, version_id).await?;
         let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
         let content = FileContent { manifest, mtime_ns: version.mtime_ns };
         let mut edit = self.edit(entry, &[file]).await?;

@@ -3,9 +3,9 @@
 //!
 //! Only an owner may: a member whose device is in wrong hands can delete, which is undone, but not destroy (L23).
 
-use super::{Content, Entry};
+use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
-use crate::store::content::Purged;
+use crate::store::content::{Purged, Scope};
 use ferry_protocol::NodeId;
 use ferry_protocol::wire::Role;
 
@@ -66,11 +66,14 @@ impl Content {
     }
 
     async fn purge_batch(&self, entry: &Entry, ids: &[NodeId]) -> ServiceResult<Purged> {
-        let mut tx = self.meta.begin().await?;
-        let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
-        self.entry(&entry.caller, namespace.clone(), Role::Owner)?;
-        let purged = tx.purge(&namespace, ids, self.clock.now_ms()).await?;
-        tx.commit().await?;
-        Ok(purged)
+        let attempt = async || {
+            let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
+            let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
+            self.entry(&entry.caller, namespace.clone(), Role::Owner)?;
+            let purged = tx.purge(&namespace, ids, self.clock.now_ms()).await?;
+            tx.commit().await?;
+            ServiceResult::Ok(purged)
+        };
+        patiently!(attempt().await)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Content, off_thread};
 use crate::service::ServiceResult;
-use crate::store::content::{ChunkLocation, PackId};
+use crate::store::content::{ChunkLocation, PackId, Scope};
 use bytes::Bytes;
 use ferry_protocol::ChunkId;
 use tokio::sync::mpsc;
@@ -111,10 +111,14 @@ impl Content {
             tracing::error!(chunk = %chunk.id, pack = %chunk.pack, reason, "a stored chunk is damaged; it is not served");
         }
         metrics::counter!("ferry_relay_chunks_damaged_total").increment(bad.len() as u64);
+        // A pack stands in one shard; where it does not, nothing is found to mark.
         let marked = async {
-            let mut tx = self.meta.begin().await?;
-            tx.mark_damaged(bad, self.clock.now_ms()).await?;
-            tx.commit().await
+            for shard in self.meta.shards() {
+                let mut tx = self.meta.begin(Scope::Shard(shard)).await?;
+                tx.mark_damaged(bad, self.clock.now_ms()).await?;
+                tx.commit().await?;
+            }
+            Ok::<(), crate::store::StoreError>(())
         };
         if let Err(error) = marked.await {
             tracing::warn!(%error, "damaged chunks could not be marked");

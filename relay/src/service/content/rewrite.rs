@@ -5,9 +5,9 @@
 //! hashed on its way; a pack with a damaged one is left as it is.
 
 use super::read::runs;
-use super::{Content, random};
+use super::{Content, patiently, random};
 use crate::service::ServiceResult;
-use crate::store::content::{ChunkLocation, PackId, PackRow};
+use crate::store::content::{ChunkLocation, PackId, PackRow, Scope, Shard};
 use bytes::Bytes;
 use ferry_protocol::ChunkId;
 use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
@@ -29,28 +29,28 @@ struct Gathered {
 
 impl Content {
     /// Rewrites packs stored before this time. Returns how many, and the bytes that were copied.
-    pub(super) async fn rewrite_packs(&self, before_ms: i64) -> ServiceResult<(u64, u64)> {
-        let mut tx = self.meta.begin().await?;
+    pub(super) async fn rewrite_packs(&self, shard: Shard, before_ms: i64) -> ServiceResult<(u64, u64)> {
+        let mut tx = self.meta.begin(Scope::Shard(shard)).await?;
         let sparse = tx.sparse_packs(before_ms, LIVE_MIN_PERCENT, PACKS_MAX).await?;
         drop(tx);
         let (mut packs, mut bytes) = (0, 0);
         let mut gathered = Gathered::default();
         for (pack, _) in sparse {
-            let Some(living) = self.read_living(pack.id).await? else { continue };
+            let Some(living) = self.read_living(shard, pack.id).await? else { continue };
             packs += 1;
             gathered.bytes += living.iter().map(|(_, b)| b.len()).sum::<usize>();
             gathered.chunks.extend(living);
             if gathered.bytes >= GATHER_BYTES {
-                bytes += self.write_gathered(std::mem::take(&mut gathered)).await?;
+                bytes += self.write_gathered(shard, std::mem::take(&mut gathered)).await?;
             }
         }
-        bytes += self.write_gathered(gathered).await?;
+        bytes += self.write_gathered(shard, gathered).await?;
         Ok((packs, bytes))
     }
 
     /// Every chunk of a pack, verified; nothing if one is damaged.
-    async fn read_living(&self, pack: PackId) -> ServiceResult<Option<Vec<(ChunkLocation, Bytes)>>> {
-        let locations = self.meta.pack_chunks(pack).await?;
+    async fn read_living(&self, shard: Shard, pack: PackId) -> ServiceResult<Option<Vec<(ChunkLocation, Bytes)>>> {
+        let locations = self.meta.pack_chunks(shard, pack).await?;
         let mut bytes: BTreeMap<ChunkId, Bytes> = BTreeMap::new();
         for run in runs(locations.iter().copied()) {
             for (id, chunk) in self.read_run(run).await? {
@@ -62,7 +62,7 @@ impl Content {
     }
 
     /// Writes one pack and moves the rows. Returns the bytes of its chunks.
-    async fn write_gathered(&self, gathered: Gathered) -> ServiceResult<u64> {
+    async fn write_gathered(&self, shard: Shard, gathered: Gathered) -> ServiceResult<u64> {
         if gathered.chunks.is_empty() {
             return Ok(0);
         }
@@ -77,9 +77,12 @@ impl Content {
         }
         self.blobs.put(id, parts).await?;
         let now_ms = self.clock.now_ms();
-        let mut tx = self.meta.begin().await?;
-        tx.move_chunks(PackRow { id, length_bytes: length, created_at_ms: now_ms }, &moves, now_ms).await?;
-        tx.commit().await?;
+        let attempt = async || {
+            let mut tx = self.meta.begin(Scope::Shard(shard)).await?;
+            tx.move_chunks(PackRow { id, length_bytes: length, created_at_ms: now_ms }, &moves, now_ms).await?;
+            ServiceResult::Ok(tx.commit().await?)
+        };
+        patiently!(attempt().await)?;
         Ok(gathered.bytes as u64)
     }
 }

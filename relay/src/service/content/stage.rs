@@ -76,10 +76,10 @@ pub(super) struct Staged {
 
 impl Content {
     /// Writes the blob. With `reuse`, chunks that the store has are not written again.
-    pub(super) async fn stage(&self, verified: &VerifiedFrames, reuse: bool) -> ServiceResult<Staged> {
+    pub(super) async fn stage(&self, entry: &Entry, verified: &VerifiedFrames, reuse: bool) -> ServiceResult<Staged> {
         let all = verified.chunks();
         let ids: Vec<ChunkId> = all.iter().map(|(id, _)| *id).collect();
-        let stored = if reuse { self.meta.stored(&ids).await? } else { BTreeSet::new() };
+        let stored = if reuse { self.meta.stored(entry.row.id, &ids).await? } else { BTreeSet::new() };
         let id = PackId(random()?);
         let mut parts: Vec<Range<usize>> = Vec::new();
         let (mut locations, mut length) = (Vec::new(), 0u64);

@@ -4,10 +4,10 @@
 //! grace period and are still held by nobody, then packs without a chunk, then blobs without a pack. A new upload of a marked chunk unmarks it.
 //! Between them, packs that are mostly dead are rewritten (`rewrite.rs`).
 
-use super::Content;
 use super::rewrite::{LIVE_MIN_PERCENT, PACKS_MAX};
+use super::{Content, patiently};
 use crate::service::ServiceResult;
-use crate::store::content::{PackId, PackRow};
+use crate::store::content::{PackId, PackRow, Scope, Shard};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -47,44 +47,70 @@ impl Content {
             return self.rehearse(now_ms, before_ms).await;
         }
         let mut report = SweepReport::default();
-        loop {
-            let mut tx = self.meta.begin().await?;
-            let dropped = tx.drop_leases(now_ms, BATCH).await?;
-            tx.commit().await?;
-            report.leases_dropped += dropped;
-            if dropped < BATCH as u64 {
-                break;
-            }
+        for shard in self.meta.shards() {
+            self.sweep_shard(shard, now_ms, before_ms, &mut report).await?;
         }
-        let mut tx = self.meta.begin().await?;
-        tx.drop_expired(now_ms, now_ms.saturating_sub(COMMITS_KEPT_MS)).await?;
-        report.chunks_marked = tx.mark_orphans(now_ms).await?;
-        tx.commit().await?;
-        loop {
-            let mut tx = self.meta.begin().await?;
-            let (chunks, bytes) = tx.delete_orphans(before_ms, BATCH).await?;
-            tx.commit().await?;
-            report.chunks_deleted += chunks;
-            report.bytes_deleted += bytes;
-            if chunks < BATCH as u64 {
-                break;
-            }
-        }
-        (report.packs_rewritten, report.bytes_rewritten) = self.rewrite_packs(before_ms).await?;
-        report.packs_deleted = self.delete_packs(before_ms).await?;
         report.stray_blobs_deleted = self.delete_stray_blobs(before_ms).await?;
         metrics::counter!("ferry_relay_gc_deleted_bytes_total").increment(report.bytes_deleted);
         metrics::gauge!("ferry_relay_gc_last_success_timestamp_seconds").set((now_ms / 1000) as f64);
         Ok(report)
     }
 
-    /// The rows first, then the blobs: a crash between leaves stray blobs, never a row without its blob.
-    async fn delete_packs(&self, before_ms: i64) -> ServiceResult<u64> {
-        let mut deleted = 0;
+    async fn sweep_shard(&self, shard: Shard, now_ms: i64, before_ms: i64, report: &mut SweepReport) -> ServiceResult<()> {
+        let scope = Scope::Shard(shard);
+        let drop_leases = async || {
+            let mut tx = self.meta.begin(scope).await?;
+            let dropped = tx.drop_leases(now_ms, BATCH).await?;
+            tx.commit().await?;
+            ServiceResult::Ok(dropped)
+        };
+        let mark = async || {
+            let mut tx = self.meta.begin(scope).await?;
+            tx.drop_expired(now_ms, now_ms.saturating_sub(COMMITS_KEPT_MS)).await?;
+            let marked = tx.mark_orphans(now_ms).await?;
+            tx.commit().await?;
+            ServiceResult::Ok(marked)
+        };
+        let delete = async || {
+            let mut tx = self.meta.begin(scope).await?;
+            let deleted = tx.delete_orphans(before_ms, BATCH).await?;
+            tx.commit().await?;
+            ServiceResult::Ok(deleted)
+        };
         loop {
-            let mut tx = self.meta.begin().await?;
+            let dropped = patiently!(drop_leases().await)?;
+            report.leases_dropped += dropped;
+            if dropped < BATCH as u64 {
+                break;
+            }
+        }
+        report.chunks_marked += patiently!(mark().await)?;
+        loop {
+            let (chunks, bytes) = patiently!(delete().await)?;
+            report.chunks_deleted += chunks;
+            report.bytes_deleted += bytes;
+            if chunks < BATCH as u64 {
+                break;
+            }
+        }
+        let (packs, bytes) = self.rewrite_packs(shard, before_ms).await?;
+        report.packs_rewritten += packs;
+        report.bytes_rewritten += bytes;
+        report.packs_deleted += self.delete_packs(shard, before_ms).await?;
+        Ok(())
+    }
+
+    /// The rows first, then the blobs: a crash between leaves stray blobs, never a row without its blob.
+    async fn delete_packs(&self, shard: Shard, before_ms: i64) -> ServiceResult<u64> {
+        let mut deleted = 0;
+        let delete = async || {
+            let mut tx = self.meta.begin(Scope::Shard(shard)).await?;
             let packs = tx.delete_empty_packs(before_ms, BATCH).await?;
             tx.commit().await?;
+            ServiceResult::Ok(packs)
+        };
+        loop {
+            let packs = patiently!(delete().await)?;
             // Asked after the rows are gone: a backup that begins later does not name these packs. Blobs that stay are strays for a later sweep.
             if self.sweep_is_held().await? {
                 return Ok(deleted);
@@ -141,15 +167,19 @@ impl Content {
 
     /// The same statements in transactions that are dropped (CS2).
     async fn rehearse(&self, now_ms: i64, before_ms: i64) -> ServiceResult<SweepReport> {
-        let mut tx = self.meta.begin().await?;
-        let mut report = SweepReport { leases_dropped: tx.drop_leases(now_ms, usize::MAX >> 1).await?, ..SweepReport::default() };
-        report.chunks_marked = tx.mark_orphans(now_ms).await?;
-        (report.chunks_deleted, report.bytes_deleted) = tx.delete_orphans(before_ms, usize::MAX >> 1).await?;
-        let sparse = tx.sparse_packs(before_ms, LIVE_MIN_PERCENT, PACKS_MAX).await?;
-        report.packs_rewritten = sparse.len() as u64;
-        report.bytes_rewritten = sparse.iter().map(|(_, live_bytes)| live_bytes).sum();
-        report.packs_deleted = tx.delete_empty_packs(before_ms, usize::MAX >> 1).await?.len() as u64;
-        drop(tx);
+        let mut report = SweepReport::default();
+        for shard in self.meta.shards() {
+            let mut tx = self.meta.begin(Scope::Shard(shard)).await?;
+            report.leases_dropped += tx.drop_leases(now_ms, usize::MAX >> 1).await?;
+            report.chunks_marked += tx.mark_orphans(now_ms).await?;
+            let (chunks, bytes) = tx.delete_orphans(before_ms, usize::MAX >> 1).await?;
+            report.chunks_deleted += chunks;
+            report.bytes_deleted += bytes;
+            let sparse = tx.sparse_packs(before_ms, LIVE_MIN_PERCENT, PACKS_MAX).await?;
+            report.packs_rewritten += sparse.len() as u64;
+            report.bytes_rewritten += sparse.iter().map(|(_, live_bytes)| live_bytes).sum::<u64>();
+            report.packs_deleted += tx.delete_empty_packs(before_ms, usize::MAX >> 1).await?.len() as u64;
+        }
         report.stray_blobs_deleted = self.stray_blobs(before_ms).await?.len() as u64;
         Ok(report)
     }

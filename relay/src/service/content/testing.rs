@@ -1,12 +1,14 @@
-//! A content service on SQLite in a temporary directory, blobs in memory, a clock that tests move; users and devices to act as.
+//! A content service on a new database, blobs in memory, a clock that tests move; users and devices to act as.
 
 use super::{Content, ContentConfig, Entry};
 use crate::clock::{Clock, ManualClock};
 use crate::service::{Caller, SessionId, UserRole};
-use crate::store::accounts::{AccountStore, Device, User};
+use crate::store::MetaStore;
+use crate::store::accounts::{Device, User};
 use crate::store::blob_memory::MemoryBlobs;
 use crate::store::bus::LocalBus;
-use crate::store::sqlite::Sqlite;
+use crate::store::content::Scope;
+use crate::store::testing::Db;
 use bytes::Bytes;
 use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, InlineChunk, NodeUpdate, Role};
 use ferry_protocol::*;
@@ -18,7 +20,7 @@ pub(crate) const START_MS: i64 = 1_795_343_400_000;
 
 pub(crate) struct World {
     dir: tempfile::TempDir,
-    pub(crate) db: Sqlite,
+    pub(crate) db: Arc<dyn MetaStore>,
     pub(crate) blobs: Arc<MemoryBlobs>,
     pub(crate) clock: ManualClock,
     pub(crate) content: Arc<Content>,
@@ -27,31 +29,46 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with(ContentConfig::default()).await
+        Self::on(Db::Sqlite).await
+    }
+
+    pub(crate) async fn on(kind: Db) -> Self {
+        Self::with_on(kind, ContentConfig::default()).await
     }
 
     pub(crate) async fn with(config: ContentConfig) -> Self {
+        Self::with_on(Db::Sqlite, config).await
+    }
+
+    pub(crate) async fn with_on(kind: Db, config: ContentConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let db = Sqlite::open(&dir.path().join("db")).await.unwrap();
+        let db = kind.store(&dir).await;
         let clock = ManualClock::at(START_MS);
         let blobs = Arc::new(MemoryBlobs::new(Arc::new(clock.clone())));
         let bus = Arc::new(LocalBus::default());
-        let content = Content::open(Arc::new(db.clone()), blobs.clone(), bus, Arc::new(clock.clone()), config, [7; 32]).await.unwrap();
+        let content = Content::open(db.clone(), blobs.clone(), bus, Arc::new(clock.clone()), config, [7; 32]).await.unwrap();
         Self { dir, db, blobs, clock, content: Arc::new(content), next: AtomicU64::new(1) }
+    }
+
+    /// Another process that serves the same stores.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn second(&self, db: Arc<dyn MetaStore>) -> Arc<Content> {
+        let (clock, bus) = (Arc::new(self.clock.clone()), Arc::new(LocalBus::default()));
+        Arc::new(Content::open(db, self.blobs.clone(), bus, clock, ContentConfig::default(), [7; 32]).await.unwrap())
     }
 
     /// A copy of the database as it is now, under this name, while nothing is written.
     pub(crate) fn backup(&self, name: &str) {
         for end in ["", "-wal"] {
-            std::fs::copy(self.dir.path().join(format!("db{end}")), self.dir.path().join(format!("{name}{end}"))).unwrap();
+            std::fs::copy(self.dir.path().join(format!("relay.db{end}")), self.dir.path().join(format!("{name}{end}"))).unwrap();
         }
     }
 
-    /// A relay that begins to serve this database: a backup, or `db`.
+    /// A relay that begins to serve this database: a backup, or `relay.db`.
     pub(crate) async fn begin_serving(&mut self, name: &str) {
-        self.db = Sqlite::open(&self.dir.path().join(name)).await.unwrap();
+        self.db = Db::Sqlite.open(&self.dir.path().join(name).display().to_string()).await;
         let clock = Arc::new(self.clock.clone());
-        let (db, blobs, bus) = (Arc::new(self.db.clone()), self.blobs.clone(), Arc::new(LocalBus::default()));
+        let (db, blobs, bus) = (self.db.clone(), self.blobs.clone(), Arc::new(LocalBus::default()));
         self.content = Arc::new(Content::open(db, blobs, bus, clock, ContentConfig::default(), [7; 32]).await.unwrap());
     }
 
@@ -137,7 +154,7 @@ impl World {
     }
 
     pub(crate) async fn share(&self, entry: &Entry, with: &Caller, role: Role) -> Entry {
-        let mut tx = self.content.meta.begin().await.unwrap();
+        let mut tx = self.content.meta.begin(Scope::Namespace(entry.namespace())).await.unwrap();
         tx.set_member(entry.namespace(), with.user_id, role, START_MS).await.unwrap();
         tx.commit().await.unwrap();
         self.content.enter(with, entry.namespace(), role).await.unwrap()

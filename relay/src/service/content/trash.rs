@@ -4,7 +4,7 @@
 //! deleted from it before stays in the trash. If the old place is taken, it comes back beside, under a free name.
 
 use super::tree::Tree;
-use super::{Content, Entry};
+use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::content::{DeletedRow, TrashedNode};
 use ferry_protocol::limits::{NAME_MAX_BYTES, PATH_DEPTH_MAX};
@@ -70,20 +70,23 @@ impl Content {
         }
         let place = self.free_place(namespace, file).await?;
         let ids: Vec<NodeId> = contents.iter().map(|(id, _)| *id).collect();
-        let mut edit = self.edit(entry, &ids).await?;
-        if let Some((parent, name)) = place {
-            edit.move_to(file, parent, name)?;
-        }
-        let mut count = 0;
-        for (id, content) in contents {
-            let Some(state) = edit.state(id).filter(|s| !s.body().has_living()) else { continue };
-            // Every tombstone that stands now is replaced; a living value that came meanwhile stays.
-            let dots: Vec<_> = state.body().values().iter().filter(|v| v.content.is_tombstone()).map(|v| v.dot).collect();
-            edit.put(id, &dots, content)?;
-            count += 1;
-        }
-        let head_seq = self.finish(edit).await?;
-        Ok(Restored { node: file, count, head_seq })
+        let attempt = async || {
+            let mut edit = self.edit(entry, &ids).await?;
+            if let Some((parent, name)) = &place {
+                edit.move_to(file, *parent, name.clone())?;
+            }
+            let mut count = 0;
+            for (id, content) in &contents {
+                let Some(state) = edit.state(*id).filter(|s| !s.body().has_living()) else { continue };
+                // Every tombstone that stands now is replaced; a living value that came meanwhile stays.
+                let dots: Vec<_> = state.body().values().iter().filter(|v| v.content.is_tombstone()).map(|v| v.dot).collect();
+                edit.put(*id, &dots, content.clone())?;
+                count += 1;
+            }
+            let head_seq = self.finish(edit).await?;
+            ServiceResult::Ok(Restored { node: file, count, head_seq })
+        };
+        patiently!(attempt().await)
     }
 
     /// What a deleted node was; nothing if that is not known.
@@ -95,7 +98,7 @@ impl Content {
         }
         let versions = self.meta.versions(namespace, trashed.row.id).await?;
         let Some(version) = versions.first() else { return Ok(None) };
-        let chunks = self.meta.version_chunks(version.version_id).await?;
+        let chunks = self.meta.version_chunks(namespace, version.version_id).await?;
         let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
         Ok(Some(node::Content::File(FileContent { manifest, mtime_ns: version.mtime_ns })))
     }

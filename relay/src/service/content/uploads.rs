@@ -2,9 +2,9 @@
 
 use super::files::{check_place, name_of, parse_path};
 use super::stage::{Staged, VerifiedFrames, verify_frames};
-use super::{Content, Entry, random};
+use super::{Content, Entry, patiently, random};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
-use crate::store::content::UploadRow;
+use crate::store::content::{Scope, UploadRow};
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::limits::FILE_MAX_BYTES;
 use ferry_protocol::wire::{ChunkFrame, Role};
@@ -91,7 +91,7 @@ impl Content {
             return Err(ServiceError::invalid("file_hash_mismatch", "An empty file has another hash."));
         }
         if new.size_bytes > 0
-            && let Some((namespace, node)) = self.meta.find_content(caller.user_id, new.hash, new.size_bytes).await?
+            && let Some((namespace, node)) = self.meta.find_content(caller.user_id, entry.row.id, new.hash, new.size_bytes).await?
             && let Some(done) = self.deduplicate(&entry, &path, namespace, node, new).await?
         {
             return Ok(UploadBegun::Deduplicated(done));
@@ -113,9 +113,12 @@ impl Content {
             created_at_ms: now_ms,
             expires_at_ms: now_ms.saturating_add(self.config.grace_ms),
         };
-        let mut tx = self.meta.begin().await?;
-        tx.put_upload(&row).await?;
-        tx.commit().await?;
+        let attempt = async || {
+            let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
+            tx.put_upload(&row).await?;
+            ServiceResult::Ok(tx.commit().await?)
+        };
+        patiently!(attempt().await)?;
         Ok(UploadBegun::Begun(row))
     }
 
@@ -140,7 +143,8 @@ impl Content {
             return Ok(None);
         }
         let content = FileContent { manifest: file.manifest, mtime_ns: new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000) };
-        self.place_file(entry, path, content, random()?, NodeId::from_bytes(random()?), &chunks, None).await.map(Some)
+        let (version_id, fresh) = (random()?, NodeId::from_bytes(random()?));
+        patiently!(self.place_file(entry, path, &content, version_id, fresh, &chunks, None).await).map(Some)
     }
 
     /// Writes the file at its path: a new node, or a new value of the one that is shown there.
@@ -149,7 +153,7 @@ impl Content {
         &self,
         entry: &Entry,
         path: &RelPath,
-        content: FileContent,
+        content: &FileContent,
         version_id: [u8; 16],
         fresh: NodeId,
         leases: &[(ChunkId, u32)],
@@ -174,7 +178,7 @@ impl Content {
             return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
         }
         let (hash, size_bytes) = (content.manifest.hash(), content.manifest.size());
-        let content = node::Content::File(content);
+        let content = node::Content::File(content.clone());
         let (node, dot) = match there {
             Some(shown) => (shown.node, edit.put(shown.node, &shown.dots, content)?),
             None => {
@@ -192,7 +196,7 @@ impl Content {
 
     /// The caller's upload; anybody else's does not exist.
     async fn own_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<(Entry, UploadRow)> {
-        let row = self.meta.upload(version_id).await?.filter(|u| u.user == caller.user_id).ok_or_else(ServiceError::not_found)?;
+        let row = self.meta.upload(caller.user_id, version_id).await?.ok_or_else(ServiceError::not_found)?;
         if row.completed_at_ms.is_none() && row.expires_at_ms < self.clock.now_ms() {
             return Err(ServiceError::new(Kind::Gone, "upload_expired", "This upload was begun too long ago. Begin it again."));
         }
@@ -202,7 +206,7 @@ impl Content {
     /// What an upload has and lacks.
     pub async fn upload_state(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<UploadState> {
         let (_, row) = self.own_upload(caller, version_id).await?;
-        let received = self.meta.upload_chunks(version_id).await?.into_keys().collect();
+        let received = self.meta.upload_chunks(row.namespace, version_id).await?.into_keys().collect();
         Ok(UploadState { row, received })
     }
 
@@ -212,9 +216,12 @@ impl Content {
         if row.completed_at_ms.is_some() {
             return Err(already_completed());
         }
-        let mut tx = self.meta.begin().await?;
-        tx.delete_upload(version_id).await?;
-        Ok(tx.commit().await?)
+        let attempt = async || {
+            let mut tx = self.meta.begin(Scope::Namespace(row.namespace)).await?;
+            tx.delete_upload(version_id).await?;
+            ServiceResult::Ok(tx.commit().await?)
+        };
+        patiently!(attempt().await)
     }
 
     /// Stores one chunk of an upload; the same again changes nothing.
@@ -245,7 +252,7 @@ impl Content {
         let verified = verify_frames(frame.freeze()).await?;
         self.precheck_quota(&entry, &verified.chunks()).await?;
         self.store_upload_chunk(&entry, version_id, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
-        let received = self.meta.upload_chunks(version_id).await?.len() as u64;
+        let received = self.meta.upload_chunks(row.namespace, version_id).await?.len() as u64;
         Ok(UploadProgress { index, remaining: row.num_chunks.saturating_sub(received) })
     }
 
@@ -258,7 +265,7 @@ impl Content {
         verified: &VerifiedFrames,
     ) -> ServiceResult<()> {
         let write = async |staged: &Staged| {
-            let mut tx = self.meta.begin().await?;
+            let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
             let admitted = self.admit(&mut *tx, entry, staged).await?;
             if admitted {
                 tx.put_upload_chunk(version_id, index, chunk).await?;
@@ -267,8 +274,8 @@ impl Content {
             ServiceResult::Ok(admitted)
         };
         for reuse in [true, false] {
-            let staged = self.stage(verified, reuse).await?;
-            let result = write(&staged).await;
+            let staged = self.stage(entry, verified, reuse).await?;
+            let result = patiently!(write(&staged).await);
             if matches!(result, Ok(true)) {
                 return Ok(());
             }
@@ -284,7 +291,7 @@ impl Content {
         if let Some(created_at_ms) = row.completed_at_ms {
             return Ok(Completed { node: row.node, version_id, hash: row.hash, size_bytes: row.size_bytes, created_at_ms });
         }
-        let chunks: BTreeMap<u64, ChunkRef> = self.meta.upload_chunks(version_id).await?;
+        let chunks: BTreeMap<u64, ChunkRef> = self.meta.upload_chunks(row.namespace, version_id).await?;
         let missing: Vec<u64> = (0..row.num_chunks).filter(|i| !chunks.contains_key(i)).take(MISSING_NAMED_MAX).collect();
         if !missing.is_empty() {
             let detail = format!("{} of {} chunks have not arrived.", row.num_chunks - chunks.len() as u64, row.num_chunks);
@@ -304,7 +311,8 @@ impl Content {
         }
         let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
-        self.place_file(&entry, &path, FileContent { manifest, mtime_ns }, version_id, row.node, &[], Some(&row)).await
+        let content = FileContent { manifest, mtime_ns };
+        patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row)).await)
     }
 }
 

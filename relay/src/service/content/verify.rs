@@ -3,7 +3,7 @@
 use super::Content;
 use super::read::runs;
 use crate::service::ServiceResult;
-use crate::store::content::{ChunkLocation, DegradedVersion, PackId, RowFaults, StorageTotals};
+use crate::store::content::{ChunkLocation, DegradedVersion, PackId, RowFaults, Shard, StorageTotals};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -66,14 +66,16 @@ impl Content {
         let blobs: BTreeMap<PackId, u64> = self.blobs.list().await?.into_iter().map(|b| (b.id, b.length_bytes)).collect();
         for pack in &packs {
             // A pack that nothing stands in any more, healed by another or about to be swept, may be gone.
-            if blobs.get(&pack.id) != Some(&pack.length_bytes) && !self.meta.pack_chunks(pack.id).await?.is_empty() {
+            if blobs.get(&pack.id) != Some(&pack.length_bytes) && !self.standing_in(pack.id).await?.is_empty() {
                 tracing::error!(pack = %pack.id, expected_bytes = pack.length_bytes, "a pack is missing or has another length");
                 report.packs_wrong += 1;
             }
         }
         let known: std::collections::BTreeSet<PackId> = packs.iter().map(|p| p.id).collect();
         report.stray_blobs = blobs.keys().filter(|id| !known.contains(id)).count() as u64;
-        self.verify_chunks(&blobs, read_data, &mut report).await?;
+        for shard in self.meta.shards() {
+            self.verify_chunks(shard, &blobs, read_data, &mut report).await?;
+        }
         let (total, first) = self.degraded(LISTED_MAX).await?;
         report.versions_degraded = total;
         report.degraded_versions = first.into_iter().map(line).collect();
@@ -83,10 +85,25 @@ impl Content {
         Ok(report)
     }
 
-    async fn verify_chunks(&self, blobs: &BTreeMap<PackId, u64>, read_data: bool, report: &mut VerifyReport) -> ServiceResult<()> {
+    /// The chunks that stand in a pack, whichever shard it is of.
+    pub(super) async fn standing_in(&self, pack: PackId) -> ServiceResult<Vec<ChunkLocation>> {
+        let mut found = Vec::new();
+        for shard in self.meta.shards() {
+            found.extend(self.meta.pack_chunks(shard, pack).await?);
+        }
+        Ok(found)
+    }
+
+    async fn verify_chunks(
+        &self,
+        shard: Shard,
+        blobs: &BTreeMap<PackId, u64>,
+        read_data: bool,
+        report: &mut VerifyReport,
+    ) -> ServiceResult<()> {
         let mut after = None;
         loop {
-            let step = self.meta.stored_chunks(after, STEP).await?;
+            let step = self.meta.stored_chunks(shard, after, STEP).await?;
             let Some(last) = step.last() else { return Ok(()) };
             after = Some(last.location.id);
             report.chunks += step.len() as u64;

@@ -5,11 +5,12 @@ use crate::clock::ManualClock;
 use crate::service::accounts::{Accounts, DeviceIntro, NewUser, TokenSet};
 use crate::service::content::{Content, ContentConfig};
 use crate::service::{Kind, UserRole};
+use crate::store::MetaStore;
 use crate::store::accounts::UserChange;
 use crate::store::blob_memory::MemoryBlobs;
 use crate::store::bus::{Heard, Wakes};
-use crate::store::content::ContentStore;
-use crate::store::sqlite::Sqlite;
+use crate::store::content::Scope;
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::Role;
 use libp2p_identity::ed25519::PublicKey;
 use std::net::IpAddr;
@@ -24,20 +25,22 @@ struct World {
     accounts: Accounts,
     content: Content,
     clock: ManualClock,
-    db: Sqlite,
+    db: Arc<dyn MetaStore>,
     wakes: Wakes,
     dir: tempfile::TempDir,
 }
 
 impl World {
-    async fn new() -> Self {
-        Self::over(tempfile::tempdir().unwrap(), "relay.db").await
+    async fn on(kind: Db) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = kind.url(dir.path());
+        Self::over(dir, kind, &url).await
     }
 
-    async fn over(dir: tempfile::TempDir, file: &str) -> Self {
-        let db = Sqlite::open(&dir.path().join(file)).await.unwrap();
+    async fn over(dir: tempfile::TempDir, kind: Db, url: &str) -> Self {
+        let db = kind.open(url).await;
         let (clock, policy, shared) = (ManualClock::at(T0), Auth::default(), Shared::local([7; 32]));
-        let (store, time) = (Arc::new(db.clone()), Arc::new(clock.clone()));
+        let (store, time) = (db.clone(), Arc::new(clock.clone()));
         let peers = Arc::new(Peers::open(dir.path(), &policy, store.clone(), shared.clone(), time.clone()).unwrap());
         let accounts = Accounts::open(dir.path(), &policy, store.clone(), peers.clone(), shared.clone(), time.clone()).await.unwrap();
         let blobs = Arc::new(MemoryBlobs::new(time.clone()));
@@ -66,7 +69,7 @@ impl World {
     }
 
     async fn share(&self, namespace: NamespaceId, with: &Device, role: Role) {
-        let mut tx = self.db.begin_members().await;
+        let mut tx = self.db.begin(Scope::Namespace(namespace)).await.unwrap();
         tx.set_member(namespace, with.caller.user_id, role, T0).await.unwrap();
         tx.commit().await.unwrap();
     }
@@ -102,12 +105,6 @@ impl World {
     }
 }
 
-impl Sqlite {
-    async fn begin_members(&self) -> Box<dyn crate::store::content::ContentTx> {
-        ContentStore::begin(self).await.unwrap()
-    }
-}
-
 struct Device {
     email: String,
     caller: Caller,
@@ -124,9 +121,10 @@ fn roles(grant: &Grant) -> BTreeMap<DeviceId, Role> {
     grant.members.iter().map(|m| (m.device, m.role)).collect()
 }
 
-#[tokio::test]
-async fn a_grant_lists_the_devices_of_all_members_with_their_roles() {
-    let world = World::new().await;
+on_each_store!(a_grant_lists_the_devices_of_all_members_with_their_roles);
+
+async fn a_grant_lists_the_devices_of_all_members_with_their_roles(kind: Db) {
+    let world = World::on(kind).await;
     let (ana, bob, mal) = (world.user(1).await, world.user(2).await, world.user(3).await);
     let phone = world.device(&ana.email, 4).await;
     let home = world.home(&ana).await;
@@ -139,9 +137,10 @@ async fn a_grant_lists_the_devices_of_all_members_with_their_roles() {
     assert_eq!(of_mal.grants.iter().map(|g| g.0).collect::<Vec<_>>(), [world.home(&mal).await], "a stranger hears of nothing else");
 }
 
-#[tokio::test]
-async fn everybody_gets_the_same_bytes_until_they_are_renewed() {
-    let world = World::new().await;
+on_each_store!(everybody_gets_the_same_bytes_until_they_are_renewed);
+
+async fn everybody_gets_the_same_bytes_until_they_are_renewed(kind: Db) {
+    let world = World::on(kind).await;
     let ana = world.user(1).await;
     let phone = world.device(&ana.email, 2).await;
     let first = world.announce(&ana, &[]).await.grants;
@@ -155,9 +154,10 @@ async fn everybody_gets_the_same_bytes_until_they_are_renewed() {
     assert_eq!(renewed.expires_ms, before + 7 * DAY_MS);
 }
 
-#[tokio::test]
-async fn who_may_no_longer_take_part_is_not_in_the_next_grant() {
-    let world = World::new().await;
+on_each_store!(who_may_no_longer_take_part_is_not_in_the_next_grant);
+
+async fn who_may_no_longer_take_part_is_not_in_the_next_grant(kind: Db) {
+    let world = World::on(kind).await;
     let (ana, bob) = (world.user(1).await, world.user(2).await);
     let home = world.home(&ana).await;
     world.share(home, &bob, Role::Editor).await;
@@ -184,7 +184,7 @@ async fn who_may_no_longer_take_part_is_not_in_the_next_grant() {
 
 #[tokio::test]
 async fn a_restored_relay_goes_above_the_epochs_of_its_lost_life() {
-    let world = World::new().await;
+    let world = World::on(Db::Sqlite).await;
     let ana = world.user(1).await;
     let home = world.home(&ana).await;
     world.grant(&ana, home).await.unwrap();
@@ -194,7 +194,10 @@ async fn a_restored_relay_goes_above_the_epochs_of_its_lost_life() {
     let phone = world.device(&ana.email, 2).await;
     world.clock.advance_ms(1000);
     let lost = world.grant(&phone, home).await.unwrap();
-    let restored = World::over(world.dir, "backup").await;
+    let restored = {
+        let url = world.dir.path().join("backup").display().to_string();
+        World::over(world.dir, Db::Sqlite, &url).await
+    };
     assert!(restored.grant(&ana, home).await.unwrap().epoch <= lost.epoch);
     let answer = restored.announce_knowing(&ana, &[], &[(home, lost.epoch)].into()).await;
     let grant = answer.grants[0].1.open(|_, _| true).unwrap();
@@ -205,9 +208,10 @@ async fn a_restored_relay_goes_above_the_epochs_of_its_lost_life() {
     assert_eq!(restored.grant(&ana, home).await.unwrap(), grant, "what a stranger claims changes nothing");
 }
 
-#[tokio::test]
-async fn devices_of_a_common_namespace_find_each_other() {
-    let world = World::new().await;
+on_each_store!(devices_of_a_common_namespace_find_each_other);
+
+async fn devices_of_a_common_namespace_find_each_other(kind: Db) {
+    let world = World::on(kind).await;
     let (ana, bob, mal) = (world.user(1).await, world.user(2).await, world.user(3).await);
     world.share(world.home(&ana).await, &bob, Role::Viewer).await;
     assert!(world.announce(&ana, &["192.168.1.5:4711", "[fe80::1%eth0]:4711", "127.0.0.1:4711"]).await.peers.is_empty());
@@ -222,9 +226,10 @@ async fn devices_of_a_common_namespace_find_each_other() {
     assert!(world.peers.peers(&ana.caller).await.unwrap().is_empty(), "not heard of for long");
 }
 
-#[tokio::test]
-async fn the_others_hear_of_what_is_new_only() {
-    let mut world = World::new().await;
+on_each_store!(the_others_hear_of_what_is_new_only);
+
+async fn the_others_hear_of_what_is_new_only(kind: Db) {
+    let mut world = World::on(kind).await;
     let ana = world.user(1).await;
     let (home, by) = (world.home(&ana).await, Some(ana.id()));
     world.woken();
@@ -245,9 +250,10 @@ async fn the_others_hear_of_what_is_new_only() {
     assert_eq!(world.woken(), [(home, by)], "gone");
 }
 
-#[tokio::test]
-async fn the_others_hear_of_devices_that_come_and_go() {
-    let mut world = World::new().await;
+on_each_store!(the_others_hear_of_devices_that_come_and_go);
+
+async fn the_others_hear_of_devices_that_come_and_go(kind: Db) {
+    let mut world = World::on(kind).await;
     let (ana, bob) = (world.user(1).await, world.user(2).await);
     let home = world.home(&ana).await;
     world.share(home, &bob, Role::Editor).await;
@@ -264,9 +270,10 @@ async fn the_others_hear_of_devices_that_come_and_go() {
     assert_eq!(world.woken(), [], "a browser is no device");
 }
 
-#[tokio::test]
-async fn too_much_is_refused() {
-    let world = World::new().await;
+on_each_store!(too_much_is_refused);
+
+async fn too_much_is_refused(kind: Db) {
+    let world = World::on(kind).await;
     let ana = world.user(1).await;
     let announce = async |addresses: &[&str], known: &BTreeMap<NamespaceId, u64>| {
         let addresses: Vec<String> = addresses.iter().map(|a| (*a).to_owned()).collect();
@@ -284,13 +291,13 @@ async fn too_much_is_refused() {
     assert_eq!(world.peers.announce(&browser, &[], &BTreeMap::new()).await.unwrap_err().kind(), Kind::Unauthenticated);
 }
 
-#[tokio::test]
-async fn the_key_stays_and_a_foreign_file_stops_the_start() {
-    let world = World::new().await;
+on_each_store!(the_key_stays_and_a_foreign_file_stops_the_start);
+
+async fn the_key_stays_and_a_foreign_file_stops_the_start(kind: Db) {
+    let world = World::on(kind).await;
     let key = world.peers.grant_key();
     let open = |dir: &Path| {
-        Peers::open(dir, &Auth::default(), Arc::new(world.db.clone()), Shared::local([7; 32]), Arc::new(world.clock.clone()))
-            .map(|p| p.grant_key())
+        Peers::open(dir, &Auth::default(), world.db.clone(), Shared::local([7; 32]), Arc::new(world.clock.clone())).map(|p| p.grant_key())
     };
     assert_eq!(open(world.dir.path()).unwrap(), key);
     keyfile::write(&world.dir.path().join("grant.key"), b"no key").unwrap();

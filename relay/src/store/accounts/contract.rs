@@ -1,7 +1,6 @@
 //! What every [`AccountStore`] must do, run against each implementation (R6).
 
 use super::*;
-use crate::store::sqlite::Sqlite;
 use std::sync::Arc;
 
 const T0: i64 = 1_800_000_000_000;
@@ -10,13 +9,15 @@ const TOLERANCE_MS: i64 = 10_000;
 /// One suite, many stores: each test is written once, against the trait.
 macro_rules! contract {
     ($($test:ident),* $(,)?) => {
-        mod sqlite {
+        mod on {
             $(
-                #[tokio::test]
-                async fn $test() {
-                    let dir = tempfile::tempdir().unwrap();
-                    let store = super::Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
-                    super::$test(std::sync::Arc::new(store)).await;
+                mod $test {
+                    async fn run(kind: crate::store::testing::Db) {
+                        let dir = tempfile::tempdir().unwrap();
+                        super::super::$test(kind.store(&dir).await).await;
+                    }
+
+                    crate::store::testing::on_each_store!(run);
                 }
             )*
         }

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::service::{SessionId, UserRole};
-use crate::store::accounts::{AccountStore, Device, NewToken, Session, User, UserChange};
-use crate::store::content::{ContentStore, NamespaceRow};
-use crate::store::sqlite::Sqlite;
+use crate::store::MetaStore;
+use crate::store::accounts::{Device, NewToken, Session, User, UserChange};
+use crate::store::content::{NamespaceRow, Scope};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::ReplicaId;
 use ferry_protocol::wire::Role;
 
@@ -12,7 +13,7 @@ const T0: i64 = 1_800_000_000_000;
 const ENDS: i64 = T0 + 1_000_000;
 
 /// A store with users 1 to 3, each with a home namespace of its own number and a device that is logged in; user 2 may read in namespace 1.
-async fn filled(store: &(impl AccountStore + ContentStore)) {
+async fn filled(store: &dyn MetaStore) {
     for n in 1..=3u8 {
         let (user_id, email) = (user(n), format!("u{n}@example.org"));
         let row = User {
@@ -40,16 +41,16 @@ async fn filled(store: &(impl AccountStore + ContentStore)) {
             run,
             role: Role::Owner,
         };
-        let mut tx = store.begin().await.unwrap();
+        let mut tx = store.begin(Scope::Owner(user_id)).await.unwrap();
         tx.create_namespace(&row, T0).await.unwrap();
         tx.commit().await.unwrap();
     }
-    let mut tx = store.begin().await.unwrap();
+    let mut tx = store.begin(Scope::Namespace(namespace(1))).await.unwrap();
     tx.set_member(namespace(1), user(2), Role::Viewer, T0).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-async fn link(store: &impl AccountStore, owner: u8, n: u8) {
+async fn link(store: &dyn MetaStore, owner: u8, n: u8) {
     let row = Device {
         device_id: device(n),
         user_id: user(owner),
@@ -84,13 +85,6 @@ fn namespace(n: u8) -> NamespaceId {
     NamespaceId::from_bytes([n; 16])
 }
 
-async fn store() -> (tempfile::TempDir, Sqlite) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
-    filled(&store).await;
-    (dir, store)
-}
-
 /// Counts up, and lists nobody: the members are the other half of the answer.
 fn next(before: Option<&Issued>, _: &[Member]) -> Issued {
     Issued { epoch: before.map_or(5, |b| b.epoch + 1), digest: [7; 32], issued_at_ms: T0 }
@@ -106,7 +100,7 @@ fn sorted(mut list: Vec<(DeviceId, Role)>) -> Vec<(DeviceId, Role)> {
     list
 }
 
-async fn members_are_the_devices_that_count(store: &(impl PeerStore + AccountStore)) {
+async fn members_are_the_devices_that_count(store: &dyn MetaStore) {
     let both = sorted(vec![(device(1), Role::Owner), (device(2), Role::Viewer)]);
     assert_eq!(listed(store, 1, T0).await, both);
     let (_, members) = store.issue(namespace(3), T0, 100, &next).await.unwrap().unwrap();
@@ -146,7 +140,7 @@ async fn what_was_issued_is_remembered(store: &dyn PeerStore) {
     assert_eq!(a.epoch.min(b.epoch), 7);
 }
 
-async fn addresses_are_seen_by_devices_of_a_common_namespace(store: &(impl PeerStore + AccountStore)) {
+async fn addresses_are_seen_by_devices_of_a_common_namespace(store: &dyn MetaStore) {
     let at =
         |text: &str, announced_at_ms| Whereabouts { addresses: text.split(' ').map(|a| a.parse().unwrap()).collect(), announced_at_ms };
     assert_eq!(store.whereabouts(device(1)).await.unwrap(), None);
@@ -178,14 +172,19 @@ async fn namespaces_come_by_id(store: &dyn PeerStore) {
     assert_eq!(store.member_namespaces(user(9), 9).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn peers_on_sqlite() {
-    let (_dir, db) = store().await;
-    members_are_the_devices_that_count(&db).await;
-    let (_dir, db) = store().await;
-    what_was_issued_is_remembered(&db).await;
-    let (_dir, db) = store().await;
-    addresses_are_seen_by_devices_of_a_common_namespace(&db).await;
-    let (_dir, db) = store().await;
-    namespaces_come_by_id(&db).await;
+on_each_store!(peers_are_kept_as_they_were_given);
+
+async fn peers_are_kept_as_they_were_given(kind: Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let filled = async |name: &str| {
+        let dir = dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let store = kind.store_in(&dir).await;
+        filled(&*store).await;
+        store
+    };
+    members_are_the_devices_that_count(&*filled("a").await).await;
+    what_was_issued_is_remembered(&*filled("b").await).await;
+    addresses_are_seen_by_devices_of_a_common_namespace(&*filled("c").await).await;
+    namespaces_come_by_id(&*filled("d").await).await;
 }

@@ -8,7 +8,7 @@ use super::sqlite;
 use crate::StartError;
 use crate::backup::BackupError;
 use crate::backup::manifest::DatabaseKind;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,10 @@ enum Place {
 
 impl Place {
     fn of(config: &Config) -> Result<Self, StartError> {
-        let url = &config.database.url;
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres(vec![("relay".into(), url.clone())]));
-        }
-        Ok(Self::Sqlite(config.database_path()?))
+        Ok(match config.database()? {
+            DatabaseUrl::Postgres(url) => Self::Postgres(vec![("relay".into(), url)]),
+            DatabaseUrl::Sqlite(path) => Self::Sqlite(path),
+        })
     }
 }
 

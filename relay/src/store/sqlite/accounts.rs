@@ -1,27 +1,19 @@
 //! [`AccountStore`] on SQLite: users, devices, settings, codes, audit. Sessions are in [`super::sessions`].
 
 use super::{Sqlite, sessions, store_error};
-use crate::service::{SessionId, UserRole};
+use crate::service::SessionId;
 use crate::store::StoreError;
 use crate::store::accounts::{
     AccountStore, AuditEntry, CodeKind, CodeUse, Device, DeviceStored, FirstAdmin, NewCode, NewToken, Rotation, SecretHash, Session,
     SessionAccess, User, UserChange,
 };
+use crate::store::columns::{damaged, signed, user_role, user_role_text};
 use async_trait::async_trait;
 use ferry_protocol::{DeviceId, UserId};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 const USER_COLUMNS: &str = "user_id, email, email_key, name, password_hash, role, storage_used, storage_limit, disabled, created_at";
-
-/// Sizes are kept as SQLite's signed integers; what does not fit cannot be reached.
-fn sql_size(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-pub(super) fn damaged(column: &str) -> StoreError {
-    StoreError::Corrupt(format!("column {column} holds what it cannot hold"))
-}
 
 pub(super) fn user_id_of(bytes: &[u8]) -> Result<UserId, StoreError> {
     UserId::from_slice(bytes).ok_or_else(|| damaged("user_id"))
@@ -31,21 +23,6 @@ pub(super) fn device_id_of(bytes: Option<Vec<u8>>) -> Result<Option<DeviceId>, S
     bytes.map(|b| DeviceId::from_slice(&b).ok_or_else(|| damaged("device_id"))).transpose()
 }
 
-pub(super) fn role_of(text: &str) -> Result<UserRole, StoreError> {
-    match text {
-        "user" => Ok(UserRole::User),
-        "admin" => Ok(UserRole::Admin),
-        _ => Err(damaged("role")),
-    }
-}
-
-fn role_text(role: UserRole) -> &'static str {
-    match role {
-        UserRole::User => "user",
-        UserRole::Admin => "admin",
-    }
-}
-
 fn user_of(row: &SqliteRow) -> Result<User, StoreError> {
     Ok(User {
         user_id: user_id_of(row.try_get::<&[u8], _>(0).map_err(store_error)?)?,
@@ -53,7 +30,7 @@ fn user_of(row: &SqliteRow) -> Result<User, StoreError> {
         email_key: row.try_get(2).map_err(store_error)?,
         name: row.try_get(3).map_err(store_error)?,
         password_hash: row.try_get(4).map_err(store_error)?,
-        role: role_of(row.try_get::<&str, _>(5).map_err(store_error)?)?,
+        role: user_role(row.try_get::<&str, _>(5).map_err(store_error)?)?,
         storage_used_bytes: u64::try_from(row.try_get::<i64, _>(6).map_err(store_error)?).map_err(|_| damaged("storage_used"))?,
         storage_limit_bytes: row.try_get::<Option<i64>, _>(7).map_err(store_error)?.and_then(|n| u64::try_from(n).ok()),
         disabled: row.try_get(8).map_err(store_error)?,
@@ -84,9 +61,9 @@ async fn insert_user(connection: &mut SqliteConnection, user: &User) -> Result<b
     .bind(&user.email_key)
     .bind(&user.name)
     .bind(&user.password_hash)
-    .bind(role_text(user.role))
-    .bind(sql_size(user.storage_used_bytes))
-    .bind(user.storage_limit_bytes.map(sql_size))
+    .bind(user_role_text(user.role))
+    .bind(signed(user.storage_used_bytes))
+    .bind(user.storage_limit_bytes.map(signed))
     .bind(user.disabled)
     .bind(user.created_at_ms)
     .execute(connection)
@@ -213,10 +190,10 @@ impl AccountStore for Sqlite {
         )
         .bind(user_id.as_bytes().as_slice())
         .bind(change.name.as_deref())
-        .bind(change.role.map(role_text))
+        .bind(change.role.map(user_role_text))
         .bind(change.disabled)
         .bind(change.storage_limit_bytes.is_some())
-        .bind(change.storage_limit_bytes.flatten().map(sql_size))
+        .bind(change.storage_limit_bytes.flatten().map(signed))
         .execute(self.writer())
         .await
         .map_err(store_error)?;

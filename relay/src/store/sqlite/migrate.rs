@@ -4,20 +4,9 @@
 //! that start at once apply it once. A changed file and a schema from a newer binary are refused before anything is touched.
 
 use super::{StoreError, store_error};
-use sha2::{Digest, Sha256};
+use crate::store::migration::{Applied, Migration, check_known, checksum_of};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Row};
-
-/// A migration inside the binary.
-#[derive(Debug, Clone, Copy)]
-pub struct Migration {
-    /// Its number; they are applied in this order.
-    pub number: i64,
-    /// Its name, for people.
-    pub name: &'static str,
-    /// The statements.
-    pub sql: &'static str,
-}
 
 /// All migrations, in the order of their numbers.
 pub const MIGRATIONS: &[Migration] = &[
@@ -50,32 +39,12 @@ async fn apply(writer: &SqlitePool, migrations: &[Migration]) -> Result<(), Stor
     .execute(writer)
     .await
     .map_err(store_error)?;
-    check_known(writer, migrations).await?;
-    for migration in migrations {
-        apply_one(writer, migration).await?;
-    }
-    Ok(())
-}
-
-async fn check_known(writer: &SqlitePool, migrations: &[Migration]) -> Result<(), StoreError> {
-    let known = migrations.last().map_or(0, |m| m.number);
     let rows =
         sqlx::query("SELECT number, name, checksum FROM schema_migrations ORDER BY number").fetch_all(writer).await.map_err(store_error)?;
-    for row in rows {
-        let (number, name, checksum): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
-        match migrations.iter().find(|m| m.number == number) {
-            Some(m) if checksum_of(m) == checksum => {}
-            Some(_) => {
-                return Err(StoreError::Corrupt(format!(
-                    "migration {number:04}_{name} is not the one that was applied; restore the file as it was released"
-                )));
-            }
-            None => {
-                return Err(StoreError::Unavailable(format!(
-                    "the database has schema {number}, this ferry-relay knows {known}: start the newer ferry-relay, or restore the backup made before the upgrade"
-                )));
-            }
-        }
+    let applied: Vec<Applied> = rows.iter().map(|row| Applied { number: row.get(0), name: row.get(1), checksum: row.get(2) }).collect();
+    check_known(&applied, migrations)?;
+    for migration in migrations {
+        apply_one(writer, migration).await?;
     }
     Ok(())
 }
@@ -102,10 +71,6 @@ async fn apply_one(writer: &SqlitePool, migration: &Migration) -> Result<(), Sto
     tx.commit().await.map_err(store_error)?;
     tracing::info!(number = migration.number, name = migration.name, "migration applied");
     Ok(())
-}
-
-fn checksum_of(migration: &Migration) -> String {
-    hex::encode(Sha256::digest(migration.sql.as_bytes()))
 }
 
 #[cfg(test)]

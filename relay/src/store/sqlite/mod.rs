@@ -9,10 +9,13 @@ pub mod migrate;
 mod peers;
 mod sessions;
 
-use super::{PoolState, StoreError};
+use super::content::Identity;
+use super::{MetaStore, PoolState, StoreError};
+use async_trait::async_trait;
 use sqlx::sqlite::{Sqlite as Dialect, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Transaction};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Readers at once.
@@ -25,6 +28,8 @@ const BUSY_TIMEOUT_MS: u64 = 10_000;
 pub struct Sqlite {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// The relay's identity in this process, once it was asked for.
+    identity: Arc<Mutex<Option<Identity>>>,
 }
 
 impl Sqlite {
@@ -45,7 +50,7 @@ impl Sqlite {
         let writer = pool(1).min_connections(1).connect_with(options.clone()).await.map_err(store_error)?;
         migrate::run(&writer).await?;
         let reader = pool(READERS_MAX).connect_with(options.pragma("query_only", "true")).await.map_err(store_error)?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, identity: Arc::default() })
     }
 
     /// The one connection that writes. Hold it (begin a transaction) only while there is something to write.
@@ -62,31 +67,34 @@ impl Sqlite {
     pub fn reader(&self) -> &SqlitePool {
         &self.reader
     }
+}
 
-    /// Answers when the database can be read: the readiness check.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+#[async_trait]
+impl MetaStore for Sqlite {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1 FROM settings LIMIT 1").execute(&self.reader).await.map(drop).map_err(store_error)
     }
 
-    /// Looks through the whole database file for damage.
-    pub async fn integrity(&self) -> Result<(), StoreError> {
+    /// Looks through the whole file.
+    async fn integrity(&self) -> Result<(), StoreError> {
         let mut connection = self.reader.acquire().await.map_err(store_error)?;
         check_integrity(&mut connection).await
     }
 
-    /// The pools of connections, as they are now.
-    pub fn pools(&self) -> Vec<PoolState> {
+    fn pools(&self) -> Vec<PoolState> {
         let state = |name, pool: &SqlitePool, max| PoolState { name, open: pool.size(), idle: pool.num_idle() as u32, max };
         vec![state("writer", &self.writer, 1), state("reader", &self.reader, READERS_MAX)]
     }
 
-    /// Whether [`Sqlite::close`] was called.
-    pub fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.writer.is_closed()
     }
 
-    /// Waits for running statements and closes the files.
-    pub async fn close(&self) {
+    async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
     }

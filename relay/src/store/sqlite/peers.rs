@@ -1,9 +1,9 @@
 //! Grants and addresses on SQLite.
 
-use super::accounts::{damaged, device_id_of, user_id_of};
-use super::content::role;
+use super::accounts::{device_id_of, user_id_of};
 use super::{Sqlite, store_error};
 use crate::store::StoreError;
+use crate::store::columns::{damaged, role};
 use crate::store::peers::{Decide, Issued, Peer, PeerStore, Whereabouts};
 use async_trait::async_trait;
 use ferry_protocol::grant::Member;

@@ -1,10 +1,11 @@
 //! Sessions and refresh tokens on SQLite. A token is exchanged in one transaction, so that of two callers exactly one is first.
 
-use super::accounts::{device_id_of, role_of, user_id_of};
+use super::accounts::{device_id_of, user_id_of};
 use super::{Sqlite, store_error};
 use crate::service::SessionId;
 use crate::store::StoreError;
 use crate::store::accounts::{NewToken, Rotation, SecretHash, Session, SessionAccess};
+use crate::store::columns::user_role;
 use ferry_protocol::UserId;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -73,7 +74,7 @@ pub(super) async fn access(db: &Sqlite, session_id: SessionId) -> Result<Option<
         Ok(SessionAccess {
             user_id: user_id_of(row.try_get::<&[u8], _>(0).map_err(store_error)?)?,
             device_id: device_id_of(row.try_get(1).map_err(store_error)?)?,
-            role: role_of(row.try_get::<&str, _>(2).map_err(store_error)?)?,
+            role: user_role(row.try_get::<&str, _>(2).map_err(store_error)?)?,
             live: row.try_get(3).map_err(store_error)?,
         })
     })

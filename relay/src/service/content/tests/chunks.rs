@@ -2,6 +2,7 @@
 
 use crate::service::Kind;
 use crate::service::content::testing::{World, collect, frames};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{ChunkFrame, CommitReply, Role};
 use ferry_protocol::{ChunkId, NodeId};
 
@@ -9,9 +10,10 @@ fn ids(chunks: &[&[u8]]) -> Vec<ChunkId> {
     chunks.iter().map(|c| ChunkId::of(c)).collect()
 }
 
-#[tokio::test]
-async fn a_hash_is_never_a_capability() {
-    let world = World::new().await;
+on_each_store!(a_hash_is_never_a_capability);
+
+async fn a_hash_is_never_a_capability(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(None).await, world.user(None).await);
     let (hers, his) = (world.home(&alice).await, world.home(&mal).await);
     world.add_file(&hers, &mut world.writer(&alice), "secret", b"secret").await;
@@ -29,9 +31,10 @@ async fn a_hash_is_never_a_capability() {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
-#[tokio::test]
-async fn chunks_come_back_in_the_asked_order() {
-    let world = World::new().await;
+on_each_store!(chunks_come_back_in_the_asked_order);
+
+async fn chunks_come_back_in_the_asked_order(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -45,9 +48,10 @@ async fn chunks_come_back_in_the_asked_order() {
     assert_eq!(got, [text(b"cccccc"), None, text(b"aaaa"), None, text(b"bb"), text(b"aaaa")]);
 }
 
-#[tokio::test]
-async fn one_wrong_hash_stores_nothing() {
-    let world = World::new().await;
+on_each_store!(one_wrong_hash_stores_nothing);
+
+async fn one_wrong_hash_stores_nothing(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut body = frames(&[b"good"]).to_vec();
@@ -63,9 +67,10 @@ async fn one_wrong_hash_stores_nothing() {
     assert!(world.content.blobs.list().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn the_quota_is_exact_and_counts_each_chunk_once() {
-    let world = World::new().await;
+on_each_store!(the_quota_is_exact_and_counts_each_chunk_once);
+
+async fn the_quota_is_exact_and_counts_each_chunk_once(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(Some(10)).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -88,9 +93,10 @@ async fn the_quota_is_exact_and_counts_each_chunk_once() {
     assert_eq!(world.content.put_chunks(&shared, frames(&[b"x"])).await.unwrap_err().code(), "quota_exceeded");
 }
 
-#[tokio::test]
-async fn parallel_uploads_cannot_pass_the_quota_together() {
-    let world = std::sync::Arc::new(World::new().await);
+on_each_store!(parallel_uploads_cannot_pass_the_quota_together);
+
+async fn parallel_uploads_cannot_pass_the_quota_together(kind: Db) {
+    let world = std::sync::Arc::new(World::on(kind).await);
     let alice = world.user(Some(50)).await;
     let home = world.home(&alice).await;
     let tasks: Vec<_> = (0..20u8)
@@ -108,9 +114,10 @@ async fn parallel_uploads_cannot_pass_the_quota_together() {
     assert_eq!(world.content.blobs.list().await.unwrap().len(), 5);
 }
 
-#[tokio::test]
-async fn a_damaged_chunk_is_not_served_and_heals() {
-    let world = World::new().await;
+on_each_store!(a_damaged_chunk_is_not_served_and_heals);
+
+async fn a_damaged_chunk_is_not_served_and_heals(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -126,9 +133,10 @@ async fn a_damaged_chunk_is_not_served_and_heals() {
     assert_eq!(world.content.meta.totals().await.unwrap().damaged_chunks, 0);
 }
 
-#[tokio::test]
-async fn a_short_or_missing_pack_is_absence() {
-    let world = World::new().await;
+on_each_store!(a_short_or_missing_pack_is_absence);
+
+async fn a_short_or_missing_pack_is_absence(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);

@@ -2,6 +2,7 @@
 
 use crate::service::Kind;
 use crate::service::content::testing::{World, Writer, frames};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{CommitReply, NodeUpdate, Role};
 use ferry_protocol::{ChunkId, DeviceId, Epoch, NodeId, node};
 use std::collections::BTreeSet;
@@ -13,9 +14,10 @@ fn accepted(reply: CommitReply) -> (u64, bool) {
     }
 }
 
-#[tokio::test]
-async fn a_commit_comes_back_in_the_feed() {
-    let world = World::new().await;
+on_each_store!(a_commit_comes_back_in_the_feed);
+
+async fn a_commit_comes_back_in_the_feed(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -29,9 +31,10 @@ async fn a_commit_comes_back_in_the_feed() {
     assert!(rest.nodes.is_empty() && rest.cursor == 1);
 }
 
-#[tokio::test]
-async fn the_same_commit_again_changes_nothing() {
-    let world = World::new().await;
+on_each_store!(the_same_commit_again_changes_nothing);
+
+async fn the_same_commit_again_changes_nothing(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -45,9 +48,10 @@ async fn the_same_commit_again_changes_nothing() {
     assert_eq!(world.content.commit(&home, other).await.unwrap_err().code(), "commit_id_reused");
 }
 
-#[tokio::test]
-async fn what_changed_since_the_base_is_stale_unless_it_is_included() {
-    let world = World::new().await;
+on_each_store!(what_changed_since_the_base_is_stale_unless_it_is_included);
+
+async fn what_changed_since_the_base_is_stale_unless_it_is_included(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut laptop = world.writer(&alice);
@@ -70,9 +74,10 @@ async fn what_changed_since_the_base_is_stale_unless_it_is_included() {
     assert_eq!(world.content.meta.versions(home.namespace(), base.id).await.unwrap().len(), 3);
 }
 
-#[tokio::test]
-async fn missing_chunks_are_named_and_nothing_is_committed() {
-    let world = World::new().await;
+on_each_store!(missing_chunks_are_named_and_nothing_is_committed);
+
+async fn missing_chunks_are_named_and_nothing_is_committed(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -87,9 +92,10 @@ async fn missing_chunks_are_named_and_nothing_is_committed() {
     assert_eq!(accepted(world.content.commit(&home, request).await.unwrap()), (2, true));
 }
 
-#[tokio::test]
-async fn a_file_whose_chunks_do_not_make_its_hash_is_refused() {
-    let world = World::new().await;
+on_each_store!(a_file_whose_chunks_do_not_make_its_hash_is_refused);
+
+async fn a_file_whose_chunks_do_not_make_its_hash_is_refused(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -103,9 +109,10 @@ async fn a_file_whose_chunks_do_not_make_its_hash_is_refused() {
     assert_eq!(world.content.meta.totals().await.unwrap().chunks, 0);
 }
 
-#[tokio::test]
-async fn another_epoch_changes_nothing() {
-    let world = World::new().await;
+on_each_store!(another_epoch_changes_nothing);
+
+async fn another_epoch_changes_nothing(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -119,9 +126,10 @@ async fn another_epoch_changes_nothing() {
     }
 }
 
-#[tokio::test]
-async fn who_may_commit_and_in_whose_name() {
-    let world = World::new().await;
+on_each_store!(who_may_commit_and_in_whose_name);
+
+async fn who_may_commit_and_in_whose_name(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(None).await, world.user(None).await);
     let home = world.home(&alice).await;
     assert_eq!(world.content.enter(&mal, home.namespace(), Role::Viewer).await.unwrap_err().kind(), Kind::NotFound);
@@ -149,9 +157,10 @@ async fn who_may_commit_and_in_whose_name() {
     accepted(world.content.commit(&home, world.request(vec![relayed], &[b"x"], 0)).await.unwrap());
 }
 
-#[tokio::test]
-async fn counters_cannot_be_used_up_and_a_node_is_named_once() {
-    let world = World::new().await;
+on_each_store!(counters_cannot_be_used_up_and_a_node_is_named_once);
+
+async fn counters_cannot_be_used_up_and_a_node_is_named_once(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = Writer { counter: u64::MAX - 9, ..world.writer(&alice) };
@@ -166,10 +175,11 @@ async fn counters_cannot_be_used_up_and_a_node_is_named_once() {
     assert_eq!(page.head, 0);
 }
 
+on_each_store!(a_node_stands_in_what_is_known);
+
 /// R34: a parent that is neither here nor in the commit; what is there already keeps its place whatever became of that.
-#[tokio::test]
-async fn a_node_stands_in_what_is_known() {
-    let world = World::new().await;
+async fn a_node_stands_in_what_is_known(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, bob) = (world.user(None).await, world.user(None).await);
     let (home, others) = (world.home(&alice).await, world.home(&bob).await);
     let mut writer = world.writer(&alice);
@@ -196,10 +206,11 @@ async fn a_node_stands_in_what_is_known() {
     accepted(world.content.commit(&home, world.request(vec![writer.deleted(&leaf)], &[], u64::MAX)).await.unwrap());
 }
 
+on_each_store!(moves_that_close_a_cycle_are_joined_and_shown_as_a_tree);
+
 /// R34: moves that close a cycle are no error, they come from devices that did not know of each other. The tree that is shown has none.
-#[tokio::test]
-async fn moves_that_close_a_cycle_are_joined_and_shown_as_a_tree() {
-    let world = World::new().await;
+async fn moves_that_close_a_cycle_are_joined_and_shown_as_a_tree(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -215,9 +226,10 @@ async fn moves_that_close_a_cycle_are_joined_and_shown_as_a_tree() {
     assert_eq!(paths, ["b", "b/a"], "the newer move falls back");
 }
 
-#[tokio::test]
-async fn concurrent_commits_leave_no_gap_for_a_reader() {
-    let world = std::sync::Arc::new(World::new().await);
+on_each_store!(concurrent_commits_leave_no_gap_for_a_reader);
+
+async fn concurrent_commits_leave_no_gap_for_a_reader(kind: Db) {
+    let world = std::sync::Arc::new(World::on(kind).await);
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut tasks = Vec::new();
@@ -253,9 +265,10 @@ async fn concurrent_commits_leave_no_gap_for_a_reader() {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
-#[tokio::test]
-async fn a_commit_of_the_largest_size_comes_back_whole() {
-    let world = World::new().await;
+on_each_store!(a_commit_of_the_largest_size_comes_back_whole);
+
+async fn a_commit_of_the_largest_size_comes_back_whole(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);

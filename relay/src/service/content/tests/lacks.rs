@@ -2,12 +2,14 @@
 
 use crate::service::content::testing::{World, collect, frames};
 use crate::store::bus::{Heard, Wake};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::ChunkId;
 use ferry_protocol::wire::CommitReply;
 
-#[tokio::test]
-async fn lost_packs_are_found_named_and_healed() {
-    let world = World::new().await;
+on_each_store!(lost_packs_are_found_named_and_healed);
+
+async fn lost_packs_are_found_named_and_healed(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, bob) = (world.user(None).await, world.user(None).await);
     let (hers, his) = (world.home(&alice).await, world.home(&bob).await);
     let (mut writer, mut other) = (world.writer(&alice), world.writer(&bob));
@@ -20,7 +22,7 @@ async fn lost_packs_are_found_named_and_healed() {
     assert_eq!(world.content.find_lost_packs().await.unwrap(), 0);
     assert_eq!(world.content.lacks_since(&hers).await.unwrap(), None);
     for blob in world.content.blobs.list().await.unwrap() {
-        let is_his = world.content.meta.pack_chunks(blob.id).await.unwrap()[0].id == ChunkId::of(b"his own");
+        let is_his = world.content.standing_in(blob.id).await.unwrap()[0].id == ChunkId::of(b"his own");
         if blob.id != kept && !is_his {
             world.content.blobs.delete(blob.id).await.unwrap();
         }
@@ -51,10 +53,11 @@ async fn lost_packs_are_found_named_and_healed() {
     assert_eq!(world.content.verify(true).await.unwrap().versions_degraded, 0);
 }
 
+on_each_store!(a_read_that_finds_nothing_wakes_the_devices);
+
 /// Whoever finds out at a read wakes those who may have the bytes.
-#[tokio::test]
-async fn a_read_that_finds_nothing_wakes_the_devices() {
-    let world = World::new().await;
+async fn a_read_that_finds_nothing_wakes_the_devices(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     world.add_file(&home, &mut world.writer(&alice), "lost", b"lost").await;

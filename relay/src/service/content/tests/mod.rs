@@ -1,12 +1,14 @@
-//! The rules of content, on a real SQLite.
+//! The rules of content, on real databases.
 
 mod chunks;
 mod commits;
-mod organise;
 mod lacks;
+mod organise;
 mod plain;
 mod refs;
 mod restored;
+#[cfg(feature = "cluster")]
+mod shared;
 mod storage;
 mod together;
 mod trash;

@@ -3,6 +3,7 @@
 use crate::service::content::testing::{World, Writer, manifest};
 use crate::service::content::*;
 use crate::service::{Caller, Kind};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{CommitReply, NodeUpdate, Role};
 use ferry_protocol::{FileContent, NodeId, node};
 
@@ -54,9 +55,10 @@ async fn made_twice(world: &World, alice: &Caller) -> (Entry, NodeId, NodeId) {
     (home, first.id, second.id)
 }
 
-#[tokio::test]
-async fn directories_are_made_once_and_only_where_there_is_one() {
-    let world = World::new().await;
+on_each_store!(directories_are_made_once_and_only_where_there_is_one);
+
+async fn directories_are_made_once_and_only_where_there_is_one(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let content = &world.content;
@@ -77,9 +79,10 @@ async fn directories_are_made_once_and_only_where_there_is_one() {
     assert_eq!(shown(&world, &home).await, [("a".to_owned(), false), ("a/b".to_owned(), false)]);
 }
 
-#[tokio::test]
-async fn a_version_comes_back_as_the_newest_and_none_is_lost() {
-    let world = World::new().await;
+on_each_store!(a_version_comes_back_as_the_newest_and_none_is_lost);
+
+async fn a_version_comes_back_as_the_newest_and_none_is_lost(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -103,10 +106,11 @@ async fn a_version_comes_back_as_the_newest_and_none_is_lost() {
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn a_conflict_of_one_file_ends_as_it_was_chosen() {
+on_each_store!(a_conflict_of_one_file_ends_as_it_was_chosen);
+
+async fn a_conflict_of_one_file_ends_as_it_was_chosen(kind: Db) {
     for (keep, kept, count) in [(Keep::Current, &b"left"[..], 1), (Keep::Copy, b"right", 1), (Keep::Both, b"left", 2)] {
-        let world = World::new().await;
+        let world = World::on(kind).await;
         let alice = world.user(None).await;
         let (home, file) = edited_twice(&world, &alice).await;
         let found = world.content.conflicts(&home).await.unwrap();
@@ -127,10 +131,11 @@ async fn a_conflict_of_one_file_ends_as_it_was_chosen() {
     }
 }
 
-#[tokio::test]
-async fn a_conflict_of_two_files_ends_as_it_was_chosen() {
+on_each_store!(a_conflict_of_two_files_ends_as_it_was_chosen);
+
+async fn a_conflict_of_two_files_ends_as_it_was_chosen(kind: Db) {
     for (keep, kept, count) in [(Keep::Current, &b"first"[..], 1), (Keep::Copy, b"second", 1), (Keep::Both, b"first", 2)] {
-        let world = World::new().await;
+        let world = World::on(kind).await;
         let alice = world.user(None).await;
         let (home, first, second) = made_twice(&world, &alice).await;
         let found = world.content.conflicts(&home).await.unwrap();

@@ -3,6 +3,8 @@
 use crate::service::content::testing::{World, manifest};
 use crate::service::content::*;
 use crate::service::{Caller, Kind};
+use crate::store::content::Scope;
+use crate::store::testing::{Db, on_each_store};
 use bytes::Bytes;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ContentHash, NodeId};
@@ -52,9 +54,10 @@ fn large() -> Vec<u8> {
     (0..9 * MIB + 17).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
 }
 
-#[tokio::test]
-async fn an_upload_in_chunks_becomes_a_file() {
-    let world = World::new().await;
+on_each_store!(an_upload_in_chunks_becomes_a_file);
+
+async fn an_upload_in_chunks_becomes_a_file(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let bytes = large();
     let row = begin(&world, &alice, &new("big.bin", "/a/b", &bytes)).await;
@@ -86,9 +89,10 @@ async fn an_upload_in_chunks_becomes_a_file() {
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn deduplication_sees_only_what_the_caller_may_read() {
-    let world = World::new().await;
+on_each_store!(deduplication_sees_only_what_the_caller_may_read);
+
+async fn deduplication_sees_only_what_the_caller_may_read(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, mal) = (world.user(None).await, world.user(None).await);
     let first = upload(&world, &alice, "a.txt", "", b"the same bytes").await;
     assert!(matches!(world.content.begin_upload(&mal, &new("x", "", b"the same bytes")).await.unwrap(), UploadBegun::Begun(_)));
@@ -108,9 +112,10 @@ async fn deduplication_sees_only_what_the_caller_may_read() {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
-#[tokio::test]
-async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored() {
-    let world = World::new().await;
+on_each_store!(what_is_wrong_with_an_upload_is_said_and_nothing_is_stored);
+
+async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(Some(100)).await;
     let mal = world.user(None).await;
     let content = &world.content;
@@ -145,9 +150,10 @@ async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored() {
     assert_eq!(content.upload_state(&alice, given_up.version_id).await.unwrap_err().kind(), Kind::NotFound);
 }
 
-#[tokio::test]
-async fn a_file_uploaded_again_is_a_new_version() {
-    let world = World::new().await;
+on_each_store!(a_file_uploaded_again_is_a_new_version);
+
+async fn a_file_uploaded_again_is_a_new_version(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let first = upload(&world, &alice, "a.txt", "", b"one").await;
@@ -164,9 +170,10 @@ async fn a_file_uploaded_again_is_a_new_version() {
     assert_eq!(read(&world, &home, empty.node, None, None).await, b"");
 }
 
-#[tokio::test]
-async fn a_list_shows_what_is_there_in_pages() {
-    let world = World::new().await;
+on_each_store!(a_list_shows_what_is_there_in_pages);
+
+async fn a_list_shows_what_is_there_in_pages(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     for (name, directory, bytes) in [("b.txt", "", &b"22"[..]), ("a.txt", "", b"333"), ("deep", "x/y", b"1")] {
@@ -187,9 +194,10 @@ async fn a_list_shows_what_is_there_in_pages() {
     assert_eq!(world.content.list_files(&home, &query).await.unwrap_err().kind(), Kind::NotFound);
 }
 
-#[tokio::test]
-async fn renaming_moving_deleting_and_bringing_back() {
-    let world = World::new().await;
+on_each_store!(renaming_moving_deleting_and_bringing_back);
+
+async fn renaming_moving_deleting_and_bringing_back(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let file = upload(&world, &alice, "a.txt", "dir", b"one").await;
@@ -223,9 +231,10 @@ async fn renaming_moving_deleting_and_bringing_back() {
     assert!(content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn the_delta_goes_by_time_and_by_cursor() {
-    let world = World::new().await;
+on_each_store!(the_delta_goes_by_time_and_by_cursor);
+
+async fn the_delta_goes_by_time_and_by_cursor(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     upload(&world, &alice, "old", "", b"old").await;
     world.clock.advance_ms(10_000);
@@ -258,9 +267,10 @@ async fn the_delta_goes_by_time_and_by_cursor() {
     assert!(world.content.changes(&mal, Since::TimeMs(0), 100).await.unwrap().changes.is_empty());
 }
 
-#[tokio::test]
-async fn a_signed_address_is_short_lived_and_dies_with_the_membership() {
-    let world = World::new().await;
+on_each_store!(a_signed_address_is_short_lived_and_dies_with_the_membership);
+
+async fn a_signed_address_is_short_lived_and_dies_with_the_membership(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, bob) = (world.user(None).await, world.user(None).await);
     let file = upload(&world, &alice, "a", "", b"one").await;
     let home = world.home(&alice).await;
@@ -277,7 +287,7 @@ async fn a_signed_address_is_short_lived_and_dies_with_the_membership() {
     let shared = world.share(&home, &bob, Role::Viewer).await;
     let (token, _) = world.content.sign_link(&shared, file.node, None, None).unwrap();
     assert!(world.content.open_link(&token).await.is_ok());
-    let mut tx = world.content.meta.begin().await.unwrap();
+    let mut tx = world.content.meta.begin(Scope::Namespace(home.namespace())).await.unwrap();
     assert!(tx.remove_member(home.namespace(), bob.user_id).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(world.content.open_link(&token).await.unwrap_err().kind(), Kind::NotFound);

@@ -6,6 +6,8 @@ use crate::service::content::testing::{World, Writer, frames, manifest};
 use crate::service::content::{ContentConfig, Entry, PurgeWhat};
 use crate::service::{Kind, ServiceResult};
 use crate::store::content::Purged;
+use crate::store::content::Scope;
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{NodeUpdate, Role};
 use ferry_protocol::{ChunkId, FileContent, NodeId, node};
 use proptest::prelude::*;
@@ -130,7 +132,7 @@ impl Run {
             Step::Sweep => drop(ended(content_service.sweep(false), *polls).await),
         }
         // Whoever writes next waits for what was under way: it has been carried out now, or dropped.
-        drop(content_service.meta.begin().await.unwrap());
+        drop(content_service.meta.begin(Scope::Namespace(self.home.namespace())).await.unwrap());
     }
 
     async fn commit(&self, update: NodeUpdate, chunks: &[&[u8]], polls: Option<usize>) {
@@ -162,7 +164,7 @@ impl Run {
         let (mut refs, mut lengths) = (BTreeMap::<ChunkId, u64>::new(), BTreeMap::new());
         for node in self.world.content.meta.all_nodes(entry.namespace()).await.unwrap().nodes {
             for version in self.world.content.meta.versions(entry.namespace(), node.id).await.unwrap() {
-                for chunk in self.world.content.meta.version_chunks(version.version_id).await.unwrap() {
+                for chunk in self.world.content.meta.version_chunks(entry.namespace(), version.version_id).await.unwrap() {
                     *refs.entry(chunk.id).or_default() += 1;
                     lengths.insert(chunk.id, u64::from(chunk.len));
                 }
@@ -212,9 +214,10 @@ async fn purge(world: &World, entry: &Entry, file: NodeId) -> ServiceResult<Purg
     world.content.purge(entry, PurgeWhat::Entry(file)).await
 }
 
-#[tokio::test]
-async fn a_purge_frees_what_nothing_else_needs_and_the_deletion_stays() {
-    let world = World::with(ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await;
+on_each_store!(a_purge_frees_what_nothing_else_needs_and_the_deletion_stays);
+
+async fn a_purge_frees_what_nothing_else_needs_and_the_deletion_stays(kind: Db) {
+    let world = World::with_on(kind, ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -249,9 +252,10 @@ async fn a_purge_frees_what_nothing_else_needs_and_the_deletion_stays() {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
-#[tokio::test]
-async fn a_directory_is_purged_with_what_was_deleted_in_it_and_only_by_an_owner() {
-    let world = World::with(ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await;
+on_each_store!(a_directory_is_purged_with_what_was_deleted_in_it_and_only_by_an_owner);
+
+async fn a_directory_is_purged_with_what_was_deleted_in_it_and_only_by_an_owner(kind: Db) {
+    let world = World::with_on(kind, ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await;
     let (alice, bob) = (world.user(None).await, world.user(None).await);
     let home = world.home(&alice).await;
     let his = world.share(&home, &bob, Role::Editor).await;

@@ -64,7 +64,7 @@ async fn a_relay_that_is_served_again_goes_on() {
     let mut writer = world.writer(&alice);
     let mut cursor = add(&world, &home, &mut writer, &["0"]).await;
     for name in ["1", "2", "3"] {
-        world.begin_serving("db").await;
+        world.begin_serving("relay.db").await;
         assert_eq!(read(&world, &alice, cursor).await, Some((vec![], cursor)), "nothing is new");
         let home = world.home(&alice).await;
         let request = world.request(vec![writer.node(NodeId::from_bytes(world.id()), name, node::Content::Dir)], &[], cursor);

@@ -2,6 +2,8 @@
 
 use crate::service::content::testing::{World, Writer, collect, frames};
 use crate::service::content::{ContentConfig, Entry, SweepReport};
+use crate::store::content::Scope;
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{CommitReply, NodeUpdate};
 use ferry_protocol::{ChunkId, NodeId};
 use proptest::prelude::*;
@@ -9,13 +11,14 @@ use std::collections::BTreeMap;
 
 const GRACE_MS: i64 = 1000;
 
-async fn world() -> World {
-    World::with(ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await
+async fn world(kind: Db) -> World {
+    World::with_on(kind, ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await
 }
 
-#[tokio::test]
-async fn a_leased_chunk_goes_only_after_both_grace_periods() {
-    let world = world().await;
+on_each_store!(a_leased_chunk_goes_only_after_both_grace_periods);
+
+async fn a_leased_chunk_goes_only_after_both_grace_periods(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -36,10 +39,11 @@ async fn a_leased_chunk_goes_only_after_both_grace_periods() {
     assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
 }
 
+on_each_store!(no_blob_goes_while_somebody_holds_them);
+
 /// A backup reads rows at one moment and blobs after it: what those rows name stays until it has been read (BK1).
-#[tokio::test]
-async fn no_blob_goes_while_somebody_holds_them() {
-    let world = world().await;
+async fn no_blob_goes_while_somebody_holds_them(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     world.content.put_chunks(&home, frames(&[b"loose"])).await.unwrap();
@@ -62,9 +66,10 @@ async fn no_blob_goes_while_somebody_holds_them() {
     assert!(world.content.blobs.list().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_marked_chunk_that_comes_again_stays() {
-    let world = world().await;
+on_each_store!(a_marked_chunk_that_comes_again_stays);
+
+async fn a_marked_chunk_that_comes_again_stays(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
@@ -79,13 +84,14 @@ async fn a_marked_chunk_that_comes_again_stays() {
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn a_crash_between_blob_and_row_leaves_an_orphan_only() {
-    let world = world().await;
+on_each_store!(a_crash_between_blob_and_row_leaves_an_orphan_only);
+
+async fn a_crash_between_blob_and_row_leaves_an_orphan_only(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let verified = crate::service::content::stage::verify_frames(frames(&[b"lost"])).await.unwrap();
-    world.content.stage(&verified, true).await.unwrap();
+    world.content.stage(&home, &verified, true).await.unwrap();
     let report = world.content.verify(true).await.unwrap();
     assert!(report.is_sound());
     assert_eq!((report.stray_blobs, report.chunks), (1, 0));
@@ -97,28 +103,30 @@ async fn a_crash_between_blob_and_row_leaves_an_orphan_only() {
     assert_eq!(world.content.usage(home.caller()).await.unwrap().used_bytes, 0);
 }
 
-#[tokio::test]
-async fn the_sweep_between_look_and_transaction_makes_the_upload_write_again() {
-    let world = world().await;
+on_each_store!(the_sweep_between_look_and_transaction_makes_the_upload_write_again);
+
+async fn the_sweep_between_look_and_transaction_makes_the_upload_write_again(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
     let verified = crate::service::content::stage::verify_frames(frames(&[b"again"])).await.unwrap();
-    let staged = world.content.stage(&verified, true).await.unwrap();
+    let staged = world.content.stage(&home, &verified, true).await.unwrap();
     for _ in 0..2 {
         world.clock.advance_ms(GRACE_MS + 1);
         world.content.sweep(false).await.unwrap();
     }
-    let mut tx = world.content.meta.begin().await.unwrap();
+    let mut tx = world.content.meta.begin(Scope::Namespace(home.namespace())).await.unwrap();
     assert!(!world.content.admit(&mut *tx, &home, &staged).await.unwrap());
     drop(tx);
     world.content.put_chunks(&home, frames(&[b"again"])).await.unwrap();
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn verification_finds_each_kind_of_damage() {
-    let world = world().await;
+on_each_store!(verification_finds_each_kind_of_damage);
+
+async fn verification_finds_each_kind_of_damage(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -138,9 +146,10 @@ async fn verification_finds_each_kind_of_damage() {
     assert!(!full.is_sound());
 }
 
-#[tokio::test]
-async fn a_mostly_dead_pack_is_rewritten_and_goes_a_grace_period_later() {
-    let world = world().await;
+on_each_store!(a_mostly_dead_pack_is_rewritten_and_goes_a_grace_period_later);
+
+async fn a_mostly_dead_pack_is_rewritten_and_goes_a_grace_period_later(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -172,9 +181,10 @@ async fn a_mostly_dead_pack_is_rewritten_and_goes_a_grace_period_later() {
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn a_pack_with_a_damaged_chunk_is_not_rewritten() {
-    let world = world().await;
+on_each_store!(a_pack_with_a_damaged_chunk_is_not_rewritten);
+
+async fn a_pack_with_a_damaged_chunk_is_not_rewritten(kind: Db) {
+    let world = world(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -327,31 +337,45 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// R8 over interleavings of uploads, commits, edits, deletions, waiting and sweeping, with two users who share bytes.
     #[test]
     fn the_sweep_never_takes_what_is_needed(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let world = world().await;
-            let (alice, bob) = (world.user(None).await, world.user(None).await);
-            let (home, other) = (world.home(&alice).await, world.home(&bob).await);
-            let writer = world.writer(&alice);
-            let mut run = Run { world, home, other, writer, files: Vec::new(), leased: BTreeMap::new(), committed: Vec::new() };
-            for step in &steps {
-                run.step(step).await;
-            }
-            run.check().await;
-            run.world.clock.advance_ms(3 * GRACE_MS);
-            run.world.content.sweep(false).await.unwrap();
-            run.world.clock.advance_ms(3 * GRACE_MS);
-            run.world.content.sweep(false).await.unwrap();
-            run.world.clock.advance_ms(3 * GRACE_MS);
-            run.world.content.sweep(false).await.unwrap();
-            run.check().await;
-            let totals = run.world.content.storage_totals().await.unwrap();
-            assert!(totals.pack_bytes <= 2 * (totals.chunk_bytes + 37 * totals.chunks), "no pack is mostly dead: {totals:?}");
-            let needed: std::collections::BTreeSet<u8> = run.committed.iter().copied().collect();
-            assert_eq!(run.world.content.storage_totals().await.unwrap().chunks, needed.len() as u64, "what nothing needs is gone");
-        });
+        play(Db::Sqlite, &steps);
     }
+}
+
+#[cfg(feature = "cluster")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_sweep_on_postgres_never_takes_what_is_needed(steps in steps()) {
+        play(Db::Postgres, &steps);
+    }
+}
+
+/// R8 over interleavings of uploads, commits, edits, deletions, waiting and sweeping, with two users who share bytes.
+fn play(kind: Db, steps: &[Step]) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = world(kind).await;
+        let (alice, bob) = (world.user(None).await, world.user(None).await);
+        let (home, other) = (world.home(&alice).await, world.home(&bob).await);
+        let writer = world.writer(&alice);
+        let mut run = Run { world, home, other, writer, files: Vec::new(), leased: BTreeMap::new(), committed: Vec::new() };
+        for step in steps {
+            run.step(step).await;
+        }
+        run.check().await;
+        run.world.clock.advance_ms(3 * GRACE_MS);
+        run.world.content.sweep(false).await.unwrap();
+        run.world.clock.advance_ms(3 * GRACE_MS);
+        run.world.content.sweep(false).await.unwrap();
+        run.world.clock.advance_ms(3 * GRACE_MS);
+        run.world.content.sweep(false).await.unwrap();
+        run.check().await;
+        let totals = run.world.content.storage_totals().await.unwrap();
+        assert!(totals.pack_bytes <= 2 * (totals.chunk_bytes + 37 * totals.chunks), "no pack is mostly dead: {totals:?}");
+        let needed: std::collections::BTreeSet<u8> = run.committed.iter().copied().collect();
+        assert_eq!(run.world.content.storage_totals().await.unwrap().chunks, needed.len() as u64, "what nothing needs is gone");
+    });
 }

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::service::Kind;
 use crate::service::content::ContentConfig;
 use crate::service::content::testing::{World, Writer, collect, frames};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{CommitReply, Role};
 use ferry_protocol::{ChunkId, NodeId, ReplicaId};
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const GRACE_MS: i64 = 1000;
 
+on_each_store!(the_same_chunk_from_many_at_once_is_stored_once_and_right);
+
 /// R28, X08: the same bytes from several at once, some of them wrong, are stored once and right.
-#[tokio::test]
-async fn the_same_chunk_from_many_at_once_is_stored_once_and_right() {
-    let world = Arc::new(World::new().await);
+async fn the_same_chunk_from_many_at_once_is_stored_once_and_right(kind: Db) {
+    let world = Arc::new(World::on(kind).await);
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let tasks: Vec<_> = (0..24u8)
@@ -42,10 +44,11 @@ async fn the_same_chunk_from_many_at_once_is_stored_once_and_right() {
     assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
 }
 
+on_each_store!(chunks_that_went_between_question_and_commit_are_asked_for_again);
+
 /// H12: what was there when a device asked, and is gone when it commits, is named, and nothing is committed.
-#[tokio::test]
-async fn chunks_that_went_between_question_and_commit_are_asked_for_again() {
-    let world = World::with(ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await;
+async fn chunks_that_went_between_question_and_commit_are_asked_for_again(kind: Db) {
+    let world = World::with_on(kind, ContentConfig { grace_ms: GRACE_MS, ..ContentConfig::default() }).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let wanted = [ChunkId::of(b"one"), ChunkId::of(b"two")];
@@ -71,10 +74,11 @@ async fn chunks_that_went_between_question_and_commit_are_asked_for_again() {
     assert!(matches!(reply, CommitReply::Accepted { .. }));
 }
 
+on_each_store!(a_commit_id_of_another_user_is_another);
+
 /// R32: a commit's id is its user's; the same of another is another.
-#[tokio::test]
-async fn a_commit_id_of_another_user_is_another() {
-    let world = World::new().await;
+async fn a_commit_id_of_another_user_is_another(kind: Db) {
+    let world = World::on(kind).await;
     let (alice, bob) = (world.user(None).await, world.user(None).await);
     let home = world.home(&alice).await;
     let shared = world.share(&home, &bob, Role::Editor).await;
@@ -89,10 +93,11 @@ async fn a_commit_id_of_another_user_is_another() {
     assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().head, 2);
 }
 
+on_each_store!(the_sweep_beside_everybody_takes_nothing_that_is_needed, flavor = "multi_thread", worker_threads = 2);
+
 /// X13: uploads, commits, deletions, restores and readers beside a sweep that never rests. The grace period is longer than any of them takes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sweep_beside_everybody_takes_nothing_that_is_needed() {
-    let world = Arc::new(World::with(ContentConfig { grace_ms: 60_000, ..ContentConfig::default() }).await);
+async fn the_sweep_beside_everybody_takes_nothing_that_is_needed(kind: Db) {
+    let world = Arc::new(World::with_on(kind, ContentConfig { grace_ms: 60_000, ..ContentConfig::default() }).await);
     let done = Arc::new(AtomicBool::new(false));
     let sweeper = {
         let (world, done) = (world.clone(), done.clone());
@@ -151,10 +156,11 @@ async fn the_sweep_beside_everybody_takes_nothing_that_is_needed() {
     assert_eq!(world.content.storage_totals().await.unwrap().orphaned_chunks, 0);
 }
 
+on_each_store!(more_requests_than_connections_are_all_answered, flavor = "multi_thread", worker_threads = 2);
+
 /// Q07: many more requests than connections to the database: each is answered, or told to come back; none waits for another for ever.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_requests_than_connections_are_all_answered() {
-    let world = Arc::new(World::new().await);
+async fn more_requests_than_connections_are_all_answered(kind: Db) {
+    let world = Arc::new(World::on(kind).await);
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let tasks: Vec<_> = (0..200u32)

@@ -2,6 +2,7 @@
 
 use crate::service::content::testing::{World, Writer, manifest};
 use crate::service::content::{Entry, FileUpdate, ListQuery, parse_path};
+use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{CommitReply, NodeUpdate};
 use ferry_protocol::{FileContent, NodeId, node};
 
@@ -43,9 +44,10 @@ impl Tree {
 
 const ALL: [&str; 5] = ["d", "d/a", "d/e", "d/e/b", "d/link"];
 
-#[tokio::test]
-async fn a_directory_comes_back_with_what_was_deleted_with_it() {
-    let world = World::new().await;
+on_each_store!(a_directory_comes_back_with_what_was_deleted_with_it);
+
+async fn a_directory_comes_back_with_what_was_deleted_with_it(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
@@ -79,9 +81,10 @@ async fn a_directory_comes_back_with_what_was_deleted_with_it() {
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-#[tokio::test]
-async fn a_directory_in_a_deleted_one_comes_back_alone_and_brings_the_way_to_it() {
-    let world = World::new().await;
+on_each_store!(a_directory_in_a_deleted_one_comes_back_alone_and_brings_the_way_to_it);
+
+async fn a_directory_in_a_deleted_one_comes_back_alone_and_brings_the_way_to_it(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let tree = Tree::make(&world, &home, &mut world.writer(&alice)).await;
@@ -94,9 +97,10 @@ async fn a_directory_in_a_deleted_one_comes_back_alone_and_brings_the_way_to_it(
     assert_eq!(world.content.restore(&home, tree.d.id).await.unwrap_err().code(), "not_deleted");
 }
 
-#[tokio::test]
-async fn what_comes_back_to_a_taken_place_gets_a_free_name() {
-    let world = World::new().await;
+on_each_store!(what_comes_back_to_a_taken_place_gets_a_free_name);
+
+async fn what_comes_back_to_a_taken_place_gets_a_free_name(kind: Db) {
+    let world = World::on(kind).await;
     let alice = world.user(None).await;
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);

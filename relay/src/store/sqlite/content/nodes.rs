@@ -4,6 +4,7 @@ use super::{BATCH, bytes, count, decode_state, role, signed, user};
 use crate::store::StoreError;
 use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, TrashedNode, VersionRow};
 use crate::store::sqlite::store_error;
+use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkRef, CommitId, ContentHash, DeviceId, Dot, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, SqliteConnection};
@@ -44,6 +45,16 @@ pub(super) async fn namespace_for(
     let mut query = QueryBuilder::new(NAMESPACE);
     query.push_bind(user.as_bytes().to_vec()).push(" AND m.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
     query.build().fetch_optional(conn).await.map_err(store_error)?.as_ref().map(namespace_row).transpose()
+}
+
+/// The members of a namespace, by rising id.
+pub(super) async fn members(conn: &mut SqliteConnection, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError> {
+    let rows = sqlx::query("SELECT user_id, role FROM members WHERE namespace_id = ?1 ORDER BY user_id")
+        .bind(namespace.as_bytes().to_vec())
+        .fetch_all(conn)
+        .await
+        .map_err(store_error)?;
+    rows.iter().map(|row| Ok((user(row, 0)?, role(row.try_get(1).map_err(store_error)?)?))).collect()
 }
 
 /// The namespaces of a user in which a node exists.

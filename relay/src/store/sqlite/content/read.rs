@@ -1,6 +1,6 @@
 //! [`ContentStore`] on the reader pool.
 
-use super::{SWEEP_HELD, bytes, chunks, count, decode_state, nodes, regions, role, signed, sweep, uploads, user};
+use super::{SWEEP_HELD, bytes, chunks, count, decode_state, nodes, regions, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::content::*;
@@ -11,10 +11,21 @@ use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Epoch, NamespaceId, NodeId,
 use sqlx::pool::PoolConnection;
 use sqlx::{QueryBuilder, Row};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 impl Sqlite {
     async fn read(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         self.reader().acquire().await.map_err(store_error)
+    }
+
+    /// Of one run there is one process: what it drew at its start is its replica.
+    pub(super) fn known_identity(&self) -> Option<Identity> {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, identity: Identity) -> Identity {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity);
+        identity
     }
 
     async fn stored_identity(&self) -> Result<Option<Identity>, StoreError> {
@@ -27,13 +38,21 @@ impl Sqlite {
 
 #[async_trait]
 impl ContentStore for Sqlite {
-    async fn begin(&self) -> Result<Box<dyn ContentTx>, StoreError> {
+    /// There is one writer, whatever the scope.
+    async fn begin(&self, _: Scope) -> Result<Box<dyn ContentTx>, StoreError> {
         self.begin_content().await
     }
 
+    fn shards(&self) -> Vec<Shard> {
+        vec![Shard::default()]
+    }
+
     async fn identity(&self, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError> {
-        if let Some(identity) = self.stored_identity().await? {
+        if let Some(identity) = self.known_identity() {
             return Ok(identity);
+        }
+        if let Some(stored) = self.stored_identity().await? {
+            return Ok(self.remember(Identity { epoch: stored.epoch, replica: fresh.replica }));
         }
         sqlx::query("INSERT OR IGNORE INTO relay (one, epoch, replica, created_at) VALUES (1, ?1, ?2, ?3)")
             .bind(fresh.epoch.as_bytes().to_vec())
@@ -42,7 +61,8 @@ impl ContentStore for Sqlite {
             .execute(self.writer())
             .await
             .map_err(store_error)?;
-        self.stored_identity().await?.ok_or_else(|| StoreError::Corrupt("the relay has no identity".into()))
+        let stored = self.stored_identity().await?.ok_or_else(|| StoreError::Corrupt("the relay has no identity".into()))?;
+        Ok(self.remember(Identity { epoch: stored.epoch, replica: fresh.replica }))
     }
 
     async fn replace_identity(&self, fresh: Identity, now_ms: i64) -> Result<(), StoreError> {
@@ -53,6 +73,7 @@ impl ContentStore for Sqlite {
             .execute(self.writer())
             .await
             .map_err(store_error)?;
+        self.remember(fresh);
         Ok(())
     }
 
@@ -65,13 +86,7 @@ impl ContentStore for Sqlite {
     }
 
     async fn members(&self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError> {
-        let mut conn = self.read().await?;
-        let rows = sqlx::query("SELECT user_id, role FROM members WHERE namespace_id = ?1 ORDER BY user_id")
-            .bind(namespace.as_bytes().to_vec())
-            .fetch_all(&mut *conn)
-            .await
-            .map_err(store_error)?;
-        rows.iter().map(|row| Ok((user(row, 0)?, role(row.try_get(1).map_err(store_error)?)?))).collect()
+        nodes::members(&mut *self.read().await?, namespace).await
     }
 
     async fn feed(&self, namespace: NamespaceId, since: u64, limit_nodes: usize, limit_bytes: usize) -> Result<FeedSlice, StoreError> {
@@ -94,15 +109,22 @@ impl ContentStore for Sqlite {
         nodes::locate_node(&mut *self.read().await?, user, node).await
     }
 
-    async fn find_content(&self, user: UserId, hash: ContentHash, size_bytes: u64) -> Result<Option<(NamespaceId, NodeId)>, StoreError> {
+    async fn find_content(
+        &self,
+        user: UserId,
+        beside: NamespaceId,
+        hash: ContentHash,
+        size_bytes: u64,
+    ) -> Result<Option<(NamespaceId, NodeId)>, StoreError> {
         let mut conn = self.read().await?;
         let row = sqlx::query(
             "SELECT f.namespace_id, f.file_id FROM files f JOIN members m ON m.namespace_id = f.namespace_id AND m.user_id = ?1
-             WHERE f.file_hash = ?2 AND f.file_size = ?3 AND f.is_deleted = 0 LIMIT 1",
+             WHERE f.file_hash = ?2 AND f.file_size = ?3 AND f.is_deleted = 0 ORDER BY f.namespace_id <> ?4 LIMIT 1",
         )
         .bind(user.as_bytes().to_vec())
         .bind(hash.as_bytes().to_vec())
         .bind(signed(size_bytes))
+        .bind(beside.as_bytes().to_vec())
         .fetch_optional(&mut *conn)
         .await
         .map_err(store_error)?;
@@ -138,7 +160,7 @@ impl ContentStore for Sqlite {
         nodes::version(&mut *self.read().await?, namespace, version_id).await
     }
 
-    async fn version_chunks(&self, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError> {
+    async fn version_chunks(&self, _: NamespaceId, version_id: [u8; 16]) -> Result<Vec<ChunkRef>, StoreError> {
         nodes::version_chunks(&mut *self.read().await?, version_id).await
     }
 
@@ -155,7 +177,7 @@ impl ContentStore for Sqlite {
         chunks::locate(&mut *self.read().await?, namespace, ids, committed_only).await
     }
 
-    async fn stored(&self, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError> {
+    async fn stored(&self, _: NamespaceId, ids: &[ChunkId]) -> Result<BTreeSet<ChunkId>, StoreError> {
         chunks::stored(&mut *self.read().await?, ids).await
     }
 
@@ -171,7 +193,7 @@ impl ContentStore for Sqlite {
         sweep::degraded_versions(&mut *self.read().await?, limit).await
     }
 
-    async fn stored_chunks(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError> {
+    async fn stored_chunks(&self, _: Shard, after: Option<ChunkId>, limit: usize) -> Result<Vec<StoredChunk>, StoreError> {
         let mut query = QueryBuilder::new("SELECT chunk_hash, length, pack_id, offset, damaged_at IS NOT NULL FROM chunks");
         if let Some(after) = after {
             query.push(" WHERE chunk_hash > ").push_bind(after.as_bytes().to_vec());
@@ -184,7 +206,7 @@ impl ContentStore for Sqlite {
             .collect()
     }
 
-    async fn pack_chunks(&self, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError> {
+    async fn pack_chunks(&self, _: Shard, pack: PackId) -> Result<Vec<ChunkLocation>, StoreError> {
         let mut conn = self.read().await?;
         let rows = sqlx::query("SELECT chunk_hash, length, pack_id, offset FROM chunks WHERE pack_id = ?1 ORDER BY offset")
             .bind(pack.0.to_vec())
@@ -214,11 +236,11 @@ impl ContentStore for Sqlite {
         chunks::quota(&mut *self.read().await?, user).await
     }
 
-    async fn upload(&self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
-        uploads::get(&mut *self.read().await?, version_id).await
+    async fn upload(&self, user: UserId, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
+        Ok(uploads::get(&mut *self.read().await?, version_id).await?.filter(|upload| upload.user == user))
     }
 
-    async fn upload_chunks(&self, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
+    async fn upload_chunks(&self, _: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
         uploads::chunks(&mut *self.read().await?, version_id).await
     }
 

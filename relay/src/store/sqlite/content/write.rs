@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl SqliteTx {
     fn conn(&mut self) -> &mut SqliteConnection {
-        &mut self.0
+        &mut self.tx
     }
 
     /// The next version number of each of these files.
@@ -119,7 +119,11 @@ impl SqliteTx {
 #[async_trait]
 impl ContentTx for SqliteTx {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.0.commit().await.map_err(store_error)
+        self.tx.commit().await.map_err(store_error)
+    }
+
+    async fn identity(&mut self) -> Result<Identity, StoreError> {
+        self.identity.ok_or_else(|| StoreError::Unavailable("the relay's identity was not asked for yet".into()))
     }
 
     async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError> {
@@ -163,6 +167,10 @@ impl ContentTx for SqliteTx {
             .await
             .map_err(store_error)?;
         Ok(done.rows_affected() > 0)
+    }
+
+    async fn members(&mut self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError> {
+        nodes::members(self.conn(), namespace).await
     }
 
     async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError> {

@@ -1,0 +1,108 @@
+//! Where metadata is kept: a file of SQLite, or a PostgreSQL database that several processes share.
+
+use super::{ConfigError, without_password};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Where metadata is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// `sqlite://PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; not set: `relay.db` in the data directory.
+    pub url: String,
+    /// PostgreSQL: connections of this process to each database, 2 to 1000.
+    pub pool_size: u32,
+    /// PostgreSQL: how long a request waits for a connection before it is told to come back, in seconds.
+    pub acquire_timeout_s: u32,
+    /// PostgreSQL: how long one statement of a request may take, in seconds.
+    pub statement_timeout_s: u32,
+    /// PostgreSQL: how long one statement may wait for what another transaction holds, in seconds.
+    pub lock_timeout_s: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: String::new(), pool_size: 16, acquire_timeout_s: 10, statement_timeout_s: 30, lock_timeout_s: 10 }
+    }
+}
+
+/// Which metadata database `database.url` names.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// The file of an SQLite database.
+    Sqlite(PathBuf),
+    /// The address of a PostgreSQL database, perhaps with a password in it.
+    Postgres(String),
+}
+
+// A password must not reach a log by way of a debug print.
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "Sqlite({})", path.display()),
+            Self::Postgres(url) => write!(f, "Postgres({})", without_password(url)),
+        }
+    }
+}
+
+impl DatabaseUrl {
+    /// Whether several processes may use the database at once.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+impl Database {
+    /// The database that is named; `data` is the data directory.
+    pub(super) fn place(&self, data: &Path) -> Result<DatabaseUrl, ConfigError> {
+        let url = &self.url;
+        if url.is_empty() {
+            return Ok(DatabaseUrl::Sqlite(data.join("relay.db")));
+        }
+        if is_postgres(url) {
+            return Ok(DatabaseUrl::Postgres(url.clone()));
+        }
+        let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"));
+        match path.map(|p| p.split('?').next().unwrap_or(p)) {
+            Some(path) if !path.is_empty() => Ok(DatabaseUrl::Sqlite(path.into())),
+            _ => Err(ConfigError(format!(
+                "database.url is '{}': expected sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+                without_password(url)
+            ))),
+        }
+    }
+
+    /// Whether the values can be used.
+    pub(super) fn check(&self, data: &Path) -> Result<(), ConfigError> {
+        self.place(data)?;
+        if !(2..=1000).contains(&self.pool_size) {
+            return Err(ConfigError("database.pool_size must be between 2 and 1000 connections".into()));
+        }
+        for (name, value) in [
+            ("acquire_timeout_s", self.acquire_timeout_s),
+            ("statement_timeout_s", self.statement_timeout_s),
+            ("lock_timeout_s", self.lock_timeout_s),
+        ] {
+            if !(1..=3600).contains(&value) {
+                return Err(ConfigError(format!("database.{name} must be between 1 and 3600 seconds")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for the store.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn settings(&self) -> crate::store::postgres::Settings {
+        let seconds = |s: u32| std::time::Duration::from_secs(u64::from(s));
+        crate::store::postgres::Settings {
+            pool_size: self.pool_size,
+            acquire_timeout: seconds(self.acquire_timeout_s),
+            statement_timeout: seconds(self.statement_timeout_s),
+            lock_timeout: seconds(self.lock_timeout_s),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Several processes on one PostgreSQL: they share a run, a copy of the database begins another, and a pool that is too small makes them wait.
+
+use crate::service::Kind;
+use crate::service::content::testing::{World, Writer};
+use crate::service::content::{Content, Entry};
+use crate::store::MetaStore;
+use crate::store::postgres::{Postgres, Settings};
+use crate::store::testing::{cluster, settings};
+use ferry_protocol::wire::CommitReply;
+use ferry_protocol::{NodeId, ReplicaId};
+use std::sync::Arc;
+use std::time::Duration;
+
+async fn open(url: &str, settings: &Settings) -> Arc<dyn MetaStore> {
+    Arc::new(Postgres::open(url, settings).await.unwrap())
+}
+
+/// A world on a database of this address.
+async fn world_at(url: &str) -> World {
+    let mut world = World::new().await;
+    world.db = open(url, &settings()).await;
+    world.content = world.second(world.db.clone()).await;
+    world
+}
+
+async fn commit(content: &Arc<Content>, world: &World, home: &Entry, name: &str) -> u64 {
+    let mut writer = world.writer(home.caller());
+    let update = writer.file(NodeId::from_bytes(world.id()), name, &[name.as_bytes()]);
+    match content.commit(home, world.request(vec![update], &[name.as_bytes()], u64::MAX)).await.unwrap() {
+        CommitReply::Accepted { head_seq, .. } => head_seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_share_a_database_share_a_run_and_its_numbers() {
+    let url = cluster().database();
+    let world = Arc::new(world_at(&url).await);
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let second = world.second(open(&url, &settings()).await).await;
+    assert_eq!(second.identity(), world.content.identity());
+    let tasks: Vec<_> = (0..24)
+        .map(|n| {
+            let content = if n % 2 == 0 { world.content.clone() } else { second.clone() };
+            let (world, home) = (world.clone(), home.clone());
+            tokio::spawn(async move { commit(&content, &world, &home, &format!("f{n}")).await })
+        })
+        .collect();
+    let mut heads = Vec::new();
+    for task in tasks {
+        heads.push(task.await.unwrap());
+    }
+    heads.sort_unstable();
+    assert_eq!(heads, (1..=24).collect::<Vec<u64>>(), "no gap between two processes of one run");
+    assert_eq!(second.feed(&home, 0, None, 100).await.unwrap().nodes.len(), 24);
+    assert!(second.verify(true).await.unwrap().is_sound());
+}
+
+/// ADR 0004: a database that was copied, or brought back to a point in time, is another one; whoever writes in it begins a new run, and every process follows.
+#[tokio::test]
+async fn a_copy_of_the_database_begins_a_run_of_its_own() {
+    let url = cluster().database();
+    let world = world_at(&url).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    assert_eq!(commit(&world.content, &world, &home, "before").await, 1);
+    let before = world.content.identity();
+    world.db.close().await;
+    let name = url.rsplit('/').next().unwrap();
+    cluster().sql("postgres", &format!("CREATE DATABASE {name}_copy TEMPLATE {name}"));
+    let copy = world_at(&format!("{url}_copy")).await;
+    let home = Entry { caller: alice, row: home.row.clone() };
+    let head = commit(&copy.content, &copy, &home, "after").await;
+    assert!(head > 1 << 28, "{head}");
+    let after = copy.content.identity();
+    assert_eq!(after.epoch, before.epoch, "what devices have read is still good");
+    assert_ne!(after.replica, before.replica);
+    assert_eq!(copy.content.feed(&home, 1, Some(after.epoch), 10).await.unwrap().nodes.len(), 1);
+    assert_eq!(copy.content.feed(&home, 2, Some(after.epoch), 10).await.unwrap_err().kind(), Kind::Gone, "a number of the lost life");
+    // The original, served again, is what it was.
+    let again = world_at(&url).await;
+    assert_eq!(again.content.identity(), before);
+    assert_eq!(commit(&again.content, &again, &home, "after all").await, 2);
+}
+
+/// `storage new-epoch` beside running relays: the next write of each finds the new epoch.
+#[tokio::test]
+async fn a_new_epoch_reaches_processes_that_are_running() {
+    let url = cluster().database();
+    let world = world_at(&url).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let second = world.second(open(&url, &settings()).await).await;
+    let epoch = second.renew_identity().await.unwrap();
+    let mut writer = world.writer(&alice);
+    let update = writer.file(NodeId::from_bytes(world.id()), "f", &[b"f"]);
+    let reply = world.content.commit(&home, world.request(vec![update], &[b"f"], 0)).await.unwrap();
+    assert_eq!(reply, CommitReply::EpochChanged(epoch));
+    assert_eq!(world.content.identity().epoch, epoch);
+}
+
+/// Q07: a pool of two connections and 200 requests: each is answered, or told to come back; none waits for another for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_of_two_serves_two_hundred() {
+    let url = cluster().database();
+    let mut world = world_at(&url).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    world.db.close().await;
+    world.db = open(&url, &Settings { pool_size: 2, acquire_timeout: Duration::from_secs(5), ..settings() }).await;
+    world.content = world.second(world.db.clone()).await;
+    let world = Arc::new(world);
+    let tasks: Vec<_> = (0..200u32)
+        .map(|i| {
+            let (world, home) = (world.clone(), home.clone());
+            tokio::spawn(async move {
+                let replica = ReplicaId::from_bytes(world.id());
+                let mut writer = Writer { replica, device: home.caller().device_id.unwrap(), counter: 0 };
+                let bytes = i.to_le_bytes();
+                let update = writer.file(NodeId::from_bytes(world.id()), &format!("f{i}"), &[&bytes]);
+                let written = world.content.commit(&home, world.request(vec![update], &[&bytes], 0)).await;
+                let read = world.content.feed(&home, 0, None, 1000).await.map(|page| page.head);
+                written.map(|_| ()).and(read.map(|_| ()))
+            })
+        })
+        .collect();
+    let mut accepted = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(()) => accepted += 1,
+            Err(error) => assert_eq!((error.kind(), error.retry_after_s()), (Kind::Unavailable, Some(1)), "{error}"),
+        }
+    }
+    assert!(accepted > 0);
+    assert!(world.content.verify(true).await.unwrap().is_sound());
+}
+
+/// A transaction that holds what a request needs makes it wait, then come back: it is never answered as if it were done.
+#[tokio::test]
+async fn what_another_transaction_holds_is_waited_for_and_then_told() {
+    let url = cluster().database();
+    let world = world_at(&url).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let short = Settings { lock_timeout: Duration::from_millis(50), ..settings() };
+    let hasty = world.second(open(&url, &short).await).await;
+    let held = world.db.begin(crate::store::content::Scope::Namespace(home.namespace())).await.unwrap();
+    let mut writer = world.writer(&alice);
+    let update = writer.file(NodeId::from_bytes(world.id()), "f", &[b"f"]);
+    let request = world.request(vec![update], &[b"f"], 0);
+    let error = hasty.commit(&home, request.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Unavailable, "contended"));
+    drop(held);
+    assert!(matches!(hasty.commit(&home, request).await.unwrap(), CommitReply::Accepted { head_seq: 1, .. }));
+}

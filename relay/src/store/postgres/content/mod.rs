@@ -1,0 +1,14 @@
+//! Content on PostgreSQL. Statements that one shard answers take a connection and the shard's key; [`read`] routes reads, [`write`] is the transaction.
+
+mod chunks;
+mod nodes;
+mod purge;
+mod read;
+mod regions;
+mod sweep;
+mod uploads;
+mod versions;
+mod write;
+
+/// Rows in one statement: large enough that the cost per statement vanishes, small enough to be held in memory twice.
+const BATCH: usize = 2000;

@@ -1,0 +1,256 @@
+//! Namespaces, members and nodes: reads that a transaction and a reader share.
+
+use super::BATCH;
+use crate::store::StoreError;
+use crate::store::columns::{decode_state, role, signed};
+use crate::store::content::{DeletedRow, NamespaceRow, NodeRow, Shard, TrashedNode};
+use crate::store::postgres::places::key;
+use crate::store::postgres::rows::{bytes, count, maybe_bytes, namespace as namespace_id, node as node_id, user};
+use crate::store::postgres::store_error;
+use ferry_protocol::wire::Role;
+use ferry_protocol::{ContentHash, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use std::collections::BTreeSet;
+
+/// The rows of these namespaces; `role` is what the directory says of each.
+pub(super) async fn namespaces(
+    conn: &mut PgConnection,
+    shard: Shard,
+    wanted: &[(NamespaceId, Role)],
+) -> Result<Vec<NamespaceRow>, StoreError> {
+    let ids: Vec<Vec<u8>> = wanted.iter().map(|(id, _)| id.as_bytes().to_vec()).collect();
+    let rows = sqlx::query(
+        "SELECT namespace_id, owner_id, name, is_home, head_seq, max_counter, run_id FROM namespaces
+         WHERE shard_key = $1 AND namespace_id = ANY($2)",
+    )
+    .bind(key(shard))
+    .bind(ids)
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row: &PgRow| {
+        let id = namespace_id(row, 0)?;
+        Ok(NamespaceRow {
+            id,
+            owner: user(row, 1)?,
+            name: row.try_get(2).map_err(store_error)?,
+            is_home: row.try_get(3).map_err(store_error)?,
+            head_seq: count(row, 4)?,
+            max_counter: count(row, 5)?,
+            run: maybe_bytes(row, 6)?.map(ReplicaId::from_bytes),
+            role: wanted.iter().find(|(n, _)| *n == id).map_or(Role::Viewer, |(_, role)| *role),
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The members of a namespace, by rising id. From the directory.
+pub(super) async fn members(conn: &mut PgConnection, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError> {
+    let rows = sqlx::query("SELECT user_id, role FROM members WHERE namespace_id = $1 ORDER BY user_id")
+        .bind(namespace.as_bytes().to_vec())
+        .fetch_all(conn)
+        .await
+        .map_err(store_error)?;
+    rows.iter().map(|row| Ok((user(row, 0)?, role(row.try_get(1).map_err(store_error)?)?))).collect()
+}
+
+/// Which of these devices belong to members. From the directory.
+pub(super) async fn devices_of_members(
+    conn: &mut PgConnection,
+    namespace: NamespaceId,
+    devices: &[DeviceId],
+) -> Result<BTreeSet<DeviceId>, StoreError> {
+    let ids: Vec<Vec<u8>> = devices.iter().map(|d| d.as_bytes().to_vec()).collect();
+    let rows =
+        sqlx::query("SELECT d.device_id FROM devices d JOIN members m USING (user_id) WHERE m.namespace_id = $1 AND d.device_id = ANY($2)")
+            .bind(namespace.as_bytes().to_vec())
+            .bind(ids)
+            .fetch_all(conn)
+            .await
+            .map_err(store_error)?;
+    rows.iter().map(|row| bytes(row, 0).map(DeviceId::from_bytes)).collect()
+}
+
+fn node_row(row: &PgRow) -> Result<NodeRow, StoreError> {
+    Ok(NodeRow {
+        id: node_id(row, 0)?,
+        seq: count(row, 1)?,
+        created_at_ms: row.try_get(2).map_err(store_error)?,
+        updated_at_ms: row.try_get(3).map_err(store_error)?,
+        state: decode_state(row.try_get(4).map_err(store_error)?)?,
+    })
+}
+
+pub(super) async fn nodes(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    ids: &[NodeId],
+) -> Result<Vec<NodeRow>, StoreError> {
+    let mut out = Vec::new();
+    for batch in ids.chunks(BATCH) {
+        let ids: Vec<Vec<u8>> = batch.iter().map(|id| id.as_bytes().to_vec()).collect();
+        let rows = sqlx::query(
+            "SELECT file_id, seq, created_at, updated_at, state FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)",
+        )
+        .bind(key(shard))
+        .bind(namespace.as_bytes().to_vec())
+        .bind(ids)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(store_error)?;
+        for row in &rows {
+            out.push(node_row(row)?);
+        }
+    }
+    Ok(out)
+}
+
+/// Of these namespaces, those in which a node exists.
+pub(super) async fn holding(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespaces: &[NamespaceId],
+    node: NodeId,
+) -> Result<BTreeSet<NamespaceId>, StoreError> {
+    let ids: Vec<Vec<u8>> = namespaces.iter().map(|n| n.as_bytes().to_vec()).collect();
+    let rows = sqlx::query("SELECT namespace_id FROM files WHERE shard_key = $1 AND file_id = $2 AND namespace_id = ANY($3)")
+        .bind(key(shard))
+        .bind(node.as_bytes().to_vec())
+        .bind(ids)
+        .fetch_all(conn)
+        .await
+        .map_err(store_error)?;
+    rows.iter().map(|row| namespace_id(row, 0)).collect()
+}
+
+pub(super) async fn deleted(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    before_seq: u64,
+    limit: usize,
+) -> Result<Vec<DeletedRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT file_id, parent_id, file_name, file_size, file_type, file_hash, updated_at, seq FROM files
+         WHERE shard_key = $1 AND namespace_id = $2 AND is_deleted AND purged_at IS NULL AND seq < $3 ORDER BY seq DESC LIMIT $4",
+    )
+    .bind(key(shard))
+    .bind(namespace.as_bytes().to_vec())
+    .bind(signed(before_seq))
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row: &PgRow| {
+        Ok(DeletedRow {
+            id: node_id(row, 0)?,
+            parent: node_id(row, 1)?,
+            name: row.try_get(2).map_err(store_error)?,
+            size_bytes: count(row, 3)?,
+            file_type: row.try_get(4).map_err(store_error)?,
+            hash: maybe_bytes(row, 5)?.map(ContentHash::from_bytes),
+            deleted_at_ms: row.try_get(6).map_err(store_error)?,
+            seq: count(row, 7)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn deleted_below(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    node: NodeId,
+    limit: usize,
+) -> Result<Vec<TrashedNode>, StoreError> {
+    // PostgreSQL stops the recursion when the outer LIMIT has its rows.
+    let rows = sqlx::query(
+        "WITH RECURSIVE below (file_id) AS (
+            SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 AND is_deleted
+            UNION SELECT f.file_id FROM below b JOIN files f
+                ON f.shard_key = $1 AND f.namespace_id = $2 AND f.parent_id = b.file_id AND f.is_deleted),
+         chosen (file_id) AS MATERIALIZED (SELECT file_id FROM below LIMIT $4)
+         SELECT f.file_id, f.seq, f.created_at, f.updated_at, f.state, f.file_type, f.link_target
+         FROM chosen s JOIN files f ON f.shard_key = $1 AND f.namespace_id = $2 AND f.file_id = s.file_id WHERE f.purged_at IS NULL",
+    )
+    .bind(key(shard))
+    .bind(namespace.as_bytes().to_vec())
+    .bind(node.as_bytes().to_vec())
+    .bind(signed(limit as u64))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row: &PgRow| {
+        let (file_type, link_target) = (row.try_get(5).map_err(store_error)?, row.try_get(6).map_err(store_error)?);
+        Ok(TrashedNode { row: node_row(row)?, file_type, link_target })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The feed's head, as this connection's snapshot has it; 0 for a namespace that is not there.
+pub(super) async fn head(conn: &mut PgConnection, shard: Shard, namespace: NamespaceId) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT head_seq FROM namespaces WHERE shard_key = $1 AND namespace_id = $2")
+        .bind(key(shard))
+        .bind(namespace.as_bytes().to_vec())
+        .fetch_optional(conn)
+        .await
+        .map_err(store_error)?;
+    row.map_or(Ok(0), |row| count(&row, 0))
+}
+
+/// Whether a number was given, or may have been: it is not inside of a gap.
+pub(super) async fn is_known(conn: &mut PgConnection, shard: Shard, namespace: NamespaceId, seq: u64) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT to_seq FROM feed_gaps WHERE shard_key = $1 AND namespace_id = $2 AND from_seq < $3 ORDER BY from_seq DESC LIMIT 1",
+    )
+    .bind(key(shard))
+    .bind(namespace.as_bytes().to_vec())
+    .bind(signed(seq))
+    .fetch_optional(conn)
+    .await
+    .map_err(store_error)?;
+    row.map_or(Ok(true), |row| Ok(count(&row, 0)? <= seq))
+}
+
+/// Nodes in the order of the feed.
+pub(super) async fn feed(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    since: u64,
+    limit_nodes: usize,
+    limit_bytes: usize,
+) -> Result<Vec<NodeRow>, StoreError> {
+    let mut out: Vec<NodeRow> = Vec::new();
+    let (mut after, mut size) = (since, 0usize);
+    while out.len() < limit_nodes {
+        let want = BATCH.min(limit_nodes - out.len());
+        let rows = sqlx::query(
+            "SELECT file_id, seq, created_at, updated_at, state FROM files
+             WHERE shard_key = $1 AND namespace_id = $2 AND seq > $3 ORDER BY seq LIMIT $4",
+        )
+        .bind(key(shard))
+        .bind(namespace.as_bytes().to_vec())
+        .bind(signed(after))
+        .bind(signed(want as u64))
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(store_error)?;
+        for row in &rows {
+            let state: &[u8] = row.try_get(4).map_err(store_error)?;
+            size = size.saturating_add(state.len());
+            if size > limit_bytes && !out.is_empty() {
+                return Ok(out);
+            }
+            let node = node_row(row)?;
+            after = node.seq;
+            out.push(node);
+        }
+        if rows.len() < want {
+            break;
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,150 @@
+//! Where namespaces and users stand: asked of the directory, remembered a little.
+//!
+//! What is remembered may be old by a move of the user. Then the old shard refuses to write (`moving_to`, or no row), which makes us ask again; it goes
+//! on reading what it last held, until the move is finished some time later.
+
+use super::rows::{bytes, namespace};
+use super::{Postgres, StoreError, store_error};
+use crate::store::columns::{damaged, role};
+use crate::store::content::Shard;
+use ferry_protocol::wire::Role;
+use ferry_protocol::{NamespaceId, UserId};
+use sqlx::{PgConnection, Row};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Most namespaces remembered; beyond this the memory starts anew.
+const KEPT_MAX: usize = 100_000;
+
+/// The shards of namespaces that were asked for lately.
+#[derive(Default)]
+pub(super) struct Places(Mutex<HashMap<NamespaceId, Shard>>);
+
+impl Places {
+    fn get(&self, namespace: NamespaceId) -> Option<Shard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&namespace).copied()
+    }
+
+    pub(super) fn put(&self, namespace: NamespaceId, shard: Shard) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= KEPT_MAX {
+            map.clear();
+        }
+        map.insert(namespace, shard);
+    }
+
+    pub(super) fn forget(&self, namespace: NamespaceId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&namespace);
+    }
+}
+
+/// A membership as the directory has it.
+pub(super) struct Membership {
+    pub(super) namespace: NamespaceId,
+    pub(super) role: Role,
+    pub(super) shard: Shard,
+}
+
+pub(super) fn shard(row: &sqlx::postgres::PgRow, column: usize) -> Result<Shard, StoreError> {
+    let key: i16 = row.try_get(column).map_err(store_error)?;
+    u16::try_from(key).map(Shard).map_err(|_| damaged("shard_key"))
+}
+
+/// The shard key as the schema keeps it.
+pub(super) fn key(shard: Shard) -> i16 {
+    i16::try_from(shard.0).unwrap_or(i16::MAX)
+}
+
+/// All memberships of a user.
+pub(super) async fn memberships(conn: &mut PgConnection, user: UserId) -> Result<Vec<Membership>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT m.namespace_id, m.role, o.shard_key FROM members m JOIN placements p USING (namespace_id) JOIN users o ON o.user_id = p.owner_id
+         WHERE m.user_id = $1",
+    )
+    .bind(user.as_bytes().to_vec())
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read =
+        |row| Ok(Membership { namespace: namespace(row, 0)?, role: role(row.try_get(1).map_err(store_error)?)?, shard: shard(row, 2)? });
+    rows.iter().map(read).collect()
+}
+
+/// One membership.
+pub(super) async fn membership(conn: &mut PgConnection, of: NamespaceId, user: UserId) -> Result<Option<Membership>, StoreError> {
+    let row = sqlx::query(
+        "SELECT m.role, o.shard_key FROM members m JOIN placements p USING (namespace_id) JOIN users o ON o.user_id = p.owner_id
+         WHERE m.namespace_id = $1 AND m.user_id = $2",
+    )
+    .bind(of.as_bytes().to_vec())
+    .bind(user.as_bytes().to_vec())
+    .fetch_optional(conn)
+    .await
+    .map_err(store_error)?;
+    row.map(|row| Ok(Membership { namespace: of, role: role(row.try_get(0).map_err(store_error)?)?, shard: shard(&row, 1)? })).transpose()
+}
+
+/// The shard of a user; nothing if the user is gone.
+pub(super) async fn of_user(conn: &mut PgConnection, user: UserId) -> Result<Option<Shard>, StoreError> {
+    let row = sqlx::query("SELECT shard_key FROM users WHERE user_id = $1")
+        .bind(user.as_bytes().to_vec())
+        .fetch_optional(conn)
+        .await
+        .map_err(store_error)?;
+    row.map(|row| shard(&row, 0)).transpose()
+}
+
+impl Postgres {
+    /// The only shard there is, if there is only one: then nobody need be asked.
+    pub(super) fn only_shard(&self) -> Option<Shard> {
+        let mut all = self.0.shards.keys();
+        all.next().copied().filter(|_| all.next().is_none())
+    }
+
+    /// The shard of a namespace; nothing if there is no such namespace.
+    pub(super) async fn place(&self, namespace: NamespaceId) -> Result<Option<Shard>, StoreError> {
+        if let Some(known) = self.only_shard().or_else(|| self.0.places.get(namespace)) {
+            return Ok(Some(known));
+        }
+        let row = sqlx::query("SELECT u.shard_key FROM placements p JOIN users u ON u.user_id = p.owner_id WHERE p.namespace_id = $1")
+            .bind(namespace.as_bytes().to_vec())
+            .fetch_optional(&mut *self.directory().read().await?)
+            .await
+            .map_err(store_error)?;
+        let found = row.map(|row| shard(&row, 0)).transpose()?;
+        if let Some(shard) = found {
+            self.0.places.put(namespace, shard);
+        }
+        Ok(found)
+    }
+
+    /// Asks again where a namespace is.
+    pub(super) fn forget_place(&self, namespace: NamespaceId) {
+        self.0.places.forget(namespace);
+    }
+
+    /// Remembers what the directory has just said.
+    pub(super) fn learn_place(&self, membership: &Membership) {
+        if self.only_shard().is_none() {
+            self.0.places.put(membership.namespace, membership.shard);
+        }
+    }
+
+    /// The shard of a new user: those beside the directory, if there are any, in turn by the user's id, which is random.
+    pub(super) fn shard_of_new(&self, user: UserId) -> Shard {
+        let apart: Vec<Shard> = self.0.shards.keys().copied().filter(|s| *s != Shard::default()).collect();
+        let number = u32::from_be_bytes(*user.as_bytes().first_chunk().unwrap_or(&[0; 4])) as usize;
+        apart.get(number % apart.len().max(1)).copied().unwrap_or_default()
+    }
+}
+
+/// Users of one shard with what they use.
+pub(super) async fn used_bytes(conn: &mut PgConnection, of: Shard, users: &[Vec<u8>]) -> Result<HashMap<[u8; 16], i64>, StoreError> {
+    let rows = sqlx::query("SELECT user_id, storage_used FROM owners WHERE shard_key = $1 AND user_id = ANY($2)")
+        .bind(key(of))
+        .bind(users)
+        .fetch_all(conn)
+        .await
+        .map_err(store_error)?;
+    rows.iter().map(|row| Ok((bytes(row, 0)?, row.try_get(1).map_err(store_error)?))).collect()
+}

@@ -1,6 +1,6 @@
 //! Making a backup of a relay that may be serving.
 
-use super::manifest::{FileRow, Manifest, PACKS, Packs, pack_path, read_packs, write_packs};
+use super::manifest::{FileRow, Manifest, Packs, pack_path, read_packs, write_packs};
 use super::{BackupError, KEYS, sync_folder};
 use crate::App;
 use crate::config::Config;
@@ -20,6 +20,8 @@ pub const LAST_SUCCESS: &str = "backup_last_success_at";
 const HOLD_MS: i64 = 10 * 60 * 1000;
 /// How often a backup gives such a sign, in milliseconds.
 const HOLD_EVERY_MS: i64 = 60 * 1000;
+/// The names of lists of packs begin with this.
+const PACKS_LIST: &str = "packs-";
 /// Bytes that are copied at once.
 const PART_BYTES: u64 = 4 << 20;
 
@@ -59,10 +61,10 @@ fn prepare(app: &App, folder: &Path) -> Result<Packs, BackupError> {
     fs::create_dir_all(folder).map_err(BackupError::file(folder))?;
     let Some(manifest) = Manifest::read(folder)? else {
         // What a broken-off first backup left is ours too.
-        let ours = ["database", "keys", "packs", PACKS, "manifest.tmp", "packs.tmp"];
+        let is_ours = |name: &str| ["database", "keys", "packs", "manifest.tmp"].contains(&name) || name.starts_with(PACKS_LIST);
         for entry in fs::read_dir(folder).map_err(BackupError::file(folder))? {
             let name = entry.map_err(BackupError::file(folder))?.file_name();
-            if !ours.iter().any(|o| name == *o) {
+            if !name.to_str().is_some_and(is_ours) {
                 let text = format!("{} holds '{}', which is no backup; name an empty directory", folder.display(), name.display());
                 return Err(BackupError::InTheWay(text));
             }
@@ -73,14 +75,16 @@ fn prepare(app: &App, folder: &Path) -> Result<Packs, BackupError> {
         let text = format!("{} holds a backup of another relay ({}); name another directory", folder.display(), manifest.relay_id);
         return Err(BackupError::InTheWay(text));
     }
-    read_packs(folder)
+    read_packs(&folder.join(&manifest.packs_list))
 }
 
 async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs, hold: &mut Hold<'_>) -> Result<CreateReport, BackupError> {
     // Listed before the database is read and again after: between them they hold every pack that it can name, and no blob goes away meanwhile (BK1).
     let mut wanted: BTreeMap<PackId, PackRow> = app.content.packs().await?.into_iter().map(|p| (p.id, p)).collect();
-    let made_at = time_text(app.clock.now_ms());
-    let (kind, files) = snapshot::take(config, &folder.join("database")).await?;
+    let now_ms = app.clock.now_ms();
+    // Beside the files of an earlier backup, which stays whole until this one is.
+    let database = format!("database/{now_ms}");
+    let (kind, files) = snapshot::take(config, &folder.join(&database)).await?;
     for pack in app.content.packs().await? {
         wanted.insert(pack.id, pack);
     }
@@ -106,18 +110,20 @@ async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs, hold: &
         report.pack_bytes += row.bytes;
         packs.insert(*id, row);
     }
-    let mut manifest = Manifest::new(made_at, app.accounts.relay_id().to_owned(), kind);
+    let list = format!("{PACKS_LIST}{now_ms}.tsv");
+    let mut manifest = Manifest::new(time_text(now_ms), app.accounts.relay_id().to_owned(), kind, list.clone());
     (manifest.packs, manifest.pack_bytes) = (report.packs, report.pack_bytes);
-    write_packs(folder, &packs)?;
-    manifest.add(folder, PACKS)?;
+    write_packs(&folder.join(&list), &packs)?;
+    manifest.add(folder, &list)?;
     for file in files {
-        report.database_bytes += manifest.add(folder, &format!("database/{file}"))?;
+        report.database_bytes += manifest.add(folder, &format!("{database}/{file}"))?;
     }
     for key in copy_keys(config, folder)? {
         manifest.add(folder, &key)?;
     }
     manifest.write(folder)?;
     report.packs_removed = remove_others(folder, before, &packs)?;
+    remove_older(folder, now_ms, &list)?;
     Ok(report)
 }
 
@@ -186,6 +192,26 @@ fn remove_others(folder: &Path, before: &Packs, now: &Packs) -> Result<u64, Back
         }
     }
     Ok(removed)
+}
+
+/// Removes databases and lists of earlier backups.
+fn remove_older(folder: &Path, now_ms: i64, list: &str) -> Result<(), BackupError> {
+    let databases = folder.join("database");
+    let keep = now_ms.to_string();
+    for entry in fs::read_dir(&databases).map_err(BackupError::file(&databases))? {
+        let entry = entry.map_err(BackupError::file(&databases))?;
+        if entry.file_name() != *keep {
+            fs::remove_dir_all(entry.path()).map_err(BackupError::file(&entry.path()))?;
+        }
+    }
+    for entry in fs::read_dir(folder).map_err(BackupError::file(folder))? {
+        let entry = entry.map_err(BackupError::file(folder))?;
+        let name = entry.file_name();
+        if name != *list && name.to_str().is_some_and(|n| n.starts_with(PACKS_LIST)) {
+            fs::remove_file(entry.path()).map_err(BackupError::file(&entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the sweep from blobs for as long as a backup gives signs of life.

@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 /// The form that this program writes and reads.
 const FORMAT: u32 = 1;
 const NAME: &str = "manifest.json";
-/// The list of packs.
-pub(super) const PACKS: &str = "packs.tsv";
 
 /// Which kind of database was saved, and so which tool brings it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +36,8 @@ pub struct Manifest {
     pub database: DatabaseKind,
     /// Files by their path in the backup, all but packs.
     pub files: BTreeMap<String, FileRow>,
+    /// The file that lists the packs.
+    pub packs_list: String,
     /// How many packs.
     pub packs: u64,
     /// Their bytes.
@@ -57,9 +57,9 @@ pub struct FileRow {
 pub type Packs = BTreeMap<PackId, FileRow>;
 
 impl Manifest {
-    pub(super) fn new(made_at: String, relay_id: String, database: DatabaseKind) -> Self {
+    pub(super) fn new(made_at: String, relay_id: String, database: DatabaseKind, packs_list: String) -> Self {
         let made_by = format!("ferry-relay {}", env!("CARGO_PKG_VERSION"));
-        Self { format: FORMAT, made_by, made_at, relay_id, database, files: BTreeMap::new(), packs: 0, pack_bytes: 0 }
+        Self { format: FORMAT, made_by, made_at, relay_id, database, files: BTreeMap::new(), packs_list, packs: 0, pack_bytes: 0 }
     }
 
     /// Takes the file at `name` below `folder` up. Its bytes.
@@ -82,7 +82,7 @@ impl Manifest {
             return Err(damaged(format!("it has the form {}, this ferry-relay reads {FORMAT}", manifest.format)));
         }
         // A path from a file must not lead elsewhere.
-        if let Some(name) = manifest.files.keys().find(|n| !is_plain(n)) {
+        if let Some(name) = manifest.files.keys().chain([&manifest.packs_list]).find(|n| !is_plain(n)) {
             return Err(damaged(format!("it names the file '{name}'")));
         }
         Ok(Some(manifest))
@@ -112,9 +112,8 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Reads the list of packs. Damage is an error: a list that is only nearly right is worth nothing.
-pub(super) fn read_packs(folder: &Path) -> Result<Packs, BackupError> {
-    let path = folder.join(PACKS);
-    let text = std::fs::read_to_string(&path).map_err(BackupError::file(&path))?;
+pub(super) fn read_packs(path: &Path) -> Result<Packs, BackupError> {
+    let text = std::fs::read_to_string(path).map_err(BackupError::file(path))?;
     let mut packs = Packs::new();
     for (n, line) in text.lines().enumerate() {
         let row = parse(line).ok_or_else(|| BackupError::Damaged(format!("{}:{}: not a pack", path.display(), n + 1)))?;
@@ -132,12 +131,12 @@ fn parse(line: &str) -> Option<(PackId, FileRow)> {
     fields.next().is_none().then_some((PackId(id), FileRow { bytes, sha256 }))
 }
 
-pub(super) fn write_packs(folder: &Path, packs: &Packs) -> Result<(), BackupError> {
+pub(super) fn write_packs(path: &Path, packs: &Packs) -> Result<(), BackupError> {
     let mut text = String::new();
     for (id, row) in packs {
         let _ = writeln!(text, "{id}\t{}\t{}", row.bytes, row.sha256);
     }
-    write_whole(&folder.join(PACKS), text.as_bytes())
+    write_whole(path, text.as_bytes())
 }
 
 /// Where a pack stands in a backup.
@@ -156,7 +155,7 @@ mod tests {
         assert!(Manifest::read(dir.path()).unwrap().is_none() && Manifest::must_read(dir.path()).is_err());
         std::fs::create_dir(dir.path().join("database")).unwrap();
         std::fs::write(dir.path().join("database/relay.db"), b"abc").unwrap();
-        let mut manifest = Manifest::new("now".into(), "r".into(), DatabaseKind::Sqlite);
+        let mut manifest = Manifest::new("now".into(), "r".into(), DatabaseKind::Sqlite, "packs-1.tsv".into());
         manifest.add(dir.path(), "database/relay.db").unwrap();
         manifest.write(dir.path()).unwrap();
         assert_eq!(Manifest::must_read(dir.path()).unwrap(), manifest);
@@ -171,9 +170,10 @@ mod tests {
         Manifest { format: 2, ..manifest }.write(dir.path()).unwrap();
         assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("form 2"));
         let packs: Packs = [(PackId([7; 16]), FileRow { bytes: 5, sha256: "a".repeat(64) })].into();
-        write_packs(dir.path(), &packs).unwrap();
-        assert_eq!(read_packs(dir.path()).unwrap(), packs);
-        std::fs::write(dir.path().join(PACKS), "zz\t1\tx\n").unwrap();
-        assert!(read_packs(dir.path()).is_err());
+        let list = dir.path().join("packs-1.tsv");
+        write_packs(&list, &packs).unwrap();
+        assert_eq!(read_packs(&list).unwrap(), packs);
+        std::fs::write(&list, "zz\t1\tx\n").unwrap();
+        assert!(read_packs(&list).is_err());
     }
 }

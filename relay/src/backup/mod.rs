@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! manifest.json            what this is, and the hashes of all that follows but packs
-//! packs.tsv                one line a pack: id, length in bytes, SHA-256
-//! database/relay.db        (or database/NAME.dump of pg_dump)
+//! packs-STAMP.tsv          one line a pack: id, length in bytes, SHA-256
+//! database/STAMP/relay.db  (or NAME.dump of pg_dump)
 //! keys/jwt.key ...         the keys of the data directory
 //! packs/ab/abcd...pack     the chunks
 //! ```
 //!
 //! * **BK1** The database is read at one moment, packs after it, while the sweep leaves blobs alone: no row of the database lacks its pack.
-//! * **BK2** The manifest is written last, whole, and durable: a backup that has one is complete. A second backup into the same directory adds what is new,
-//!   replaces the manifest, and removes what only the older one needed after that.
+//! * **BK2** The manifest is written last, whole, and durable: a backup that has one is complete. A second backup into the same directory adds what is new
+//!   beside the older one's files, replaces the manifest, and removes what only the older one needed after that: broken off anywhere, one is whole.
 //! * **BK3** A restore goes into what is empty, and puts the database in its place last: one that was broken off is begun again, never taken for done.
 //! * **BK4** A restored relay has a new epoch: devices send again what it lacks, and delete nothing (I2, I3, I11).
 

@@ -42,7 +42,7 @@ pub async fn restore(config: &Config, folder: &Path) -> Result<RestoreReport, Ba
     snapshot::must_be_empty(config).await?;
     restore_keys(config, &manifest, folder)?;
     let blobs = open_blobs(config).await?;
-    let packs = read_packs(folder)?;
+    let packs = read_packs(&folder.join(&manifest.packs_list))?;
     let packs_there = restore_packs(&*blobs, &packs, folder).await?;
     snapshot::put(config, manifest.database, &manifest.database_files(folder)?).await?;
     // The database is in its place, with the epoch of its former life: nobody serves it before it has a new one (the caller holds the directory's lock).

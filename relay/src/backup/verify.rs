@@ -1,6 +1,6 @@
 //! Whether a backup is whole: without a relay, and without changing anything.
 
-use super::manifest::{DatabaseKind, FileRow, Manifest, PACKS, pack_path, read_packs};
+use super::manifest::{DatabaseKind, FileRow, Manifest, pack_path, read_packs};
 use super::{BackupError, hash_file};
 use crate::store::snapshot;
 use serde::Serialize;
@@ -60,12 +60,13 @@ pub async fn verify(folder: &Path) -> Result<VerifyReport, BackupError> {
     for (name, row) in &manifest.files {
         report.check(&folder.join(name), row);
     }
-    if !manifest.files.contains_key(PACKS) {
-        report.fault(format!("the manifest does not vouch for {PACKS}"));
+    let list = &manifest.packs_list;
+    if !manifest.files.contains_key(list) {
+        report.fault(format!("the manifest does not vouch for {list}"));
     }
-    let packs = read_packs(folder)?;
+    let packs = read_packs(&folder.join(list))?;
     if (packs.len() as u64) != manifest.packs {
-        report.fault(format!("{PACKS} lists {} packs, the manifest says {}", packs.len(), manifest.packs));
+        report.fault(format!("{list} lists {} packs, the manifest says {}", packs.len(), manifest.packs));
     }
     for (id, row) in &packs {
         report.check(&pack_path(folder, *id), row);

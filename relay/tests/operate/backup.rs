@@ -53,12 +53,19 @@ fn a_backup_under_load_brings_everything_back() {
     });
     assert!(during >= 5 && report["packs"].as_u64() >= Some(20), "{report}");
     assert!(stdout(&run(&data, &["backup", "verify", backup.to_str().unwrap()])).contains("the backup is whole"));
+    // One that was broken off before its manifest leaves the one before it whole.
+    std::fs::create_dir(backup.join("database/7")).unwrap();
+    std::fs::write(backup.join("database/7/relay.db"), "half").unwrap();
+    std::fs::write(backup.join("packs-7.tsv"), "half").unwrap();
+    stdout(&run(&data, &["backup", "verify", backup.to_str().unwrap()]));
     // Again into the same directory: what is there is not copied again.
     let packs_now = json(&data, &["storage", "stats", "--json"])["packs"].as_u64().unwrap();
     let again = json(&data, &create);
     assert!(again["packs_copied"].as_u64().unwrap() <= packs_now - report["packs"].as_u64().unwrap(), "{again}");
     let copied_third = json(&data, &create)["packs_copied"].as_u64();
     assert_eq!(copied_third, Some(0));
+    assert_eq!(std::fs::read_dir(backup.join("database")).unwrap().count(), 1, "older databases are gone");
+    assert!(!backup.join("packs-7.tsv").exists());
     let told = get(relay.admin, "/metrics").unwrap().text();
     assert!(told.contains("ferry_relay_backup_last_success_timestamp_seconds"), "{told}");
     assert!(stdout(&run(&data, &["audit", "list", "--json"])).contains("backup.created"));
@@ -120,11 +127,12 @@ fn damage_of_a_backup_is_found_and_not_restored() {
     std::fs::write(&packs[0], &good).unwrap();
     verify(0);
     // A row's pack that is not there, and a manifest that lies.
-    let list = backup.join("packs.tsv");
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(backup.join("manifest.json")).unwrap()).unwrap();
+    let list = backup.join(manifest["packs_list"].as_str().unwrap());
     let lines = std::fs::read_to_string(&list).unwrap();
     std::fs::write(&list, lines.lines().next().unwrap().to_owned() + "\n").unwrap();
     verify(6);
-    restore(6, "packs.tsv is not what was backed up");
+    restore(6, ".tsv is not what was backed up");
     std::fs::write(&list, lines).unwrap();
     std::fs::remove_file(backup.join("manifest.json")).unwrap();
     verify(6);

@@ -237,6 +237,33 @@ fn every_field_of_the_log_has_its_place_in_the_index() {
     }
 }
 
+/// The caller of a request that failed has its id; under it the operator finds the reason, which the caller does not learn.
+#[test]
+fn a_failure_is_found_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let relay = Relay::start(&data, &[]);
+    let token = relay.login();
+    std::fs::remove_dir_all(data.join("blobs")).unwrap();
+    let content = b"nowhere to go";
+    let init = json!({"file_name": "f", "file_size": content.len(), "file_hash": ferry_protocol::ContentHash::of(content).to_string()});
+    let version = relay.call("POST", "/upload/init", &token, Some(&init)).json()["version_id"].as_str().unwrap().to_owned();
+    let headers = format!("Content-Type: application/octet-stream\r\nAuthorization: Bearer {token}\r\n");
+    let failed = ask(relay.addr, "PUT", &format!("/upload/{version}/chunks/0"), &headers, content).unwrap();
+    assert_eq!(failed.status, 503, "{}", failed.text());
+    let id = failed.json()["request_id"].as_str().unwrap().to_owned();
+    assert!(!failed.text().contains("No such file"), "{}", failed.text());
+    let log = std::fs::read_to_string(&relay.log).unwrap();
+    let lines: Vec<Value> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let reason =
+        lines.iter().find(|l| l["span"]["request_id"] == id.as_str() && l["message"] == "request failed").expect("a line with the reason");
+    assert!(reason["source"].as_str().is_some_and(|s| s.contains("No such file")), "{reason}");
+    // Not ready, and it says why to the operator only.
+    assert_eq!(get(relay.addr, "/readyz").unwrap().json()["checks"]["blobs"], json!({"ok": false}));
+    let why = get(relay.admin, "/readyz").unwrap().json();
+    assert!(why["checks"]["blobs"]["detail"].is_string() && get(relay.addr, "/healthz").unwrap().status == 200, "{why}");
+}
+
 #[test]
 fn filebeat_reads_what_the_relay_writes() {
     let filebeat = read("filebeat/filebeat.yml");

@@ -38,13 +38,13 @@ pub async fn restore(config: &Config, folder: &Path) -> Result<RestoreReport, Ba
             return Err(BackupError::Damaged(format!("{name} is not what was backed up; nothing was restored")));
         }
     }
+    snapshot::must_fit(config, manifest.database).await?;
     prepare_data_dir(&config.data)?;
-    snapshot::must_be_empty(config).await?;
     restore_keys(config, &manifest, folder)?;
     let blobs = open_blobs(config).await?;
     let packs = read_packs(&folder.join(&manifest.packs_list))?;
     let packs_there = restore_packs(&*blobs, &packs, folder).await?;
-    snapshot::put(config, manifest.database, &manifest.database_files(folder)?).await?;
+    snapshot::put(config, &manifest.database_files(folder)?).await?;
     // The database is in its place, with the epoch of its former life: nobody serves it before it has a new one (the caller holds the directory's lock).
     let app = App::open(config).await?;
     let epoch = app.content.renew_identity().await?;

@@ -298,6 +298,7 @@ mod tests {
             "ferry-relay storage verify --read-data --data /d",
             "ferry-relay storage gc --dry-run",
             "ferry-relay storage new-epoch",
+            "ferry-relay storage repair --dry-run",
             "ferry-relay backup create -o /b --json",
             "ferry-relay backup verify /b",
             "ferry-relay backup restore /b --data /d",

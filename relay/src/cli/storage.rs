@@ -1,6 +1,7 @@
 //! Commands for what is stored: totals, verification, the sweep. They work beside a running relay.
 
 use super::{Failure, Global, Outcome, accounts, show};
+use crate::App;
 use crate::lock::DataLock;
 use clap::Subcommand;
 use serde_json::json;
@@ -19,6 +20,12 @@ pub(super) enum StorageCommand {
     /// Remove what nothing refers to and what is older than the grace period
     Gc {
         /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Set right what `verify` found, as far as no bytes are missing: counts, and marks of damage on chunks that are whole again
+    Repair {
+        /// Only say what would be set right
         #[arg(long)]
         dry_run: bool,
     },
@@ -83,26 +90,43 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
                     .hint("start the relay: devices that have the files are asked for the bytes; or restore a newer backup of the chunk directory"))
             }
         }
-        StorageCommand::Gc { dry_run } => {
-            let report = app.content.sweep(dry_run).await?;
-            let verb = if dry_run { "would be removed" } else { "removed" };
-            let human = format!(
-                "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} mostly dead packs rewritten ({} bytes); {} chunks newly marked, {} leases ended",
-                report.chunks_deleted,
-                report.bytes_deleted,
-                report.packs_deleted,
-                report.stray_blobs_deleted,
-                report.packs_rewritten,
-                report.bytes_rewritten,
-                report.chunks_marked,
-                report.leases_dropped
-            );
-            show(global, human, &serde_json::to_value(report).unwrap_or_default());
-            Ok(())
-        }
+        StorageCommand::Repair { dry_run } => repair(global, &app, dry_run).await,
+        StorageCommand::Gc { dry_run } => gc(global, &app, dry_run).await,
     };
     app.close().await;
     result
+}
+
+async fn gc(global: &Global, app: &App, dry_run: bool) -> Outcome {
+    let report = app.content.sweep(dry_run).await?;
+    let verb = if dry_run { "would be removed" } else { "removed" };
+    let human = format!(
+        "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} mostly dead packs rewritten ({} bytes); {} chunks newly marked, {} leases ended",
+        report.chunks_deleted,
+        report.bytes_deleted,
+        report.packs_deleted,
+        report.stray_blobs_deleted,
+        report.packs_rewritten,
+        report.bytes_rewritten,
+        report.chunks_marked,
+        report.leases_dropped
+    );
+    show(global, human, &serde_json::to_value(report).unwrap_or_default());
+    Ok(())
+}
+
+async fn repair(global: &Global, app: &App, dry_run: bool) -> Outcome {
+    let report = app.content.repair(dry_run).await?;
+    if !dry_run {
+        app.accounts.note_operation("storage.repaired", "").await;
+    }
+    let verb = if dry_run { "would be set right" } else { "set right" };
+    let human = format!(
+        "{verb}: {} counts of references, the usage of {} users, {} chunks that are whole again; {} chunks stay damaged until a device sends them",
+        report.refs_corrected, report.usage_corrected, report.chunks_sound_again, report.chunks_still_damaged
+    );
+    show(global, human, &serde_json::to_value(report).unwrap_or_default());
+    Ok(())
 }
 
 async fn new_epoch(global: &Global) -> Outcome {

@@ -537,6 +537,12 @@ pub trait ContentTx: Send {
     /// Forgets an upload; its chunks stay leased until their lease ends.
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError>;
 
+    /// Counts references (CS3) and what owners use anew, in the transaction's shard, and says how many rows of each were wrong. Nobody else writes
+    /// meanwhile.
+    async fn recount(&mut self) -> Result<(u64, u64), StoreError>;
+    /// Takes the mark of damage from chunks that still stand where their bytes were found to be right. How many.
+    async fn mark_sound(&mut self, chunks: &[ChunkLocation]) -> Result<u64, StoreError>;
+
     /// Marks chunks as damaged, for operators and so that a device sends them again.
     async fn mark_damaged(&mut self, chunks: &[(ChunkLocation, &'static str)], now_ms: i64) -> Result<(), StoreError>;
 

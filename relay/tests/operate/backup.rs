@@ -143,6 +143,47 @@ fn damage_of_a_backup_is_found_and_not_restored() {
     assert_eq!(output.status.code(), Some(8), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Breaks what can be counted anew, with the words of its own database, and has it repaired.
+pub fn repaired(data: &Path, env: &[(&str, &str)], breaks: impl FnOnce()) {
+    breaks();
+    let found = run_with(data, env, &["storage", "verify", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(found.status.code(), Some(6));
+    let (refs, usage) = (report["rows"]["refs_wrong"].as_u64().unwrap(), report["rows"]["usage_wrong"].as_u64().unwrap());
+    assert!(refs > 0 && usage > 0, "{report}");
+    for (words, left) in [(&["storage", "repair", "--dry-run", "--json"][..], 6), (&["storage", "repair", "--json"], 0)] {
+        let report = json_with(data, env, words);
+        assert_eq!((&report["refs_corrected"], &report["usage_corrected"]), (&json!(refs), &json!(usage)), "{report}");
+        assert_eq!(run_with(data, env, &["storage", "verify"]).status.code(), Some(left));
+    }
+}
+
+#[test]
+fn what_can_be_counted_anew_is_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let relay = Relay::start(&data, &[]);
+    let token = relay.login();
+    relay.upload(&token, "a", &content(1));
+    relay.upload(&token, "b", &content(2));
+    drop(relay);
+    repaired(&data, &[], || {
+        let statement = "UPDATE namespace_chunks SET refs = refs + 3; UPDATE users SET storage_used = 7;";
+        let done = std::process::Command::new("sqlite3").arg(data.join("relay.db")).arg(statement).status();
+        assert!(done.expect("sqlite3 is there").success());
+    });
+    // Bytes that were gone and are back: the mark goes, and nobody has to send them.
+    let pack = files_below(&data.join("blobs")).into_iter().find(|p| p.extension().is_some_and(|e| e == "pack")).unwrap();
+    let aside = dir.path().join("aside");
+    std::fs::rename(&pack, &aside).unwrap();
+    assert_eq!(run(&data, &["storage", "verify"]).status.code(), Some(6));
+    assert_eq!(json(&data, &["storage", "repair", "--json"])["chunks_still_damaged"], 1);
+    std::fs::rename(&aside, &pack).unwrap();
+    assert_eq!(json(&data, &["storage", "repair", "--json"])["chunks_sound_again"], 1);
+    assert_eq!(json(&data, &["storage", "stats", "--json"])["damaged_chunks"], 0);
+    assert!(stdout(&run(&data, &["storage", "verify", "--read-data"])).contains("there and whole"));
+}
+
 /// The operator's side of a database and chunks of different times (P19): what is missing is listed, marked, and heals when it comes again.
 #[test]
 fn a_database_newer_than_its_chunks_is_told_what_it_lacks() {

@@ -21,7 +21,12 @@ pub fn program(data: &Path) -> Command {
 }
 
 pub fn run(data: &Path, words: &[&str]) -> Output {
-    program(data).args(words).output().unwrap()
+    run_with(data, &[], words)
+}
+
+/// [`run`] with settings of the environment.
+pub fn run_with(data: &Path, env: &[(&str, &str)], words: &[&str]) -> Output {
+    program(data).args(words).envs(env.iter().copied()).output().unwrap()
 }
 
 /// What a command that must succeed wrote.
@@ -32,7 +37,12 @@ pub fn stdout(output: &Output) -> String {
 
 /// The same, as JSON.
 pub fn json(data: &Path, words: &[&str]) -> Value {
-    serde_json::from_str(&stdout(&run(data, words))).unwrap()
+    json_with(data, &[], words)
+}
+
+/// [`json`] with settings of the environment.
+pub fn json_with(data: &Path, env: &[(&str, &str)], words: &[&str]) -> Value {
+    serde_json::from_str(&stdout(&run_with(data, env, words))).unwrap()
 }
 
 /// Asks until the answer is yes. Panics after [`PATIENCE`].
@@ -76,8 +86,8 @@ impl Answer {
 impl Relay {
     /// Starts it on `data`; adds the administrator if there is none.
     pub fn start(data: &Path, env: &[(&str, &str)]) -> Self {
-        if json(data, &["user", "list", "--json"])["users"].as_array().unwrap().is_empty() {
-            add_user(data, EMAIL);
+        if json_with(data, env, &["user", "list", "--json"])["users"].as_array().unwrap().is_empty() {
+            add_user_with(data, env, EMAIL);
         }
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -151,7 +161,12 @@ impl Drop for Relay {
 }
 
 pub fn add_user(data: &Path, email: &str) {
+    add_user_with(data, &[], email);
+}
+
+fn add_user_with(data: &Path, env: &[(&str, &str)], email: &str) {
     let mut child = program(data)
+        .envs(env.iter().copied())
         .args(["user", "add", email, "--admin", "--password-stdin"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -81,9 +81,12 @@ fn place(temp: &Path, to: &Path) -> Result<(), BackupError> {
     placed.map_err(file_error(to))
 }
 
-/// Refuses a database that holds something: a restore overwrites nothing.
-pub async fn must_be_empty(config: &Config) -> Result<(), BackupError> {
-    let taken = match Place::of(config)? {
+/// Refuses a database of another kind, and one that holds something: a restore overwrites nothing, and begins with nothing that it cannot end.
+pub async fn must_fit(config: &Config, kind: DatabaseKind) -> Result<(), BackupError> {
+    let place = Place::of(config)?;
+    let taken = match place {
+        Place::Sqlite(_) if kind != DatabaseKind::Sqlite => return Err(other_kind("PostgreSQL", "SQLite")),
+        Place::Postgres(_) if kind != DatabaseKind::Postgres => return Err(other_kind("SQLite", "PostgreSQL")),
         Place::Sqlite(path) => path.exists().then(|| format!("there is a database already: {}", path.display())),
         Place::Postgres(all) => {
             let mut taken = None;
@@ -102,21 +105,20 @@ pub async fn must_be_empty(config: &Config) -> Result<(), BackupError> {
     }
 }
 
-/// Puts the database from a backup's files in its place: whole or not at all.
-pub async fn put(config: &Config, kind: DatabaseKind, files: &[PathBuf]) -> Result<(), BackupError> {
-    let other = |is: &str, named: &str| {
-        Err(BackupError::InTheWay(format!(
-            "the backup is of {is}, but database.url names {named}; set database.url to an empty {is} database"
-        )))
-    };
-    match (Place::of(config)?, kind) {
-        (Place::Sqlite(path), DatabaseKind::Sqlite) => {
+fn other_kind(is: &str, named: &str) -> BackupError {
+    BackupError::InTheWay(format!("the backup is of {is}, but database.url names {named}; set database.url to an empty {is} database"))
+}
+
+/// Puts the database from a backup's files in its place: whole or not at all. The place fits ([`must_fit`]).
+pub async fn put(config: &Config, files: &[PathBuf]) -> Result<(), BackupError> {
+    match Place::of(config)? {
+        Place::Sqlite(path) => {
             let Some(from) = files.first() else { return Err(BackupError::Damaged("the backup names no database".into())) };
             let temp = path.with_extension("restoring");
             fs::copy(from, &temp).map_err(file_error(&temp))?;
             place(&temp, &path)
         }
-        (Place::Postgres(all), DatabaseKind::Postgres) => {
+        Place::Postgres(all) => {
             for (name, url) in all {
                 let wanted = name.clone() + DUMP;
                 let file = files.iter().find(|f| f.file_name().is_some_and(|n| n == wanted.as_str()));
@@ -127,8 +129,6 @@ pub async fn put(config: &Config, kind: DatabaseKind, files: &[PathBuf]) -> Resu
             }
             Ok(())
         }
-        (Place::Sqlite(_), DatabaseKind::Postgres) => other("PostgreSQL", "SQLite"),
-        (Place::Postgres(_), DatabaseKind::Sqlite) => other("SQLite", "PostgreSQL"),
     }
 }
 

@@ -5,6 +5,7 @@ mod nodes;
 mod purge;
 mod read;
 mod regions;
+mod repair;
 mod sweep;
 mod uploads;
 mod versions;

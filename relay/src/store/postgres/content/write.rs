@@ -3,7 +3,7 @@
 //! The directory commits first. What it knows of a namespace that the shard does not have is nothing yet; the other way round a namespace would be
 //! there that nobody could find.
 
-use super::{BATCH, chunks, nodes, purge, regions, sweep, uploads, versions};
+use super::{BATCH, chunks, nodes, purge, regions, repair, sweep, uploads, versions};
 use crate::store::StoreError;
 use crate::store::columns::{encode_state, role_text, signed};
 use crate::store::content::*;
@@ -413,6 +413,16 @@ impl ContentTx for PgTx {
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError> {
         let shard = self.shard;
         uploads::delete(self.conn(), shard, version_id).await
+    }
+
+    async fn recount(&mut self) -> Result<(u64, u64), StoreError> {
+        let shard = self.shard;
+        repair::recount(self.conn(), shard).await
+    }
+
+    async fn mark_sound(&mut self, chunks: &[ChunkLocation]) -> Result<u64, StoreError> {
+        let shard = self.shard;
+        repair::mark_sound(self.conn(), shard, chunks).await
     }
 
     async fn mark_damaged(&mut self, list: &[(ChunkLocation, &'static str)], now_ms: i64) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! [`ContentTx`] on the writer connection. Many rows travel in one statement: a commit of thousands of nodes is dozens of statements.
 
-use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, purge, regions, role_text, signed, sweep, uploads};
+use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, purge, regions, repair, role_text, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::content::*;
 use crate::store::sqlite::store_error;
@@ -385,6 +385,14 @@ impl ContentTx for SqliteTx {
 
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError> {
         uploads::delete(self.conn(), version_id).await
+    }
+
+    async fn recount(&mut self) -> Result<(u64, u64), StoreError> {
+        repair::recount(self.conn()).await
+    }
+
+    async fn mark_sound(&mut self, chunks: &[ChunkLocation]) -> Result<u64, StoreError> {
+        repair::mark_sound(self.conn(), chunks).await
     }
 
     async fn mark_damaged(&mut self, list: &[(ChunkLocation, &'static str)], now_ms: i64) -> Result<(), StoreError> {

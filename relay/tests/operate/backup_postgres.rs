@@ -1,0 +1,74 @@
+//! The same for a relay whose database is PostgreSQL: its own tools make the copy and bring it back.
+#![cfg(feature = "cluster")]
+
+#[path = "../../../tests/src/postgres.rs"]
+mod server;
+
+use super::process::*;
+
+#[test]
+fn a_relay_on_postgresql_is_backed_up_and_restored() {
+    let cluster = server::Cluster::start();
+    let (first, second) = (cluster.database(), cluster.database());
+    let dir = tempfile::tempdir().unwrap();
+    let (data, other, backup) = (dir.path().join("data"), dir.path().join("other"), dir.path().join("backup"));
+    let (old, new) = ([("FERRY_RELAY__DATABASE__URL", first.as_str())], [("FERRY_RELAY__DATABASE__URL", second.as_str())]);
+    let to = backup.to_str().unwrap();
+    let relay = Relay::start(&data, &old);
+    let token = relay.login();
+    let files: Vec<(Vec<u8>, String)> = (0..5)
+        .map(|n| {
+            let content = format!("content number {n}").into_bytes();
+            let id = relay.upload(&token, &format!("file {n}"), &content);
+            (content, id)
+        })
+        .collect();
+    // The same metrics and the same audit log as on SQLite.
+    let metrics = get(relay.admin, "/metrics").unwrap().text();
+    assert!(metrics.contains("ferry_relay_db_pool_max_connections{") && metrics.contains("ferry_relay_storage_chunks "), "{metrics}");
+    let made = json_with(&data, &old, &["backup", "create", "-o", to, "--json"]);
+    assert!(made["packs"].as_u64() >= Some(1) && made["database_bytes"].as_u64() > Some(1000), "{made}");
+    assert!(stdout(&run(dir.path(), &["backup", "verify", to])).contains("the backup is whole"));
+    let events = json_with(&data, &old, &["audit", "list", "--json"]);
+    let created = events["entries"].as_array().unwrap().iter().find(|e| e["event"] == "backup.created").expect("an entry");
+    assert_eq!(created["via"], "cli");
+    drop(relay);
+    let name = first.rsplit('/').next().unwrap();
+    super::backup::repaired(&data, &old, || {
+        cluster.sql(name, "UPDATE namespace_chunks SET refs = refs + 3; UPDATE owners SET storage_used = 7");
+    });
+
+    // Nothing is overwritten, and a dump does not go into SQLite.
+    for env in [&old[..], &[]] {
+        let refused = run_with(&other, env, &["backup", "restore", to]);
+        assert_eq!(refused.status.code(), Some(8), "{}", String::from_utf8_lossy(&refused.stderr));
+        assert!(!other.join("jwt.key").exists() && !other.join("blobs").exists(), "nothing is begun that cannot be ended");
+    }
+    let restored = json_with(&other, &new, &["backup", "restore", to, "--json"]);
+    assert_eq!(restored["packs"], made["packs"]);
+    let verified = json_with(&other, &new, &["storage", "verify", "--read-data", "--json"]);
+    assert_eq!(verified["damaged"], 0, "{verified}");
+    let relay = Relay::start(&other, &new);
+    for (content, id) in &files {
+        let answer = relay.call("GET", &format!("/download/{id}"), &token, None);
+        assert_eq!((answer.status, &answer.body), (200, content));
+    }
+    let spaces = relay.call("GET", "/sync/v1/namespaces", &token, None).json();
+    assert_eq!(spaces[0]["epoch"], restored["epoch"], "a new life: devices send again what is missing");
+    // A dump that is none is found.
+    let dump = std::fs::read_dir(backup.join("database")).unwrap().next().unwrap().unwrap().path().join("relay.dump");
+    std::fs::write(&dump, "not a dump").unwrap();
+    assert_eq!(run(dir.path(), &["backup", "verify", to]).status.code(), Some(6));
+}
+
+#[test]
+fn without_the_tools_of_postgresql_it_says_what_is_missing() {
+    let cluster = server::Cluster::start();
+    let database = cluster.database();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let env = [("FERRY_RELAY__DATABASE__URL", database.as_str()), ("PATH", "/nowhere")];
+    let output = run_with(&data, &env, &["backup", "create", "-o", dir.path().join("b").to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("pg_dump") && said.contains("postgresql-client"), "{said}");
+}

@@ -462,6 +462,7 @@ mod tests {
             ("FERRY_RELAY__ROLE", ","),
             ("FERRY_RELAY__DATABASE__POOL_SIZE", "1"),
             ("FERRY_RELAY__DATABASE__LOCK_TIMEOUT_S", "0"),
+            ("FERRY_RELAY__DATABASE__SHARDS", "postgres://h/1"),
             ("FERRY_RELAY__PUBLIC_URL", "files.example.org"),
             ("FERRY_RELAY__TLS__CERT", "/x"),
             ("FERRY_RELAY__TRUSTED_PROXIES", "10.0.0.0/33"),

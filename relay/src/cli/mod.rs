@@ -9,6 +9,7 @@ mod backup;
 mod doctor;
 mod operate;
 mod serve;
+mod shard;
 mod storage;
 
 use crate::StartError;
@@ -124,6 +125,9 @@ enum Command {
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
+    /// Shards: list
+    #[command(subcommand)]
+    Shard(shard::ShardCommand),
     /// Backups: create, verify, restore
     #[command(subcommand)]
     Backup(backup::BackupCommand),
@@ -252,6 +256,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Session(command) => accounts::session(&global, command).await,
             Command::Invite(command) => accounts::invite(&global, command).await,
             Command::Storage(command) => storage::storage(&global, command).await,
+            Command::Shard(command) => shard::shard(&global, command).await,
             Command::Backup(command) => backup::backup(&global, command).await,
             Command::Audit(command) => audit::audit(&global, command).await,
             Command::SetupUrl => accounts::setup_url(&global).await,
@@ -299,6 +304,7 @@ mod tests {
             "ferry-relay storage gc --dry-run",
             "ferry-relay storage new-epoch",
             "ferry-relay storage repair --dry-run",
+            "ferry-relay shard list --json",
             "ferry-relay backup create -o /b --json",
             "ferry-relay backup verify /b",
             "ferry-relay backup restore /b --data /d",

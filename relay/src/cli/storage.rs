@@ -64,32 +64,7 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
             show(global, human, &machine);
             Ok(())
         }
-        StorageCommand::Verify { read_data } => {
-            let report = app.content.verify(read_data).await?;
-            let machine = serde_json::to_value(&report).unwrap_or_default();
-            let state = if report.is_sound() { "everything is there and whole" } else { "DAMAGE FOUND" };
-            let mut human = format!(
-                "{state}\n  {} chunks looked at, {} bytes read\n  {} damaged chunks, {} wrong packs, {} wrong node states, {} stray blobs\n  rows: {:?}",
-                report.chunks, report.bytes_read, report.damaged, report.packs_wrong, report.states_wrong, report.stray_blobs, report.rows
-            );
-            if report.versions_degraded > 0 {
-                let _ = write!(human, "\n  {} versions cannot be served until a device sends their bytes again:", report.versions_degraded);
-            }
-            for version in &report.degraded_versions {
-                let _ = write!(human, "\n    version {} of '{}' ({})", version.version_number, version.file_name, version.file_id);
-            }
-            for chunk in &report.damaged_chunks {
-                let _ = write!(human, "\n  damaged chunk {chunk}");
-            }
-            show(global, human, &machine);
-            if report.is_sound() {
-                Ok(())
-            } else {
-                let first = report.damaged_chunks.first().map_or(String::new(), |c| format!(", first {c}"));
-                Err(Failure::new(6, "damaged", format!("the store is damaged: {} chunks{first}", report.damaged))
-                    .hint("start the relay: devices that have the files are asked for the bytes; or restore a newer backup of the chunk directory"))
-            }
-        }
+        StorageCommand::Verify { read_data } => verify(global, &app, read_data).await,
         StorageCommand::Repair { dry_run } => repair(global, &app, dry_run).await,
         StorageCommand::Gc { dry_run } => gc(global, &app, dry_run).await,
     };
@@ -127,6 +102,33 @@ async fn repair(global: &Global, app: &App, dry_run: bool) -> Outcome {
     );
     show(global, human, &serde_json::to_value(report).unwrap_or_default());
     Ok(())
+}
+
+async fn verify(global: &Global, app: &App, read_data: bool) -> Outcome {
+    let report = app.content.verify(read_data).await?;
+    let machine = serde_json::to_value(&report).unwrap_or_default();
+    let state = if report.is_sound() { "everything is there and whole" } else { "DAMAGE FOUND" };
+    let mut human = format!(
+        "{state}\n  {} chunks looked at, {} bytes read\n  {} damaged chunks, {} wrong packs, {} wrong node states, {} stray blobs\n  rows: {:?}",
+        report.chunks, report.bytes_read, report.damaged, report.packs_wrong, report.states_wrong, report.stray_blobs, report.rows
+    );
+    if report.versions_degraded > 0 {
+        let _ = write!(human, "\n  {} versions cannot be served until a device sends their bytes again:", report.versions_degraded);
+    }
+    for version in &report.degraded_versions {
+        let _ = write!(human, "\n    version {} of '{}' ({})", version.version_number, version.file_name, version.file_id);
+    }
+    for chunk in &report.damaged_chunks {
+        let _ = write!(human, "\n  damaged chunk {chunk}");
+    }
+    show(global, human, &machine);
+    if report.is_sound() {
+        Ok(())
+    } else {
+        let first = report.damaged_chunks.first().map_or(String::new(), |c| format!(", first {c}"));
+        Err(Failure::new(6, "damaged", format!("the store is damaged: {} chunks{first}", report.damaged))
+            .hint("start the relay: devices that have the files are asked for the bytes; or restore a newer backup of the chunk directory"))
+    }
 }
 
 async fn new_epoch(global: &Global) -> Outcome {

@@ -4,12 +4,18 @@ use super::{ConfigError, without_password};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// Most shards: each costs every process a pool of connections.
+const SHARDS_MAX: usize = 256;
+
 /// Where metadata is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
     /// `sqlite://PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; not set: `relay.db` in the data directory.
     pub url: String,
+    /// PostgreSQL: the databases in which the content of new users stands, in an order that never changes: shard N is the Nth. Not set: in the database
+    /// of `url`, which is shard 0.
+    pub shards: Vec<String>,
     /// PostgreSQL: connections of this process to each database, 2 to 1000.
     pub pool_size: u32,
     /// PostgreSQL: how long a request waits for a connection before it is told to come back, in seconds.
@@ -22,7 +28,7 @@ pub struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: String::new(), pool_size: 16, acquire_timeout_s: 10, statement_timeout_s: 30, lock_timeout_s: 10 }
+        Self { url: String::new(), shards: Vec::new(), pool_size: 16, acquire_timeout_s: 10, statement_timeout_s: 30, lock_timeout_s: 10 }
     }
 }
 
@@ -78,7 +84,17 @@ impl Database {
 
     /// Whether the values can be used.
     pub(super) fn check(&self, data: &Path) -> Result<(), ConfigError> {
-        self.place(data)?;
+        let is_shared = self.place(data)?.is_shared();
+        if !self.shards.is_empty() && !is_shared {
+            return Err(ConfigError("database.shards needs a database.url of PostgreSQL".into()));
+        }
+        if let Some(other) = self.shards.iter().find(|url| !is_postgres(url)) {
+            let other = without_password(other);
+            return Err(ConfigError(format!("database.shards has '{other}': expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")));
+        }
+        if self.shards.len() > SHARDS_MAX {
+            return Err(ConfigError(format!("database.shards has more than {SHARDS_MAX} databases")));
+        }
         if !(2..=1000).contains(&self.pool_size) {
             return Err(ConfigError("database.pool_size must be between 2 and 1000 connections".into()));
         }

@@ -355,6 +355,35 @@ pub struct StorageTotals {
     pub uploads_open: u64,
 }
 
+impl std::ops::AddAssign for StorageTotals {
+    fn add_assign(&mut self, more: Self) {
+        self.namespaces += more.namespaces;
+        self.nodes += more.nodes;
+        self.versions += more.versions;
+        self.version_bytes += more.version_bytes;
+        self.chunks += more.chunks;
+        self.chunk_bytes += more.chunk_bytes;
+        self.packs += more.packs;
+        self.pack_bytes += more.pack_bytes;
+        self.orphaned_chunks += more.orphaned_chunks;
+        self.damaged_chunks += more.damaged_chunks;
+        self.uploads_open += more.uploads_open;
+    }
+}
+
+/// A shard, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardTotals {
+    /// Its number.
+    pub shard: Shard,
+    /// Where it is, without a password.
+    pub place: String,
+    /// Users whose namespaces stand in it.
+    pub users: u64,
+    /// What it holds.
+    pub totals: StorageTotals,
+}
+
 /// Reads of committed state.
 #[async_trait]
 pub trait ContentStore: Send + Sync + 'static {
@@ -362,6 +391,8 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
     fn shards(&self) -> Vec<Shard>;
+    /// The shard in which a user's namespaces stand.
+    async fn shard_of(&self, user: UserId) -> Result<Shard, StoreError>;
 
     /// The relay's identity. The epoch is the database's, `fresh`'s if it has none yet. The replica is the run's: where one process owns the
     /// database, `fresh`'s when it asks first; where several share it, what they have in common until the database has gone back in time.
@@ -456,8 +487,8 @@ pub trait ContentStore: Send + Sync + 'static {
 
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
-    /// Totals.
-    async fn totals(&self) -> Result<StorageTotals, StoreError>;
+    /// Totals of each shard.
+    async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError>;
 }
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.

@@ -16,6 +16,9 @@ pub(crate) enum Db {
     Sqlite,
     #[cfg(feature = "cluster")]
     Postgres,
+    /// PostgreSQL with two shards beside the directory. Its address is three, with spaces between them.
+    #[cfg(feature = "cluster")]
+    Shards,
 }
 
 /// The one server of this test process.
@@ -32,7 +35,7 @@ pub(crate) fn settings() -> super::postgres::Settings {
 }
 
 fn database(url: String) -> Database {
-    Database { url, pool_size: 4, acquire_timeout_s: 60, statement_timeout_s: 60, lock_timeout_s: 60 }
+    Database { url, pool_size: 4, acquire_timeout_s: 60, statement_timeout_s: 60, lock_timeout_s: 60, ..Database::default() }
 }
 
 impl Db {
@@ -42,6 +45,8 @@ impl Db {
             Self::Sqlite => format!("sqlite://{}", dir.join("relay.db").display()),
             #[cfg(feature = "cluster")]
             Self::Postgres => cluster().database(),
+            #[cfg(feature = "cluster")]
+            Self::Shards => [(); 3].map(|()| cluster().database()).join(" "),
         }
     }
 
@@ -55,7 +60,11 @@ impl Db {
         match self {
             Self::Sqlite => Arc::new(Sqlite::open(Path::new(url.trim_start_matches("sqlite://"))).await.unwrap()),
             #[cfg(feature = "cluster")]
-            Self::Postgres => Arc::new(super::postgres::Postgres::open(url, &settings()).await.unwrap()),
+            Self::Postgres | Self::Shards => {
+                let mut urls = url.split(' ').map(str::to_owned);
+                let (url, shards) = (urls.next().unwrap(), urls.collect::<Vec<_>>());
+                Arc::new(super::postgres::Postgres::open(&url, &shards, &settings()).await.unwrap())
+            }
         }
     }
 
@@ -88,3 +97,28 @@ macro_rules! on_each_store {
     };
 }
 pub(crate) use on_each_store;
+
+/// The same, and one more for a relay with shards.
+macro_rules! on_each_kind {
+    ($name:ident $(, $($how:tt)+)?) => {
+        mod $name {
+            #[tokio::test$(($($how)+))?]
+            async fn on_sqlite() {
+                super::$name($crate::store::testing::Db::Sqlite).await;
+            }
+
+            #[cfg(feature = "cluster")]
+            #[tokio::test$(($($how)+))?]
+            async fn on_postgres() {
+                super::$name($crate::store::testing::Db::Postgres).await;
+            }
+
+            #[cfg(feature = "cluster")]
+            #[tokio::test$(($($how)+))?]
+            async fn on_shards() {
+                super::$name($crate::store::testing::Db::Shards).await;
+            }
+        }
+    };
+}
+pub(crate) use on_each_kind;

@@ -3,7 +3,7 @@
 use super::Content;
 use super::read::runs;
 use crate::service::ServiceResult;
-use crate::store::content::{ChunkLocation, DegradedVersion, PackId, RowFaults, Shard, StorageTotals};
+use crate::store::content::{ChunkLocation, DegradedVersion, PackId, RowFaults, Shard, ShardTotals, StorageTotals};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -132,7 +132,16 @@ impl Content {
 
     /// Totals.
     pub async fn storage_totals(&self) -> ServiceResult<StorageTotals> {
-        Ok(self.meta.totals().await?)
+        let mut sum = StorageTotals::default();
+        for shard in self.meta.shard_totals().await? {
+            sum += shard.totals;
+        }
+        Ok(sum)
+    }
+
+    /// Totals of each shard.
+    pub async fn shard_totals(&self) -> ServiceResult<Vec<ShardTotals>> {
+        Ok(self.meta.shard_totals().await?)
     }
 }
 

@@ -17,7 +17,7 @@ macro_rules! contract {
                         super::super::$test(kind.store(&dir).await).await;
                     }
 
-                    crate::store::testing::on_each_store!(run);
+                    crate::store::testing::on_each_kind!(run);
                 }
             )*
         }

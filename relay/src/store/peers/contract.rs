@@ -5,7 +5,7 @@ use crate::service::{SessionId, UserRole};
 use crate::store::MetaStore;
 use crate::store::accounts::{Device, NewToken, Session, User, UserChange};
 use crate::store::content::{NamespaceRow, Scope};
-use crate::store::testing::{Db, on_each_store};
+use crate::store::testing::{Db, on_each_kind};
 use ferry_protocol::ReplicaId;
 use ferry_protocol::wire::Role;
 
@@ -172,7 +172,7 @@ async fn namespaces_come_by_id(store: &dyn PeerStore) {
     assert_eq!(store.member_namespaces(user(9), 9).await.unwrap(), []);
 }
 
-on_each_store!(peers_are_kept_as_they_were_given);
+on_each_kind!(peers_are_kept_as_they_were_given);
 
 async fn peers_are_kept_as_they_were_given(kind: Db) {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! PostgreSQL: several processes share one database, or a directory and shards (docs/adr/0006-sharding-by-user.md).
+//! PostgreSQL: several processes share one database, or a directory and shards (docs/adr/0007-sharding-by-user.md).
 //!
 //! * **PG1** A transaction that writes in a namespace first locks the namespace's row: numbers are given in commit order (CS1, I11), and what it
 //!   reads of the namespace stays true until it ends. It runs at READ COMMITTED.
@@ -43,12 +43,17 @@ struct Inner {
 }
 
 impl Postgres {
-    /// Connects and applies the migrations that are missing.
-    pub async fn open(url: &str, settings: &Settings) -> Result<Self, StoreError> {
+    /// Connects to the database of `url` and to those of the shards, and applies the migrations that are missing.
+    pub async fn open(url: &str, shards: &[String], settings: &Settings) -> Result<Self, StoreError> {
         let directory = Arc::new(Database::open(url, settings).await?);
-        let shards = BTreeMap::from([(Shard::default(), directory.clone())]);
+        let mut by_key = BTreeMap::from([(Shard::default(), directory.clone())]);
+        for (number, url) in (1..).zip(shards) {
+            by_key.insert(Shard(number), Arc::new(Database::open(url, settings).await?));
+        }
         let identified = AtomicBool::new(false);
-        Ok(Self(Arc::new(Inner { directory, shards, places: Places::default(), identified })))
+        let opened = Self(Arc::new(Inner { directory, shards: by_key, places: Places::default(), identified }));
+        opened.check_shards().await?;
+        Ok(opened)
     }
 
     /// The database of users and members.

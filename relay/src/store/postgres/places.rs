@@ -3,7 +3,7 @@
 //! What is remembered may be old by a move of the user. Then the old shard refuses to write (`moving_to`, or no row), which makes us ask again; it goes
 //! on reading what it last held, until the move is finished some time later.
 
-use super::rows::{bytes, namespace};
+use super::rows::{bytes, count, namespace};
 use super::{Postgres, StoreError, store_error};
 use crate::store::columns::{damaged, role};
 use crate::store::content::Shard;
@@ -130,11 +130,13 @@ impl Postgres {
         }
     }
 
-    /// The shard of a new user: those beside the directory, if there are any, in turn by the user's id, which is random.
+    /// The shard of a new user: one of those beside the directory, if there are any, by a hash of the user's id.
     pub(super) fn shard_of_new(&self, user: UserId) -> Shard {
         let apart: Vec<Shard> = self.0.shards.keys().copied().filter(|s| *s != Shard::default()).collect();
-        let number = u32::from_be_bytes(*user.as_bytes().first_chunk().unwrap_or(&[0; 4])) as usize;
-        apart.get(number % apart.len().max(1)).copied().unwrap_or_default()
+        // FNV-1a; which shard an id leads to is noted with the user, so that another number of shards changes it for nobody.
+        let hash = user.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+        let number = (hash >> 32) as usize % apart.len().max(1);
+        apart.get(number).copied().unwrap_or_default()
     }
 }
 
@@ -147,4 +149,54 @@ pub(super) async fn used_bytes(conn: &mut PgConnection, of: Shard, users: &[Vec<
         .await
         .map_err(store_error)?;
     rows.iter().map(|row| Ok((bytes(row, 0)?, row.try_get(1).map_err(store_error)?))).collect()
+}
+
+/// How many users stand in each shard.
+pub(super) async fn users_by_shard(conn: &mut PgConnection) -> Result<HashMap<Shard, u64>, StoreError> {
+    let rows = sqlx::query("SELECT shard_key, count(*) FROM users GROUP BY shard_key").fetch_all(conn).await.map_err(store_error)?;
+    rows.iter().map(|row| Ok((shard(row, 0)?, count(row, 1)?))).collect()
+}
+
+/// The setting by which the databases of one relay know each other.
+const GROUP: &str = "shard_group";
+/// The setting in which a database says which shard it is.
+const NUMBER: &str = "shard_number";
+
+/// The value of a setting; `value` if there is none yet.
+async fn agreed(conn: &mut PgConnection, name: &str, value: &str) -> Result<String, StoreError> {
+    sqlx::query("INSERT INTO settings (key, value, updated_at) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING")
+        .bind(name)
+        .bind(value)
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
+    let row = sqlx::query("SELECT value FROM settings WHERE key = $1").bind(name).fetch_one(conn).await.map_err(store_error)?;
+    row.try_get(0).map_err(store_error)
+}
+
+impl Postgres {
+    /// Makes sure that every database is the one that its place in the configuration says, and that no user stands where this process does not look.
+    pub(super) async fn check_shards(&self) -> Result<(), StoreError> {
+        let mut fresh = [0; 16];
+        getrandom::fill(&mut fresh).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        let group = agreed(&mut *self.directory().read().await?, GROUP, &hex::encode(fresh)).await?;
+        for (shard, db) in &self.0.shards {
+            let mut conn = db.read().await?;
+            let (own_group, number) = (agreed(&mut conn, GROUP, &group).await?, agreed(&mut conn, NUMBER, &shard.to_string()).await?);
+            if own_group != group {
+                return Err(StoreError::Unavailable(format!("{} is a database of another relay: look at database.shards", db.label())));
+            }
+            if number != shard.to_string() {
+                let label = db.label();
+                return Err(StoreError::Unavailable(format!(
+                    "{label} is shard {number}, not {shard}: the order of database.shards never changes"
+                )));
+            }
+        }
+        let users = users_by_shard(&mut *self.directory().read().await?).await?;
+        match users.keys().find(|shard| !self.0.shards.contains_key(*shard)) {
+            None => Ok(()),
+            Some(missing) => Err(StoreError::Unavailable(format!("users stand in shard {missing}, which database.shards does not name"))),
+        }
+    }
 }

@@ -28,7 +28,10 @@ enum Place {
 impl Place {
     fn of(config: &Config) -> Result<Self, StartError> {
         Ok(match config.database()? {
-            DatabaseUrl::Postgres(url) => Self::Postgres(vec![("relay".into(), url)]),
+            DatabaseUrl::Postgres(url) => {
+                let shards = (1..).zip(&config.database.shards).map(|(n, url): (u32, _)| (format!("shard{n}"), url.clone()));
+                Self::Postgres(std::iter::once(("relay".into(), url)).chain(shards).collect())
+            }
             DatabaseUrl::Sqlite(path) => Self::Sqlite(path),
         })
     }

@@ -27,7 +27,7 @@ async fn a_hash_is_never_a_capability(kind: Db) {
     // With the bytes in hand it works, and they are stored once.
     world.content.put_chunks(&his, frames(&[b"secret"])).await.unwrap();
     assert!(matches!(world.content.commit(&his, request).await.unwrap(), CommitReply::Accepted { .. }));
-    assert_eq!(world.content.meta.totals().await.unwrap().packs, 1);
+    assert_eq!(world.content.storage_totals().await.unwrap().packs, 1);
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
@@ -62,7 +62,7 @@ async fn one_wrong_hash_stores_nothing(kind: Db) {
     for cut in [frames(&[b"good"]).slice(..40), ChunkFrame::absent(ChunkId::default()).to_vec().into()] {
         assert_eq!(world.content.put_chunks(&home, cut).await.unwrap_err().kind(), Kind::Malformed);
     }
-    assert_eq!(world.content.meta.totals().await.unwrap().chunks, 0);
+    assert_eq!(world.content.storage_totals().await.unwrap().chunks, 0);
     assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 0);
     assert!(world.content.blobs.list().await.unwrap().is_empty());
 }
@@ -126,11 +126,11 @@ async fn a_damaged_chunk_is_not_served_and_heals(kind: Db) {
     assert!(world.blobs.damage(pack, |bytes| *bytes.last_mut().unwrap() ^= 1));
     let wanted = ids(&[b"precious"]);
     assert_eq!(collect(world.content.get_chunks(&home, wanted.clone()).await.unwrap()).await, [None]);
-    assert_eq!(world.content.meta.totals().await.unwrap().damaged_chunks, 1);
+    assert_eq!(world.content.storage_totals().await.unwrap().damaged_chunks, 1);
     assert_eq!(world.content.missing_chunks(&home, &wanted).await.unwrap(), wanted);
     world.content.put_chunks(&home, frames(&[b"precious"])).await.unwrap();
     assert_eq!(collect(world.content.get_chunks(&home, wanted).await.unwrap()).await, [Some(b"precious".to_vec())]);
-    assert_eq!(world.content.meta.totals().await.unwrap().damaged_chunks, 0);
+    assert_eq!(world.content.storage_totals().await.unwrap().damaged_chunks, 0);
 }
 
 on_each_store!(a_short_or_missing_pack_is_absence);

@@ -2,7 +2,7 @@
 
 use crate::service::Kind;
 use crate::service::content::testing::{World, Writer, frames};
-use crate::store::testing::{Db, on_each_store};
+use crate::store::testing::{Db, on_each_kind};
 use ferry_protocol::wire::{CommitReply, NodeUpdate, Role};
 use ferry_protocol::{ChunkId, DeviceId, Epoch, NodeId, node};
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ fn accepted(reply: CommitReply) -> (u64, bool) {
     }
 }
 
-on_each_store!(a_commit_comes_back_in_the_feed);
+on_each_kind!(a_commit_comes_back_in_the_feed);
 
 async fn a_commit_comes_back_in_the_feed(kind: Db) {
     let world = World::on(kind).await;
@@ -31,7 +31,7 @@ async fn a_commit_comes_back_in_the_feed(kind: Db) {
     assert!(rest.nodes.is_empty() && rest.cursor == 1);
 }
 
-on_each_store!(the_same_commit_again_changes_nothing);
+on_each_kind!(the_same_commit_again_changes_nothing);
 
 async fn the_same_commit_again_changes_nothing(kind: Db) {
     let world = World::on(kind).await;
@@ -48,7 +48,7 @@ async fn the_same_commit_again_changes_nothing(kind: Db) {
     assert_eq!(world.content.commit(&home, other).await.unwrap_err().code(), "commit_id_reused");
 }
 
-on_each_store!(what_changed_since_the_base_is_stale_unless_it_is_included);
+on_each_kind!(what_changed_since_the_base_is_stale_unless_it_is_included);
 
 async fn what_changed_since_the_base_is_stale_unless_it_is_included(kind: Db) {
     let world = World::on(kind).await;
@@ -74,7 +74,7 @@ async fn what_changed_since_the_base_is_stale_unless_it_is_included(kind: Db) {
     assert_eq!(world.content.meta.versions(home.namespace(), base.id).await.unwrap().len(), 3);
 }
 
-on_each_store!(missing_chunks_are_named_and_nothing_is_committed);
+on_each_kind!(missing_chunks_are_named_and_nothing_is_committed);
 
 async fn missing_chunks_are_named_and_nothing_is_committed(kind: Db) {
     let world = World::on(kind).await;
@@ -92,7 +92,7 @@ async fn missing_chunks_are_named_and_nothing_is_committed(kind: Db) {
     assert_eq!(accepted(world.content.commit(&home, request).await.unwrap()), (2, true));
 }
 
-on_each_store!(a_file_whose_chunks_do_not_make_its_hash_is_refused);
+on_each_kind!(a_file_whose_chunks_do_not_make_its_hash_is_refused);
 
 async fn a_file_whose_chunks_do_not_make_its_hash_is_refused(kind: Db) {
     let world = World::on(kind).await;
@@ -106,10 +106,10 @@ async fn a_file_whose_chunks_do_not_make_its_hash_is_refused(kind: Db) {
     let request = world.request(vec![update], &[b"one", b"two"], 0);
     assert_eq!(world.content.commit(&home, request).await.unwrap_err().code(), "file_hash_mismatch");
     assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().head, 0);
-    assert_eq!(world.content.meta.totals().await.unwrap().chunks, 0);
+    assert_eq!(world.content.storage_totals().await.unwrap().chunks, 0);
 }
 
-on_each_store!(another_epoch_changes_nothing);
+on_each_kind!(another_epoch_changes_nothing);
 
 async fn another_epoch_changes_nothing(kind: Db) {
     let world = World::on(kind).await;
@@ -126,7 +126,7 @@ async fn another_epoch_changes_nothing(kind: Db) {
     }
 }
 
-on_each_store!(who_may_commit_and_in_whose_name);
+on_each_kind!(who_may_commit_and_in_whose_name);
 
 async fn who_may_commit_and_in_whose_name(kind: Db) {
     let world = World::on(kind).await;
@@ -157,7 +157,7 @@ async fn who_may_commit_and_in_whose_name(kind: Db) {
     accepted(world.content.commit(&home, world.request(vec![relayed], &[b"x"], 0)).await.unwrap());
 }
 
-on_each_store!(counters_cannot_be_used_up_and_a_node_is_named_once);
+on_each_kind!(counters_cannot_be_used_up_and_a_node_is_named_once);
 
 async fn counters_cannot_be_used_up_and_a_node_is_named_once(kind: Db) {
     let world = World::on(kind).await;
@@ -175,7 +175,7 @@ async fn counters_cannot_be_used_up_and_a_node_is_named_once(kind: Db) {
     assert_eq!(page.head, 0);
 }
 
-on_each_store!(a_node_stands_in_what_is_known);
+on_each_kind!(a_node_stands_in_what_is_known);
 
 /// R34: a parent that is neither here nor in the commit; what is there already keeps its place whatever became of that.
 async fn a_node_stands_in_what_is_known(kind: Db) {
@@ -206,7 +206,7 @@ async fn a_node_stands_in_what_is_known(kind: Db) {
     accepted(world.content.commit(&home, world.request(vec![writer.deleted(&leaf)], &[], u64::MAX)).await.unwrap());
 }
 
-on_each_store!(moves_that_close_a_cycle_are_joined_and_shown_as_a_tree);
+on_each_kind!(moves_that_close_a_cycle_are_joined_and_shown_as_a_tree);
 
 /// R34: moves that close a cycle are no error, they come from devices that did not know of each other. The tree that is shown has none.
 async fn moves_that_close_a_cycle_are_joined_and_shown_as_a_tree(kind: Db) {
@@ -226,7 +226,7 @@ async fn moves_that_close_a_cycle_are_joined_and_shown_as_a_tree(kind: Db) {
     assert_eq!(paths, ["b", "b/a"], "the newer move falls back");
 }
 
-on_each_store!(concurrent_commits_leave_no_gap_for_a_reader);
+on_each_kind!(concurrent_commits_leave_no_gap_for_a_reader);
 
 async fn concurrent_commits_leave_no_gap_for_a_reader(kind: Db) {
     let world = std::sync::Arc::new(World::on(kind).await);
@@ -265,7 +265,7 @@ async fn concurrent_commits_leave_no_gap_for_a_reader(kind: Db) {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
-on_each_store!(a_commit_of_the_largest_size_comes_back_whole);
+on_each_kind!(a_commit_of_the_largest_size_comes_back_whole);
 
 async fn a_commit_of_the_largest_size_comes_back_whole(kind: Db) {
     let world = World::on(kind).await;

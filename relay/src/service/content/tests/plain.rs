@@ -4,7 +4,7 @@ use crate::service::content::testing::{World, manifest};
 use crate::service::content::*;
 use crate::service::{Caller, Kind};
 use crate::store::content::Scope;
-use crate::store::testing::{Db, on_each_store};
+use crate::store::testing::{Db, on_each_kind};
 use bytes::Bytes;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ContentHash, NodeId};
@@ -54,7 +54,7 @@ fn large() -> Vec<u8> {
     (0..9 * MIB + 17).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
 }
 
-on_each_store!(an_upload_in_chunks_becomes_a_file);
+on_each_kind!(an_upload_in_chunks_becomes_a_file);
 
 async fn an_upload_in_chunks_becomes_a_file(kind: Db) {
     let world = World::on(kind).await;
@@ -89,7 +89,7 @@ async fn an_upload_in_chunks_becomes_a_file(kind: Db) {
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
-on_each_store!(deduplication_sees_only_what_the_caller_may_read);
+on_each_kind!(deduplication_sees_only_what_the_caller_may_read);
 
 async fn deduplication_sees_only_what_the_caller_may_read(kind: Db) {
     let world = World::on(kind).await;
@@ -112,7 +112,7 @@ async fn deduplication_sees_only_what_the_caller_may_read(kind: Db) {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
-on_each_store!(what_is_wrong_with_an_upload_is_said_and_nothing_is_stored);
+on_each_kind!(what_is_wrong_with_an_upload_is_said_and_nothing_is_stored);
 
 async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored(kind: Db) {
     let world = World::on(kind).await;
@@ -136,7 +136,7 @@ async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored(kind: Db) {
     assert_eq!(put(1, b"hello", None).await.unwrap_err().code(), "chunk_index");
     assert_eq!(put(0, b"hell", None).await.unwrap_err().code(), "chunk_size");
     assert_eq!(put(0, b"hello", Some(ChunkId::of(b"other"))).await.unwrap_err().code(), "chunk_hash_mismatch");
-    assert_eq!(content.meta.totals().await.unwrap().chunks, 0);
+    assert_eq!(content.storage_totals().await.unwrap().chunks, 0);
     let stolen = content.put_upload_chunk(&mal, row.version_id, 0, Bytes::from_static(b"hello"), None).await.unwrap_err();
     assert_eq!(stolen.kind(), Kind::NotFound);
     put(0, b"jello", None).await.unwrap();
@@ -150,7 +150,7 @@ async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored(kind: Db) {
     assert_eq!(content.upload_state(&alice, given_up.version_id).await.unwrap_err().kind(), Kind::NotFound);
 }
 
-on_each_store!(a_file_uploaded_again_is_a_new_version);
+on_each_kind!(a_file_uploaded_again_is_a_new_version);
 
 async fn a_file_uploaded_again_is_a_new_version(kind: Db) {
     let world = World::on(kind).await;
@@ -170,7 +170,7 @@ async fn a_file_uploaded_again_is_a_new_version(kind: Db) {
     assert_eq!(read(&world, &home, empty.node, None, None).await, b"");
 }
 
-on_each_store!(a_list_shows_what_is_there_in_pages);
+on_each_kind!(a_list_shows_what_is_there_in_pages);
 
 async fn a_list_shows_what_is_there_in_pages(kind: Db) {
     let world = World::on(kind).await;
@@ -194,7 +194,7 @@ async fn a_list_shows_what_is_there_in_pages(kind: Db) {
     assert_eq!(world.content.list_files(&home, &query).await.unwrap_err().kind(), Kind::NotFound);
 }
 
-on_each_store!(renaming_moving_deleting_and_bringing_back);
+on_each_kind!(renaming_moving_deleting_and_bringing_back);
 
 async fn renaming_moving_deleting_and_bringing_back(kind: Db) {
     let world = World::on(kind).await;
@@ -231,7 +231,7 @@ async fn renaming_moving_deleting_and_bringing_back(kind: Db) {
     assert!(content.verify(true).await.unwrap().is_sound());
 }
 
-on_each_store!(the_delta_goes_by_time_and_by_cursor);
+on_each_kind!(the_delta_goes_by_time_and_by_cursor);
 
 async fn the_delta_goes_by_time_and_by_cursor(kind: Db) {
     let world = World::on(kind).await;
@@ -267,7 +267,7 @@ async fn the_delta_goes_by_time_and_by_cursor(kind: Db) {
     assert!(world.content.changes(&mal, Since::TimeMs(0), 100).await.unwrap().changes.is_empty());
 }
 
-on_each_store!(a_signed_address_is_short_lived_and_dies_with_the_membership);
+on_each_kind!(a_signed_address_is_short_lived_and_dies_with_the_membership);
 
 async fn a_signed_address_is_short_lived_and_dies_with_the_membership(kind: Db) {
     let world = World::on(kind).await;

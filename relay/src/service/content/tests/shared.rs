@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 async fn open(url: &str, settings: &Settings) -> Arc<dyn MetaStore> {
-    Arc::new(Postgres::open(url, settings).await.unwrap())
+    Arc::new(Postgres::open(url, &[], settings).await.unwrap())
 }
 
 /// A world on a database of this address.
@@ -134,6 +134,34 @@ async fn a_pool_of_two_serves_two_hundred() {
     }
     assert!(accepted > 0);
     assert!(world.content.verify(true).await.unwrap().is_sound());
+}
+
+/// The databases of a relay know their places: another order, a shard left out, a shard of another relay are refused at the start.
+#[tokio::test]
+async fn shards_know_their_number_and_their_relay() {
+    let urls = [cluster().database(), cluster().database(), cluster().database()];
+    let open = async |url: &str, shards: &[&String]| {
+        let shards: Vec<String> = shards.iter().map(|s| (*s).clone()).collect();
+        Postgres::open(url, &shards, &settings()).await.err().map(|e| e.to_string())
+    };
+    let mut world = World::new().await;
+    world.db = Arc::new(Postgres::open(&urls[0], &urls[1..], &settings()).await.unwrap());
+    world.content = world.second(world.db.clone()).await;
+    let mut shards = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        let user = world.user(None).await;
+        world.home(&user).await;
+        shards.insert(world.db.shard_of(user.user_id).await.unwrap().0);
+    }
+    assert_eq!(shards, [1, 2].into(), "new users stand beside the directory");
+    let totals = world.content.shard_totals().await.unwrap();
+    assert_eq!(totals.iter().map(|t| (t.shard.0, t.users, t.totals.namespaces)).collect::<Vec<_>>()[0], (0, 0, 0));
+    assert_eq!(totals.iter().map(|t| t.users).sum::<u64>(), 6);
+    assert!(totals.iter().all(|t| t.users == t.totals.namespaces));
+    assert!(open(&urls[0], &[&urls[2], &urls[1]]).await.unwrap().contains("order"));
+    assert!(open(&urls[0], &[&urls[1]]).await.unwrap().contains("shard 2"));
+    assert!(open(&cluster().database(), &[&urls[1]]).await.unwrap().contains("another relay"));
+    assert_eq!(open(&urls[0], &[&urls[1], &urls[2]]).await, None);
 }
 
 /// A transaction that holds what a request needs makes it wait, then come back: it is never answered as if it were done.

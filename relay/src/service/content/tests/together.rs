@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::service::Kind;
 use crate::service::content::ContentConfig;
 use crate::service::content::testing::{World, Writer, collect, frames};
-use crate::store::testing::{Db, on_each_store};
+use crate::store::testing::{Db, on_each_kind};
 use ferry_protocol::wire::{CommitReply, Role};
 use ferry_protocol::{ChunkId, NodeId, ReplicaId};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const GRACE_MS: i64 = 1000;
 
-on_each_store!(the_same_chunk_from_many_at_once_is_stored_once_and_right);
+on_each_kind!(the_same_chunk_from_many_at_once_is_stored_once_and_right);
 
 /// R28, X08: the same bytes from several at once, some of them wrong, are stored once and right.
 async fn the_same_chunk_from_many_at_once_is_stored_once_and_right(kind: Db) {
@@ -44,7 +44,7 @@ async fn the_same_chunk_from_many_at_once_is_stored_once_and_right(kind: Db) {
     assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
 }
 
-on_each_store!(chunks_that_went_between_question_and_commit_are_asked_for_again);
+on_each_kind!(chunks_that_went_between_question_and_commit_are_asked_for_again);
 
 /// H12: what was there when a device asked, and is gone when it commits, is named, and nothing is committed.
 async fn chunks_that_went_between_question_and_commit_are_asked_for_again(kind: Db) {
@@ -74,7 +74,7 @@ async fn chunks_that_went_between_question_and_commit_are_asked_for_again(kind: 
     assert!(matches!(reply, CommitReply::Accepted { .. }));
 }
 
-on_each_store!(a_commit_id_of_another_user_is_another);
+on_each_kind!(a_commit_id_of_another_user_is_another);
 
 /// R32: a commit's id is its user's; the same of another is another.
 async fn a_commit_id_of_another_user_is_another(kind: Db) {
@@ -93,7 +93,7 @@ async fn a_commit_id_of_another_user_is_another(kind: Db) {
     assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().head, 2);
 }
 
-on_each_store!(the_sweep_beside_everybody_takes_nothing_that_is_needed, flavor = "multi_thread", worker_threads = 2);
+on_each_kind!(the_sweep_beside_everybody_takes_nothing_that_is_needed, flavor = "multi_thread", worker_threads = 2);
 
 /// X13: uploads, commits, deletions, restores and readers beside a sweep that never rests. The grace period is longer than any of them takes.
 async fn the_sweep_beside_everybody_takes_nothing_that_is_needed(kind: Db) {
@@ -156,7 +156,7 @@ async fn the_sweep_beside_everybody_takes_nothing_that_is_needed(kind: Db) {
     assert_eq!(world.content.storage_totals().await.unwrap().orphaned_chunks, 0);
 }
 
-on_each_store!(more_requests_than_connections_are_all_answered, flavor = "multi_thread", worker_threads = 2);
+on_each_kind!(more_requests_than_connections_are_all_answered, flavor = "multi_thread", worker_threads = 2);
 
 /// Q07: many more requests than connections to the database: each is answered, or told to come back; none waits for another for ever.
 async fn more_requests_than_connections_are_all_answered(kind: Db) {

@@ -7,7 +7,7 @@ use crate::store::accounts::AccountStore;
 use crate::store::columns::{decode_state, signed};
 use crate::store::content::*;
 use crate::store::postgres::places::{self, Membership, key};
-use crate::store::postgres::rows::{count, namespace as namespace_id, node as node_id};
+use crate::store::postgres::rows::{namespace as namespace_id, node as node_id};
 use crate::store::postgres::{Postgres, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -56,6 +56,10 @@ impl ContentStore for Postgres {
 
     fn shards(&self) -> Vec<Shard> {
         self.0.shards.keys().copied().collect()
+    }
+
+    async fn shard_of(&self, user: UserId) -> Result<Shard, StoreError> {
+        Ok(places::of_user(&mut *self.directory().read().await?, user).await?.unwrap_or_default())
     }
 
     async fn identity(&self, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError> {
@@ -373,33 +377,13 @@ impl ContentStore for Postgres {
         Ok(all)
     }
 
-    async fn totals(&self) -> Result<StorageTotals, StoreError> {
-        let mut sum = StorageTotals::default();
+    async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError> {
+        let users = places::users_by_shard(&mut *self.directory().read().await?).await?;
+        let mut all = Vec::new();
         for (shard, db) in &self.0.shards {
-            let row = sqlx::query(
-                "SELECT (SELECT count(*) FROM namespaces WHERE shard_key = $1), (SELECT count(*) FROM files WHERE shard_key = $1),
-                 (SELECT count(*) FROM file_versions WHERE shard_key = $1),
-                 (SELECT coalesce(sum(file_size), 0)::bigint FROM file_versions WHERE shard_key = $1),
-                 (SELECT count(*) FROM chunks WHERE shard_key = $1), (SELECT coalesce(sum(length), 0)::bigint FROM chunks WHERE shard_key = $1),
-                 (SELECT count(*) FROM packs WHERE shard_key = $1), (SELECT coalesce(sum(length), 0)::bigint FROM packs WHERE shard_key = $1),
-                 (SELECT count(*) FROM chunks WHERE shard_key = $1 AND orphaned_at IS NOT NULL),
-                 (SELECT count(*) FROM chunks WHERE shard_key = $1 AND damaged_at IS NOT NULL)",
-            )
-            .bind(key(*shard))
-            .fetch_one(&mut *db.unhurried().await?)
-            .await
-            .map_err(store_error)?;
-            sum.namespaces += count(&row, 0)?;
-            sum.nodes += count(&row, 1)?;
-            sum.versions += count(&row, 2)?;
-            sum.version_bytes += count(&row, 3)?;
-            sum.chunks += count(&row, 4)?;
-            sum.chunk_bytes += count(&row, 5)?;
-            sum.packs += count(&row, 6)?;
-            sum.pack_bytes += count(&row, 7)?;
-            sum.orphaned_chunks += count(&row, 8)?;
-            sum.damaged_chunks += count(&row, 9)?;
+            let totals = sweep::totals(&mut *db.unhurried().await?, *shard).await?;
+            all.push(ShardTotals { shard: *shard, place: db.label().to_owned(), users: users.get(shard).copied().unwrap_or(0), totals });
         }
-        Ok(sum)
+        Ok(all)
     }
 }

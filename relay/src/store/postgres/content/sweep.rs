@@ -4,7 +4,7 @@
 use super::chunks::insert_pack;
 use crate::store::StoreError;
 use crate::store::columns::signed;
-use crate::store::content::{ChunkLocation, PackId, PackRow, RowFaults, Shard};
+use crate::store::content::{ChunkLocation, PackId, PackRow, RowFaults, Shard, StorageTotals};
 use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count};
 use crate::store::postgres::store_error;
@@ -281,5 +281,36 @@ pub(super) async fn check_rows(conn: &mut PgConnection, shard: Shard) -> Result<
         refs_wrong: count(&row, 1)?,
         usage_wrong: count(&row, 2)?,
         packs_missing: count(&row, 3)?,
+    })
+}
+
+/// What a shard holds.
+pub(super) async fn totals(conn: &mut PgConnection, shard: Shard) -> Result<StorageTotals, StoreError> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM namespaces WHERE shard_key = $1), (SELECT count(*) FROM files WHERE shard_key = $1),
+         (SELECT count(*) FROM file_versions WHERE shard_key = $1),
+         (SELECT coalesce(sum(file_size), 0)::bigint FROM file_versions WHERE shard_key = $1),
+         (SELECT count(*) FROM chunks WHERE shard_key = $1), (SELECT coalesce(sum(length), 0)::bigint FROM chunks WHERE shard_key = $1),
+         (SELECT count(*) FROM packs WHERE shard_key = $1), (SELECT coalesce(sum(length), 0)::bigint FROM packs WHERE shard_key = $1),
+         (SELECT count(*) FROM chunks WHERE shard_key = $1 AND orphaned_at IS NOT NULL),
+         (SELECT count(*) FROM chunks WHERE shard_key = $1 AND damaged_at IS NOT NULL),
+         (SELECT count(*) FROM uploads WHERE shard_key = $1 AND completed_at IS NULL)",
+    )
+    .bind(key(shard))
+    .fetch_one(conn)
+    .await
+    .map_err(store_error)?;
+    Ok(StorageTotals {
+        namespaces: count(&row, 0)?,
+        nodes: count(&row, 1)?,
+        versions: count(&row, 2)?,
+        version_bytes: count(&row, 3)?,
+        chunks: count(&row, 4)?,
+        chunk_bytes: count(&row, 5)?,
+        packs: count(&row, 6)?,
+        pack_bytes: count(&row, 7)?,
+        orphaned_chunks: count(&row, 8)?,
+        damaged_chunks: count(&row, 9)?,
+        uploads_open: count(&row, 10)?,
     })
 }

@@ -47,6 +47,10 @@ impl ContentStore for Sqlite {
         vec![Shard::default()]
     }
 
+    async fn shard_of(&self, _: UserId) -> Result<Shard, StoreError> {
+        Ok(Shard::default())
+    }
+
     async fn identity(&self, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError> {
         if let Some(identity) = self.known_identity() {
             return Ok(identity);
@@ -273,19 +277,19 @@ impl ContentStore for Sqlite {
         rows.iter().map(|row| bytes(row, 0).map(NamespaceId::from_bytes)).collect()
     }
 
-    async fn totals(&self) -> Result<StorageTotals, StoreError> {
+    async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError> {
         let mut conn = self.read().await?;
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM namespaces), (SELECT count(*) FROM files), (SELECT count(*) FROM file_versions),
              (SELECT coalesce(sum(file_size), 0) FROM file_versions), (SELECT count(*) FROM chunks),
              (SELECT coalesce(sum(length), 0) FROM chunks), (SELECT count(*) FROM packs), (SELECT coalesce(sum(length), 0) FROM packs),
              (SELECT count(*) FROM chunks WHERE orphaned_at IS NOT NULL), (SELECT count(*) FROM chunks WHERE damaged_at IS NOT NULL),
-             (SELECT count(*) FROM uploads WHERE completed_at IS NULL)",
+             (SELECT count(*) FROM uploads WHERE completed_at IS NULL), (SELECT count(*) FROM users)",
         )
         .fetch_one(&mut *conn)
         .await
         .map_err(store_error)?;
-        Ok(StorageTotals {
+        let totals = StorageTotals {
             namespaces: count(&row, 0)?,
             nodes: count(&row, 1)?,
             versions: count(&row, 2)?,
@@ -297,6 +301,7 @@ impl ContentStore for Sqlite {
             orphaned_chunks: count(&row, 8)?,
             damaged_chunks: count(&row, 9)?,
             uploads_open: count(&row, 10)?,
-        })
+        };
+        Ok(vec![ShardTotals { shard: Shard::default(), place: "sqlite".into(), users: count(&row, 11)?, totals }])
     }
 }

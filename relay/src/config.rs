@@ -10,7 +10,7 @@ pub use load::{Loaded, Source};
 mod blobs;
 mod database;
 
-pub use blobs::{BlobPlace, Blobs, DEFAULT_REGION, S3Key, S3Place, is_region_name};
+pub use blobs::{BlobPlace, BlobRegion, Blobs, DEFAULT_REGION, S3Key, S3Place, is_region_name};
 pub use database::{Database, DatabaseUrl};
 
 use serde::{Deserialize, Serialize};
@@ -435,6 +435,9 @@ mod tests {
             ("FERRY_RELAY__ADMIN__METRICS_TOKEN_FILE", secret.to_str().unwrap()),
             ("FERRY_RELAY__AUTH__ACCESS_TTL_S", "60"),
             ("FERRY_RELAY__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+            ("FERRY_RELAY__BLOBS__REGIONS__EU__URL", "s3://chunks"),
+            ("FERRY_RELAY__BLOBS__REGIONS__EU__SECRET_KEY_FILE", secret.to_str().unwrap()),
+            ("FERRY_RELAY__BLOBS__PREFER", "eu,default"),
             ("PATH", "/bin"),
         ];
         let config = Config::load(Some(&file), env(&vars)).unwrap();
@@ -443,6 +446,8 @@ mod tests {
         assert_eq!(config.admin.metrics_token, "1234");
         assert_eq!(config.auth.access_ttl_s, 60);
         assert_eq!(config.proxies().unwrap().len(), 2);
+        assert_eq!((config.blobs.regions["eu"].url.as_str(), config.blobs.regions["eu"].secret_key.as_str()), ("s3://chunks", "1234"));
+        assert_eq!(config.blobs.prefer, ["eu", "default"]);
     }
 
     #[test]
@@ -465,6 +470,9 @@ mod tests {
             ("FERRY_RELAY__DATABASE__SHARDS", "postgres://h/1"),
             ("FERRY_RELAY__PUBLIC_URL", "files.example.org"),
             ("FERRY_RELAY__TLS__CERT", "/x"),
+            ("FERRY_RELAY__BLOBS__REGIONS__EU__COLOUR", "x"),
+            ("FERRY_RELAY__BLOBS__REGIONS__*__URL", "s3://chunks"),
+            ("FERRY_RELAY__BLOBS__HOME", "eu"),
             ("FERRY_RELAY__TRUSTED_PROXIES", "10.0.0.0/33"),
         ] {
             assert!(Config::load(None, env(&[(name, value)])).is_err(), "{name}={value}");

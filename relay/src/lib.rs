@@ -41,7 +41,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::bus::Bus;
-use store::metered::MeteredBlobs;
 use store::open_blobs::open_blobs;
 use store::{Health, MetaStore, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -239,10 +238,11 @@ async fn shared_key(db: &Arc<dyn MetaStore>, name: &str, clock: &dyn Clock) -> R
 async fn open_content(config: &Config, db: &Arc<dyn MetaStore>, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>) -> Result<Content, StartError> {
     let blobs = open_blobs(config).await?;
     let limit = config.auth.default_storage_limit_bytes;
-    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), ..ContentConfig::default() };
+    let presign = config.blobs.presign;
+    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), presign, ..ContentConfig::default() };
     // In the database, so that every process of one relay accepts what another signed.
     let link_key = shared_key(db, "download_link_key", &*clock).await?;
-    Ok(Content::open(db.clone(), Arc::new(MeteredBlobs(blobs)), bus, clock, settings, link_key).await?)
+    Ok(Content::open(db.clone(), blobs, bus, clock, settings, link_key).await?)
 }
 
 /// Creates the directory, closed to others, and makes sure that it can be written.

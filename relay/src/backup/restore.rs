@@ -43,10 +43,13 @@ pub async fn restore(config: &Config, folder: &Path) -> Result<RestoreReport, Ba
     restore_keys(config, &manifest, folder)?;
     let blobs = open_blobs(config).await?;
     let packs = read_packs(&folder.join(&manifest.packs_list))?;
-    let packs_there = restore_packs(&*blobs, &packs, folder).await?;
+    let home = blobs.stores.get(&blobs.home).ok_or_else(|| BackupError::Damaged("no blob store is configured".into()))?;
+    let packs_there = restore_packs(&**home, &packs, folder).await?;
     snapshot::put(config, &manifest.database_files(folder)?).await?;
     // The database is in its place, with the epoch of its former life: nobody serves it before it has a new one (the caller holds the directory's lock).
     let app = App::open(config).await?;
+    // Wherever they were: they are in the home region now.
+    app.content.place_packs(&packs.keys().copied().collect::<Vec<_>>()).await?;
     let epoch = app.content.renew_identity().await?;
     app.accounts.note_operation("backup.restored", &manifest.made_at).await;
     app.close().await;

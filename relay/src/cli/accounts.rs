@@ -42,6 +42,13 @@ pub(super) enum UserCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         changes: Vec<String>,
     },
+    /// Where a user's new chunks are stored from now on: a region of the configuration; without a name, the relay's home region
+    SetRegion {
+        /// The e-mail address
+        email: String,
+        /// The region
+        region: Option<String>,
+    },
     /// A code with which the user sets a new password; or, with a password given, set it
     ResetPassword {
         /// The e-mail address
@@ -181,6 +188,14 @@ pub(super) async fn user(global: &Global, command: UserCommand) -> Outcome {
         UserCommand::Set { email, changes } => {
             let change = parse_changes(&changes)?;
             change_user(global, &email, &change, "changed").await
+        }
+        UserCommand::SetRegion { email, region } => {
+            let app = open(global).await?;
+            let user = app.accounts.user_by_email(&email).await?;
+            app.content.set_home_region(user.user_id, region.as_deref()).await?;
+            let where_to = region.as_deref().map_or("the relay's home region".to_owned(), |name| format!("the region '{name}'"));
+            let human = format!("what {} stores from now on goes to {where_to}; what is stored stays where it is", user.email);
+            done(global, &app, human, json!({"email": user.email, "region": region})).await
         }
         UserCommand::ResetPassword { email, password } => reset_password(global, &email, &password).await,
         UserCommand::Disable { email } => {

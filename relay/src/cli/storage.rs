@@ -3,6 +3,7 @@
 use super::{Failure, Global, Outcome, accounts, show};
 use crate::App;
 use crate::lock::DataLock;
+use crate::service::content::{MigrateReport, Migration};
 use clap::Subcommand;
 use serde_json::json;
 use std::fmt::Write;
@@ -29,6 +30,21 @@ pub(super) enum StorageCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Move every pack from one region to another; may be stopped and begun again, beside a relay that serves
+    Migrate {
+        /// The region to empty
+        #[arg(long, value_name = "REGION")]
+        from: String,
+        /// The region to fill
+        #[arg(long, value_name = "REGION")]
+        to: String,
+        /// Keep the old copies: each pack is in both regions then
+        #[arg(long)]
+        keep: bool,
+        /// Only say what would be moved
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Begin a new life of the feeds: run this once after the database was restored from a backup, before serving
     NewEpoch,
 }
@@ -40,30 +56,10 @@ pub(super) async fn storage(global: &Global, command: StorageCommand) -> Outcome
     let app = accounts::open(global).await?;
     let result = match command {
         StorageCommand::NewEpoch => Ok(()),
-        StorageCommand::Stats => {
-            let t = app.content.storage_totals().await?;
-            let human = format!(
-                "{} namespaces, {} nodes, {} versions of {} bytes\n{} chunks of {} bytes in {} packs of {} bytes\n\
-                 {} chunks wait for their removal, {} are damaged",
-                t.namespaces,
-                t.nodes,
-                t.versions,
-                t.version_bytes,
-                t.chunks,
-                t.chunk_bytes,
-                t.packs,
-                t.pack_bytes,
-                t.orphaned_chunks,
-                t.damaged_chunks
-            );
-            let machine = json!({
-                "namespaces": t.namespaces, "nodes": t.nodes, "versions": t.versions, "version_bytes": t.version_bytes, "chunks": t.chunks,
-                "chunk_bytes": t.chunk_bytes, "packs": t.packs, "pack_bytes": t.pack_bytes, "orphaned_chunks": t.orphaned_chunks,
-                "damaged_chunks": t.damaged_chunks, "uploads_open": t.uploads_open,
-            });
-            show(global, human, &machine);
-            Ok(())
+        StorageCommand::Migrate { from, to, keep, dry_run } => {
+            migrate(global, &app, Migration { from: &from, to: &to, keep, dry_run }).await
         }
+        StorageCommand::Stats => stats(global, &app).await,
         StorageCommand::Verify { read_data } => verify(global, &app, read_data).await,
         StorageCommand::Repair { dry_run } => repair(global, &app, dry_run).await,
         StorageCommand::Gc { dry_run } => gc(global, &app, dry_run).await,
@@ -76,12 +72,13 @@ async fn gc(global: &Global, app: &App, dry_run: bool) -> Outcome {
     let report = app.content.sweep(dry_run).await?;
     let verb = if dry_run { "would be removed" } else { "removed" };
     let human = format!(
-        "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} mostly dead packs rewritten ({} bytes); {} chunks newly marked, {} leases ended",
+        "{} chunks of {} bytes {verb}, {} packs, {} stray blobs; {} mostly dead packs rewritten and {} small ones merged ({} bytes); {} chunks newly marked, {} leases ended",
         report.chunks_deleted,
         report.bytes_deleted,
         report.packs_deleted,
         report.stray_blobs_deleted,
         report.packs_rewritten,
+        report.packs_merged,
         report.bytes_rewritten,
         report.chunks_marked,
         report.leases_dropped
@@ -128,6 +125,56 @@ async fn verify(global: &Global, app: &App, read_data: bool) -> Outcome {
         let first = report.damaged_chunks.first().map_or(String::new(), |c| format!(", first {c}"));
         Err(Failure::new(6, "damaged", format!("the store is damaged: {} chunks{first}", report.damaged))
             .hint("start the relay: devices that have the files are asked for the bytes; or restore a newer backup of the chunk directory"))
+    }
+}
+
+async fn stats(global: &Global, app: &App) -> Outcome {
+    let t = app.content.storage_totals().await?;
+    let human = format!(
+        "{} namespaces, {} nodes, {} versions of {} bytes\n{} chunks of {} bytes in {} packs of {} bytes\n\
+                 {} chunks wait for their removal, {} are damaged",
+        t.namespaces,
+        t.nodes,
+        t.versions,
+        t.version_bytes,
+        t.chunks,
+        t.chunk_bytes,
+        t.packs,
+        t.pack_bytes,
+        t.orphaned_chunks,
+        t.damaged_chunks
+    );
+    let machine = json!({
+        "namespaces": t.namespaces, "nodes": t.nodes, "versions": t.versions, "version_bytes": t.version_bytes, "chunks": t.chunks,
+        "chunk_bytes": t.chunk_bytes, "packs": t.packs, "pack_bytes": t.pack_bytes, "orphaned_chunks": t.orphaned_chunks,
+        "damaged_chunks": t.damaged_chunks, "uploads_open": t.uploads_open,
+    });
+    show(global, human, &machine);
+    Ok(())
+}
+
+async fn migrate(global: &Global, app: &App, migration: Migration<'_>) -> Outcome {
+    let progress = |r: &MigrateReport| {
+        if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            eprint!("\r{} packs, {} bytes ", r.packs_moved, r.bytes_moved);
+        }
+    };
+    let report = app.content.migrate_packs(migration, progress).await?;
+    let verb = match migration {
+        Migration { dry_run: true, .. } => "would be moved",
+        Migration { keep: true, .. } => "copied",
+        _ => "moved",
+    };
+    let Migration { from, to, .. } = migration;
+    let human =
+        format!("{} packs {verb} from {from} to {to}, {} bytes copied; {} left", report.packs_moved, report.bytes_moved, report.packs_left);
+    show(global, human, &serde_json::to_value(&report).unwrap_or_default());
+    match report.left.first() {
+        None => Ok(()),
+        Some(first) => {
+            let message = format!("{} packs are damaged or missing and stay in {from}, first {first}", report.packs_left);
+            Err(Failure::new(6, "left", message).hint("see: ferry-relay storage verify --read-data"))
+        }
     }
 }
 

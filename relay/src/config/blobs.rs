@@ -25,12 +25,40 @@ pub struct Blobs {
     pub secret_key: String,
     /// The token of a temporary S3 key; not set: `AWS_SESSION_TOKEN`, if the key comes from the environment.
     pub session_token: String,
+    /// The region in which packs of users without a region of their own are written; not set: `default`, the store that `url` names.
+    pub home: String,
+    /// Regions in the order in which this process reads from them: the nearest first. Those that are missing come after.
+    pub prefer: Vec<String>,
+    /// Give clients addresses under which they read chunks from the bucket itself, each for five minutes. The bucket must be reachable for them.
+    pub presign: bool,
+    /// More stores, by name.
+    pub regions: BTreeMap<String, BlobRegion>,
+}
+
+/// One more store. A key that is not set is that of `blobs`.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlobRegion {
+    /// As `blobs.url`.
+    pub url: String,
+    /// The id of the S3 key.
+    pub access_key: String,
+    /// The secret of the S3 key.
+    pub secret_key: String,
+    /// The token of a temporary S3 key.
+    pub session_token: String,
+}
+
+impl fmt::Debug for BlobRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobRegion").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 // A key must not reach a log by way of a debug print.
 impl fmt::Debug for Blobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Blobs").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Blobs").field("url", &self.url).field("regions", &self.regions).finish_non_exhaustive()
     }
 }
 
@@ -82,18 +110,50 @@ impl fmt::Debug for S3Key {
 impl Blobs {
     /// Every store by its name.
     pub fn places(&self, data: &Path) -> Result<BTreeMap<String, BlobPlace>, ConfigError> {
-        let place = parse("blobs.url", &self.url, data)?;
-        Ok([(DEFAULT_REGION.to_owned(), place)].into())
+        let mut places = BTreeMap::from([(DEFAULT_REGION.to_owned(), parse("blobs.url", &self.url, data)?)]);
+        for (name, region) in &self.regions {
+            if !is_region_name(name) || name == DEFAULT_REGION {
+                return Err(ConfigError(format!(
+                    "blobs.regions.{name}: the name of a region is 1 to {REGION_NAME_MAX_BYTES} small letters, digits, '-' and '_', \
+                     and not '{DEFAULT_REGION}', which blobs.url names"
+                )));
+            }
+            let setting = format!("blobs.regions.{name}.url");
+            if region.url.is_empty() {
+                return Err(ConfigError(format!("{setting} is not set: a region needs a store of its own")));
+            }
+            let place = parse(&setting, &region.url, data)?;
+            if let Some((other, _)) = places.iter().find(|(_, p)| **p == place) {
+                return Err(ConfigError(format!("{setting} is the store of the region '{other}': two regions must not share one")));
+            }
+            places.insert(name.clone(), place);
+        }
+        for (setting, name) in self.prefer.iter().map(|n| ("blobs.prefer", n)).chain([("blobs.home", &self.home_region())]) {
+            if !places.contains_key(name) {
+                let names = places.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(ConfigError(format!("{setting} names '{name}'; the regions are: {names}")));
+            }
+        }
+        Ok(places)
     }
 
-    /// The key for a store; `env` looks up a variable of the environment.
-    pub fn key(&self, env: impl Fn(&str) -> Option<String>) -> Result<S3Key, ConfigError> {
-        if self.access_key.is_empty() != self.secret_key.is_empty() {
-            return Err(ConfigError("blobs.access_key and blobs.secret_key are needed together".into()));
-        }
-        if !self.access_key.is_empty() {
-            let token = Some(self.session_token.clone()).filter(|t| !t.is_empty());
-            return Ok(S3Key { access: self.access_key.clone(), secret: self.secret_key.clone(), token });
+    /// The region of users without one of their own.
+    pub fn home_region(&self) -> String {
+        if self.home.is_empty() { DEFAULT_REGION.into() } else { self.home.clone() }
+    }
+
+    /// The key for a region's store; `env` looks up a variable of the environment.
+    pub fn key(&self, region: &str, env: impl Fn(&str) -> Option<String>) -> Result<S3Key, ConfigError> {
+        let own = self.regions.get(region).map(|r| (format!("blobs.regions.{region}"), &r.access_key, &r.secret_key, &r.session_token));
+        let common = ("blobs".to_owned(), &self.access_key, &self.secret_key, &self.session_token);
+        for (section, access, secret, token) in own.into_iter().chain([common]) {
+            if access.is_empty() != secret.is_empty() {
+                return Err(ConfigError(format!("{section}.access_key and {section}.secret_key are needed together")));
+            }
+            if !access.is_empty() {
+                let token = Some(token.clone()).filter(|t| !t.is_empty());
+                return Ok(S3Key { access: access.clone(), secret: secret.clone(), token });
+            }
         }
         let env = |name: &str| env(name).filter(|v| !v.is_empty());
         match (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
@@ -213,16 +273,50 @@ mod tests {
     fn a_key_comes_from_the_settings_or_the_environment_and_is_never_shown() {
         let env = |name: &str| ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].contains(&name).then(|| format!("env {name}"));
         let mut blobs = Blobs::default();
-        assert_eq!(blobs.key(env).unwrap().access, "env AWS_ACCESS_KEY_ID");
-        assert!(blobs.key(|_| None).unwrap_err().0.contains("blobs.secret_key"));
+        assert_eq!(blobs.key("default", env).unwrap().access, "env AWS_ACCESS_KEY_ID");
+        assert!(blobs.key("default", |_| None).unwrap_err().0.contains("blobs.secret_key"));
         blobs.access_key = "id".into();
-        assert!(blobs.key(env).is_err(), "half a key");
+        assert!(blobs.key("default", env).is_err(), "half a key");
         blobs.secret_key = "hunter2".into();
-        let key = blobs.key(env).unwrap();
+        let key = blobs.key("default", env).unwrap();
         assert_eq!((key.access.as_str(), key.secret.as_str(), &key.token), ("id", "hunter2", &None));
         assert!(!format!("{blobs:?}{key:?}").contains("hunter2"));
         let config = crate::config::Config { blobs, ..Default::default() };
         assert!(!crate::config::print::visible(&config).unwrap().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn regions_are_stores_of_their_own() {
+        let region = |url: &str| BlobRegion { url: url.into(), ..BlobRegion::default() };
+        let mut blobs =
+            Blobs { regions: [("eu".into(), region("file:///eu")), ("us".into(), region("s3://chunks"))].into(), ..Blobs::default() };
+        let names = |blobs: &Blobs| blobs.places(Path::new("/d")).map(|p| p.into_keys().collect::<Vec<_>>());
+        assert_eq!(names(&blobs).unwrap(), ["default", "eu", "us"]);
+        (blobs.home, blobs.prefer) = ("eu".into(), vec!["us".into()]);
+        assert_eq!((names(&blobs).unwrap().len(), blobs.home_region()), (3, "eu".into()));
+        let wrong = |change: &dyn Fn(&mut Blobs)| {
+            let mut blobs = blobs.clone();
+            change(&mut blobs);
+            names(&blobs).unwrap_err().0
+        };
+        assert!(wrong(&|b| b.home = "asia".into()).contains("blobs.home"));
+        assert!(wrong(&|b| b.prefer.push("asia".into())).contains("blobs.prefer"));
+        assert!(wrong(&|b| drop(b.regions.insert("EU".into(), region("file:///x")))).contains("blobs.regions.EU"));
+        assert!(wrong(&|b| drop(b.regions.insert("default".into(), region("file:///x")))).contains("blobs.url"));
+        assert!(wrong(&|b| drop(b.regions.insert("x".into(), region("")))).contains("blobs.regions.x.url"));
+        assert!(wrong(&|b| drop(b.regions.insert("x".into(), region("file:///eu")))).contains("share"));
+        // A region's own key wins; half of one is an error, not somebody else's.
+        blobs.access_key = "common".into();
+        blobs.secret_key = "hunter2".into();
+        let us = blobs.regions.get_mut("us").unwrap();
+        us.access_key = "own".into();
+        assert!(blobs.key("us", |_| None).unwrap_err().0.contains("blobs.regions.us.secret_key"));
+        blobs.regions.get_mut("us").unwrap().secret_key = "hunter3".into();
+        assert_eq!(blobs.key("us", |_| None).unwrap().access, "own");
+        assert_eq!(blobs.key("default", |_| None).unwrap().access, "common");
+        assert!(!format!("{blobs:?}").contains("hunter"));
+        let config = crate::config::Config { blobs, ..Default::default() };
+        assert!(!crate::config::print::visible(&config).unwrap().to_string().contains("hunter"));
     }
 
     #[test]

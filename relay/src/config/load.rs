@@ -1,7 +1,7 @@
 //! Where settings come from, and which of two wins: the defaults, the file, credentials of the service manager, the environment, the command line.
 //! Every setting remembers where it came from, so that `ferry-relay config print` and an error can say so.
 
-use super::{Config, ConfigError};
+use super::{BlobRegion, Config, ConfigError, is_region_name};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -160,6 +160,11 @@ impl Layers {
 
     /// The default of a setting; none for a section and for what does not exist.
     fn kind(&self, key: &str) -> Option<Value> {
+        // A region has a name that the operator chooses.
+        if let Some((name, key)) = key.strip_prefix("blobs.regions.").and_then(|rest| rest.split_once('.')) {
+            let shape = Table::try_from(BlobRegion::default()).ok().filter(|_| is_region_name(name))?;
+            return shape.get(key).cloned();
+        }
         let mut parts = key.split('.');
         let first = self.shape.get(parts.next()?)?;
         parts.try_fold(first, |at, part| at.as_table()?.get(part)).filter(|v| !v.is_table()).cloned()

@@ -2,7 +2,7 @@
 
 use super::wire::{CanEdit, CanRead, Inflated, Wire, answer, deflate, takes_zstd};
 use super::{Access, AppState, Json, Problem, Query, Route, Routes};
-use crate::service::content::ChunkStream;
+use crate::service::content::{ChunkStream, SIGNED_FOR, SignedChunk};
 use crate::service::{Kind, ServiceError};
 use axum::body::Body;
 use axum::extract::State;
@@ -30,7 +30,8 @@ pub(super) fn upload_routes(app: &AppState) -> Routes {
 
 pub(super) fn download_routes(app: &AppState) -> Routes {
     let route = Route::post("/download/v1/{ns}/chunks", Access::User, "Fetch many chunks").body_max(IDS_BODY_MAX_BYTES);
-    Routes::new(app).add(route, get)
+    let signed = Route::post("/download/v1/{ns}/urls", Access::User, "Signed addresses of chunks in the object store, where that is on");
+    Routes::new(app).add(route, get).add(signed, urls)
 }
 
 async fn missing(
@@ -70,6 +71,21 @@ async fn put(State(app): State<AppState>, CanEdit(entry): CanEdit, headers: Head
     }
     let stored = app.content.put_chunks(&entry, body.0).await?;
     Ok(Json(json!({ "stored": stored })))
+}
+
+/// What each address needs is said beside it; the addresses are secrets and stand in no log.
+async fn urls(
+    State(app): State<AppState>,
+    CanRead(entry): CanRead,
+    Wire(ids): Wire<ChunkIds>,
+) -> Result<([(header::HeaderName, &'static str); 1], Json<Value>), Problem> {
+    let signed = app.content.sign_chunks(&entry, &ids.ids).await?;
+    let one = |chunk: &SignedChunk| {
+        let headers: serde_json::Map<String, Value> = chunk.read.headers.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
+        json!({"chunk_id": chunk.id, "length": chunk.len, "url": chunk.read.url, "headers": headers})
+    };
+    let body = json!({"expires_in": SIGNED_FOR.as_secs(), "chunks": signed.iter().map(one).collect::<Vec<_>>()});
+    Ok(([(header::CACHE_CONTROL, "private, no-store")], Json(body)))
 }
 
 async fn get(

@@ -7,6 +7,9 @@ use super::StoreError;
 use super::content::PackId;
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A blob as a listing shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,15 @@ pub struct BlobRow {
     pub length_bytes: u64,
     /// When it was written, in milliseconds since 1970, by the store's clock.
     pub written_at_ms: i64,
+}
+
+/// Leave to read some bytes of one blob from the store itself, for a short while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedRead {
+    /// The address. It is a secret: whoever has it can read.
+    pub url: String,
+    /// Headers that the request must carry as they stand here; with others, or none, the store refuses.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A store of blobs.
@@ -30,6 +42,31 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn delete(&self, id: PackId) -> Result<(), StoreError>;
     /// Every blob, in no order.
     async fn list(&self) -> Result<Vec<BlobRow>, StoreError>;
+    /// Leave for others to read exactly these bytes for so long; nothing if the store cannot be reached but through the relay. Whether they are
+    /// there is not looked at.
+    async fn signed_read(&self, _id: PackId, _offset: u64, _len: usize, _for: Duration) -> Result<Option<SignedRead>, StoreError> {
+        Ok(None)
+    }
     /// Answers when the store can be read and written: the readiness check.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Blob stores under names.
+#[derive(Clone)]
+pub struct BlobRegions {
+    /// The stores; never empty.
+    pub stores: BTreeMap<String, Arc<dyn BlobStore>>,
+    /// The one for users without a region of their own.
+    pub home: String,
+    /// Names in the order in which this process reads from them; those that are missing come after.
+    pub prefer: Vec<String>,
+}
+
+impl<B: BlobStore> From<Arc<B>> for BlobRegions {
+    /// One store for everything.
+    fn from(store: Arc<B>) -> Self {
+        let name = crate::config::DEFAULT_REGION.to_owned();
+        let store: Arc<dyn BlobStore> = store;
+        Self { stores: [(name.clone(), store)].into(), home: name, prefer: Vec::new() }
+    }
 }

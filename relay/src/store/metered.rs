@@ -2,7 +2,7 @@
 //!
 //! Whoever adds a method to [`BlobStore`] or [`Bus`] passes it on here, default methods too: what is not passed on would do something else.
 
-use super::blob::{BlobRow, BlobStore};
+use super::blob::{BlobRow, BlobStore, SignedRead};
 use super::bus::{Bus, Wake, Wakes};
 use super::content::PackId;
 use super::{Health, StoreError};
@@ -49,6 +49,10 @@ impl BlobStore for MeteredBlobs {
 
     async fn list(&self) -> Result<Vec<BlobRow>, StoreError> {
         timed("list", self.0.list()).await
+    }
+
+    async fn signed_read(&self, id: PackId, offset: u64, len: usize, duration: Duration) -> Result<Option<SignedRead>, StoreError> {
+        self.0.signed_read(id, offset, len, duration).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -69,7 +69,17 @@ const DOORS: &[(&str, &[&str])] = &[
     ("::notify::", &["daemon/src/fs/watch"]),
     ("sled::", &["daemon/src/index/sled.rs"]),
     ("redb::", &["daemon/src/index/redb.rs"]),
-    ("reqwest::", &["daemon/src/relay/", "daemon/src/cli/", "relay/src/cli/doctor.rs", "tests/"]),
+    (
+        "reqwest::",
+        &[
+            "daemon/src/relay/",
+            "daemon/src/cli/",
+            "relay/src/cli/doctor.rs",
+            "tests/",
+            "relay/src/store/blob_s3/tests.rs",
+            "relay/src/service/content/tests/chunks.rs",
+        ],
+    ),
     ("sqlx::", &["relay/src/store/sqlite", "relay/src/store/postgres"]),
     ("aws_sdk_s3::", &["relay/src/store/blob_s3"]),
     ("argon2::", &["relay/src/"]),

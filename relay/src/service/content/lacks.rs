@@ -29,7 +29,12 @@ impl Content {
     pub async fn find_lost_packs(&self) -> ServiceResult<u64> {
         // Rows before blobs: a pack that is stored meanwhile is not looked at, one that is swept meanwhile has no chunks any more.
         let packs = self.meta.packs().await?;
-        let blobs: BTreeMap<PackId, u64> = self.blobs.list().await?.into_iter().map(|b| (b.id, b.length_bytes)).collect();
+        // The longest copy of each, in whatever region.
+        let mut blobs: BTreeMap<PackId, u64> = BTreeMap::new();
+        for blob in self.blobs.list().await?.into_values().flatten() {
+            let longest = blobs.entry(blob.id).or_default();
+            *longest = (*longest).max(blob.length_bytes);
+        }
         let mut marked = 0;
         for pack in packs.iter().filter(|p| blobs.get(&p.id).is_none_or(|length| *length < p.length_bytes)) {
             let there = blobs.get(&pack.id).copied().unwrap_or(0);

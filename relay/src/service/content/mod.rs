@@ -17,11 +17,14 @@ mod feed;
 mod files;
 mod lacks;
 mod links;
+mod migrate;
 mod organise;
 mod purge;
 mod read;
 mod repair;
+mod regions;
 mod rewrite;
+mod signed;
 mod stage;
 mod sweep;
 mod trash;
@@ -60,9 +63,11 @@ pub use chunks::ChunkStream;
 pub use download::Download;
 pub use files::parse_path;
 pub use files::{FileInfo, FilePage, FileUpdate, ListQuery, Sort, Usage, VersionInfo};
+pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
 pub use purge::PurgeWhat;
 pub use repair::RepairReport;
+pub use signed::{SIGNED_FOR, SignedChunk};
 pub use sweep::SweepReport;
 pub use trash::{Restored, TrashItem};
 pub use uploads::{Completed, NewUpload, UploadBegun, UploadProgress, UploadState};
@@ -72,7 +77,7 @@ pub use watch::WatchGuard;
 use super::{Caller, ServiceError, ServiceResult};
 use crate::clock::Clock;
 use crate::store::StoreError;
-use crate::store::blob::BlobStore;
+use crate::store::blob::BlobRegions;
 use crate::store::bus::{Bus, Wakes};
 use crate::store::content::{ContentStore, ContentTx, Identity, NamespaceRow, Scope};
 use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
@@ -91,18 +96,22 @@ pub struct ContentConfig {
     /// How long an uploaded chunk is held before a commit names it, and an unreferenced chunk before it is deleted, in milliseconds. Longer
     /// than the longest upload (R8).
     pub grace_ms: i64,
+    /// The sweep merges small packs when there are so many in one region.
+    pub merge_from_packs: usize,
+    /// Clients may be given addresses of the object store.
+    pub presign: bool,
 }
 
 impl Default for ContentConfig {
     fn default() -> Self {
-        Self { default_limit_bytes: None, grace_ms: 24 * 60 * 60 * 1000 }
+        Self { default_limit_bytes: None, grace_ms: 24 * 60 * 60 * 1000, merge_from_packs: 16, presign: false }
     }
 }
 
 /// The content service. Holds no state that matters (R7).
 pub struct Content {
     meta: Arc<dyn ContentStore>,
-    blobs: Arc<dyn BlobStore>,
+    blobs: Arc<regions::Packs>,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     config: ContentConfig,
@@ -140,12 +149,13 @@ impl Content {
     /// The service over these stores. Mints the relay's identity if the database has none. `link_key` signs download addresses.
     pub async fn open(
         meta: Arc<dyn ContentStore>,
-        blobs: Arc<dyn BlobStore>,
+        blobs: impl Into<BlobRegions>,
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
         config: ContentConfig,
         link_key: [u8; 32],
     ) -> ServiceResult<Self> {
+        let blobs = Arc::new(regions::Packs::new(meta.clone(), blobs.into()));
         // The epoch is the database's, the replica the run's: after a restore nobody gives an event's name to another event.
         let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
         Ok(Self {

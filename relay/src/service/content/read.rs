@@ -64,7 +64,7 @@ impl Content {
             };
             parts.push((chunk, part));
         }
-        let checked = off_thread(move || {
+        let mut checked = off_thread(move || {
             let check = |(chunk, part): (ChunkLocation, Option<Bytes>)| {
                 let good = part.as_ref().is_some_and(|bytes| ChunkId::of(bytes) == chunk.id);
                 let reason = if part.is_none() { "missing" } else { "wrong bytes" };
@@ -73,9 +73,22 @@ impl Content {
             parts.into_iter().map(check).collect::<Vec<_>>()
         })
         .await?;
+        for (chunk, bytes, reason) in checked.iter_mut().filter(|c| c.1.is_none()) {
+            *bytes = self.read_elsewhere(chunk).await?;
+            if bytes.is_some() {
+                tracing::error!(chunk = %chunk.id, pack = %chunk.pack, reason, "a copy of a chunk is damaged; another one is served");
+            }
+        }
         let bad: Vec<(ChunkLocation, &'static str)> = checked.iter().filter(|c| c.1.is_none()).map(|c| (c.0, c.2)).collect();
         self.report_damage(&bad).await;
         Ok(checked.into_iter().map(|(chunk, bytes, _)| (chunk.id, bytes)).collect())
+    }
+
+    /// A good copy of a chunk of which the nearest is damaged.
+    async fn read_elsewhere(&self, chunk: &ChunkLocation) -> ServiceResult<Option<Bytes>> {
+        let copies = self.blobs.read_all(chunk.pack, chunk.offset, chunk.len as usize).await?;
+        let id = chunk.id;
+        off_thread(move || copies.into_iter().find(|bytes| ChunkId::of(bytes) == id)).await
     }
 
     /// Reads runs one after another, ahead of whoever takes them. Nothing is hashed: for what is hashed as a whole. What cannot be read is
@@ -93,7 +106,7 @@ impl Content {
                     };
                     run.chunks.iter().map(part).collect()
                 });
-                if sender.send(parts.map_err(Into::into)).await.is_err() {
+                if sender.send(parts).await.is_err() {
                     return;
                 }
             }

@@ -3,6 +3,7 @@
 //! The order is blob first, row second (I7): a crash between the two leaves a blob that no row knows, which the sweep removes.
 
 use super::{Content, Entry, off_thread, random};
+use crate::config::DEFAULT_REGION;
 use crate::service::{Kind, ServiceError, ServiceResult};
 use crate::store::content::{ChunkLocation, ContentTx, PackId, PackRow, Quota};
 use bytes::Bytes;
@@ -68,6 +69,8 @@ pub(super) async fn verify_frames(body: Bytes) -> ServiceResult<VerifiedFrames> 
 #[derive(Debug)]
 pub(super) struct Staged {
     pack: Option<PackRow>,
+    /// In which region the blob is.
+    region: String,
     locations: Vec<ChunkLocation>,
     all: Vec<(ChunkId, u32)>,
     /// Chunks that the store had already: their bytes were checked and not written again.
@@ -92,10 +95,12 @@ impl Content {
                 _ => parts.push(range.clone()),
             }
         }
+        // Where the owner's files are, whoever sends them.
+        let region = self.blobs.home_of(entry.row.owner).await?;
         let mut pack = None;
         if !locations.is_empty() {
             let parts = parts.into_iter().map(|range| verified.body.slice(range)).collect();
-            self.blobs.put(id, parts).await?;
+            self.blobs.put(&region, id, parts).await?;
             pack = Some(PackRow { id, length_bytes: length, created_at_ms: self.clock.now_ms() });
         }
         let saved: u64 = all.iter().filter(|(id, _)| stored.contains(id)).map(|(_, len)| u64::from(*len)).sum();
@@ -103,7 +108,7 @@ impl Content {
         metrics::counter!("ferry_relay_upload_bytes_total").increment(all.iter().map(|(_, len)| u64::from(*len)).sum());
         metrics::counter!("ferry_relay_dedup_chunks_total").increment(stored.len() as u64);
         metrics::counter!("ferry_relay_dedup_saved_bytes_total").increment(saved);
-        Ok(Staged { pack, locations, all, reused: stored.into_iter().collect() })
+        Ok(Staged { pack, region, locations, all, reused: stored.into_iter().collect() })
     }
 
     /// Writes the rows and holds the chunks for the namespace. False if a reused chunk is gone meanwhile: then stage without reuse.
@@ -114,6 +119,9 @@ impl Content {
         }
         if let Some(pack) = staged.pack {
             tx.add_pack(pack, &staged.locations).await?;
+            if staged.region != DEFAULT_REGION {
+                tx.set_copies(pack.id, &[staged.region.clone()].into()).await?;
+            }
         }
         let until = self.clock.now_ms().saturating_add(self.config.grace_ms);
         let new_bytes = tx.lease_chunks(entry.row.id, &staged.all, until).await?;

@@ -2,7 +2,7 @@
 //!
 //! Phase one drops leases that ended and marks chunks that no namespace holds. Phase two deletes chunks that were marked longer ago than the
 //! grace period and are still held by nobody, then packs without a chunk, then blobs without a pack. A new upload of a marked chunk unmarks it.
-//! Between them, packs that are mostly dead are rewritten (`rewrite.rs`).
+//! Between them, packs that are mostly dead are rewritten, and small ones merged (`rewrite.rs`).
 
 use super::rewrite::{LIVE_MIN_PERCENT, PACKS_MAX};
 use super::{Content, patiently};
@@ -30,6 +30,8 @@ pub struct SweepReport {
     pub bytes_deleted: u64,
     /// Mostly dead packs whose chunks were copied into new ones; they go after one more grace period.
     pub packs_rewritten: u64,
+    /// Small packs that were merged into larger ones; they go after one more grace period.
+    pub packs_merged: u64,
     /// Bytes of the chunks that were copied.
     pub bytes_rewritten: u64,
     /// Packs deleted: their blobs are gone.
@@ -95,7 +97,9 @@ impl Content {
         }
         let (packs, bytes) = self.rewrite_packs(shard, before_ms).await?;
         report.packs_rewritten += packs;
-        report.bytes_rewritten += bytes;
+        let (merged, merged_bytes) = self.merge_packs(shard, before_ms).await?;
+        report.packs_merged += merged;
+        report.bytes_rewritten += bytes + merged_bytes;
         report.packs_deleted += self.delete_packs(shard, before_ms).await?;
         Ok(())
     }
@@ -142,7 +146,7 @@ impl Content {
 
     /// A part of a pack as it is stored; nothing if the blob is not there or too short.
     pub async fn read_pack(&self, pack: &PackRow, offset: u64, len: usize) -> ServiceResult<Option<Bytes>> {
-        Ok(self.blobs.read(pack.id, offset, len).await?)
+        self.blobs.read(pack.id, offset, len).await
     }
 
     /// Blobs are listed before the rows are read, and young ones are left alone, so that an upload between its blob and its row is safe.
@@ -152,17 +156,30 @@ impl Content {
         if self.sweep_is_held().await? {
             return Ok(deleted);
         }
-        for id in strays {
-            self.blobs.delete(id).await?;
+        for (region, id) in strays {
+            self.blobs.store(&region)?.delete(id).await?;
             deleted += 1;
         }
         Ok(deleted)
     }
 
-    pub(super) async fn stray_blobs(&self, before_ms: i64) -> ServiceResult<Vec<PackId>> {
-        let blobs = self.blobs.list().await?;
-        let known: BTreeSet<PackId> = self.meta.packs().await?.into_iter().map(|p| p.id).collect();
-        Ok(blobs.into_iter().filter(|b| b.written_at_ms < before_ms && !known.contains(&b.id)).map(|b| b.id).collect())
+    /// Blobs that no row knows, and copies that are more than the rows say.
+    pub(super) async fn stray_blobs(&self, before_ms: i64) -> ServiceResult<Vec<(String, PackId)>> {
+        let listed = self.blobs.list().await?;
+        let packs: Vec<PackId> = self.meta.packs().await?.into_iter().map(|p| p.id).collect();
+        let copies = self.blobs.copies_of(&packs).await?;
+        let mut stray = Vec::new();
+        let there: BTreeSet<(&str, PackId)> =
+            listed.iter().flat_map(|(region, blobs)| blobs.iter().map(move |b| (region.as_str(), b.id))).collect();
+        for (region, blobs) in &listed {
+            let is_stray = |id: &PackId| match copies.get(id) {
+                None => true,
+                // In another region than its row says: it goes only if it is where its row says.
+                Some(regions) => !regions.contains(region) && regions.iter().any(|r| there.contains(&(r.as_str(), *id))),
+            };
+            stray.extend(blobs.iter().filter(|b| b.written_at_ms < before_ms && is_stray(&b.id)).map(|b| (region.clone(), b.id)));
+        }
+        Ok(stray)
     }
 
     /// The same statements in transactions that are dropped (CS2).
@@ -178,6 +195,12 @@ impl Content {
             let sparse = tx.sparse_packs(before_ms, LIVE_MIN_PERCENT, PACKS_MAX).await?;
             report.packs_rewritten += sparse.len() as u64;
             report.bytes_rewritten += sparse.iter().map(|(_, live_bytes)| live_bytes).sum::<u64>();
+            // Those that are mostly dead are rewritten before; of the others nearly all bytes are chunks.
+            let small = self.to_merge(&mut *tx, before_ms).await?.into_values().flatten();
+            for pack in small.filter(|pack| !sparse.iter().any(|(s, _)| s.id == pack.id)) {
+                report.packs_merged += 1;
+                report.bytes_rewritten += pack.length_bytes;
+            }
             report.packs_deleted += tx.delete_empty_packs(before_ms, usize::MAX >> 1).await?.len() as u64;
         }
         report.stray_blobs_deleted = self.stray_blobs(before_ms).await?.len() as u64;

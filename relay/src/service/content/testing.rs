@@ -3,20 +3,68 @@
 use super::{Content, ContentConfig, Entry};
 use crate::clock::{Clock, ManualClock};
 use crate::service::{Caller, SessionId, UserRole};
-use crate::store::MetaStore;
 use crate::store::accounts::{Device, User};
+use crate::store::blob::{BlobRegions, BlobRow, BlobStore};
 use crate::store::blob_memory::MemoryBlobs;
 use crate::store::bus::LocalBus;
-use crate::store::content::Scope;
+use crate::store::content::{PackId, Scope};
 use crate::store::testing::Db;
+use crate::store::{MetaStore, StoreError};
 use bytes::Bytes;
 use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, InlineChunk, NodeUpdate, Role};
 use ferry_protocol::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// When the clock of every test begins, in milliseconds since 1970.
 pub(crate) const START_MS: i64 = 1_795_343_400_000;
+
+/// A store that does what it is told and then dies, once: what a crash after the write looks like. Or one that cannot be reached.
+pub(crate) struct Frail {
+    inner: Arc<MemoryBlobs>,
+    pub(crate) dies_after_put: AtomicBool,
+    pub(crate) is_away: AtomicBool,
+}
+
+impl Frail {
+    pub(crate) fn over(inner: &Arc<MemoryBlobs>) -> Arc<Self> {
+        Arc::new(Self { inner: inner.clone(), dies_after_put: AtomicBool::new(false), is_away: AtomicBool::new(false) })
+    }
+
+    fn reached(&self) -> Result<&MemoryBlobs, StoreError> {
+        match self.is_away.load(Ordering::SeqCst) {
+            true => Err(StoreError::Unavailable("away".into())),
+            false => Ok(&self.inner),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl BlobStore for Frail {
+    async fn put(&self, id: PackId, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        self.reached()?.put(id, parts).await?;
+        match self.dies_after_put.swap(false, Ordering::SeqCst) {
+            true => Err(StoreError::Unavailable("died".into())),
+            false => Ok(()),
+        }
+    }
+
+    async fn read(&self, id: PackId, offset: u64, len: usize) -> Result<Option<Bytes>, StoreError> {
+        self.reached()?.read(id, offset, len).await
+    }
+
+    async fn delete(&self, id: PackId) -> Result<(), StoreError> {
+        self.reached()?.delete(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<BlobRow>, StoreError> {
+        self.reached()?.list().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.reached()?.ping().await
+    }
+}
 
 pub(crate) struct World {
     dir: tempfile::TempDir,
@@ -55,6 +103,12 @@ impl World {
     pub(crate) async fn second(&self, db: Arc<dyn MetaStore>) -> Arc<Content> {
         let (clock, bus) = (Arc::new(self.clock.clone()), Arc::new(LocalBus::default()));
         Arc::new(Content::open(db, self.blobs.clone(), bus, clock, ContentConfig::default(), [7; 32]).await.unwrap())
+    }
+
+    /// The same relay in a process with these blob stores.
+    pub(crate) async fn process(&self, blobs: impl Into<BlobRegions>, config: ContentConfig) -> Arc<Content> {
+        let clock = Arc::new(self.clock.clone());
+        Arc::new(Content::open(self.db.clone(), blobs, Arc::new(LocalBus::default()), clock, config, [7; 32]).await.unwrap())
     }
 
     /// A copy of the database as it is now, under this name, while nothing is written.

@@ -63,16 +63,27 @@ impl Content {
         let mut report = VerifyReport { rows: self.meta.check_rows().await?, ..VerifyReport::default() };
         // Rows before blobs: a pack stored meanwhile is a stray blob at worst, never a missing one.
         let packs = self.meta.packs().await?;
-        let blobs: BTreeMap<PackId, u64> = self.blobs.list().await?.into_iter().map(|b| (b.id, b.length_bytes)).collect();
+        let ids: Vec<PackId> = packs.iter().map(|p| p.id).collect();
+        let copies = self.blobs.copies_of(&ids).await?;
+        let mut listed: BTreeMap<(PackId, String), u64> = BTreeMap::new();
+        for (region, rows) in self.blobs.list().await? {
+            listed.extend(rows.into_iter().map(|b| ((b.id, region.clone()), b.length_bytes)));
+        }
+        // The longest copy of each pack: what can be served.
+        let mut blobs: BTreeMap<PackId, u64> = BTreeMap::new();
         for pack in &packs {
-            // A pack that nothing stands in any more, healed by another or about to be swept, may be gone.
-            if blobs.get(&pack.id) != Some(&pack.length_bytes) && !self.standing_in(pack.id).await?.is_empty() {
-                tracing::error!(pack = %pack.id, expected_bytes = pack.length_bytes, "a pack is missing or has another length");
-                report.packs_wrong += 1;
+            for region in &copies[&pack.id] {
+                let found = listed.remove(&(pack.id, region.clone()));
+                let longest = blobs.entry(pack.id).or_default();
+                *longest = (*longest).max(found.unwrap_or(0));
+                // A pack that nothing stands in any more, healed by another or about to be swept, may be gone.
+                if found != Some(pack.length_bytes) && !self.standing_in(pack.id).await?.is_empty() {
+                    tracing::error!(pack = %pack.id, region, expected_bytes = pack.length_bytes, "a pack is missing or has another length");
+                    report.packs_wrong += 1;
+                }
             }
         }
-        let known: std::collections::BTreeSet<PackId> = packs.iter().map(|p| p.id).collect();
-        report.stray_blobs = blobs.keys().filter(|id| !known.contains(id)).count() as u64;
+        report.stray_blobs = listed.len() as u64;
         for shard in self.meta.shards() {
             self.verify_chunks(shard, &blobs, read_data, &mut report).await?;
         }

@@ -18,15 +18,17 @@ pub use open::S3Tuning;
 
 use self::error::Trouble;
 use super::StoreError;
-use super::blob::{BlobRow, BlobStore};
+use super::blob::{BlobRow, BlobStore, SignedRead};
 use super::content::PackId;
 use crate::config::S3Place;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a key ends with, so that other objects of the bucket are left alone.
 const KEY_END: &str = ".pack";
@@ -91,7 +93,7 @@ impl S3Blobs {
     }
 
     async fn read_once(&self, key: &str, offset: u64, len: usize) -> Result<Option<Bytes>, Trouble> {
-        let range = format!("bytes={offset}-{}", offset + len as u64 - 1);
+        let range = range_of(offset, len);
         let got = match self.client.get_object().bucket(&self.place.bucket).key(key).range(range).send().await.map_err(Trouble::of) {
             Err(trouble) if trouble.is_absence() || trouble.is_beyond_the_end() => return Ok(None),
             other => other?,
@@ -139,6 +141,11 @@ impl S3Blobs {
     fn failed(&self, doing: &str, trouble: &Trouble) -> StoreError {
         trouble.store_error(doing, &self.place)
     }
+}
+
+/// The header that asks for these bytes; `len` is not 0.
+fn range_of(offset: u64, len: usize) -> String {
+    format!("bytes={offset}-{}", offset + len as u64 - 1)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -236,6 +243,20 @@ impl BlobStore for S3Blobs {
                 _ => return Err(self.failed("listing packs", &Trouble::odd("the listing does not come to its end"))),
             }
         }
+    }
+
+    async fn signed_read(&self, id: PackId, offset: u64, len: usize, duration: Duration) -> Result<Option<SignedRead>, StoreError> {
+        if len == 0 {
+            return Ok(None);
+        }
+        // The range is among the signed headers: a pack holds chunks of others too, and the address opens nothing but these bytes.
+        let get = self.client.get_object().bucket(&self.place.bucket).key(self.key(id)).range(range_of(offset, len));
+        let get = get.response_content_disposition("attachment").response_content_type("application/octet-stream");
+        let wrong = |why: String| self.failed("signing an address", &Trouble::odd(why));
+        let config = PresigningConfig::expires_in(duration).map_err(|e| wrong(e.to_string()))?;
+        let signed = get.presigned(config).await.map_err(|error| self.failed("signing an address", &Trouble::of(error)))?;
+        let headers = signed.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Some(SignedRead { url: signed.uri().to_owned(), headers }))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use crate::store::StoreError;
 use crate::store::blob::BlobStore;
 use crate::store::content::PackId;
 use bytes::Bytes;
+use std::time::Duration;
 
 fn bytes(len: usize, seed: u8) -> Bytes {
     (0..len).map(|i| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[7] ^ seed).collect::<Vec<u8>>().into()
@@ -178,6 +179,58 @@ async fn readiness_tells_the_truth() {
         store.ping().await.unwrap_err();
         assert!(server.is_over(), "{fault:?}");
         store.ping().await.unwrap();
+    }
+}
+
+/// R55: an address opens what it was made for, for as long as it was made for, and nothing else.
+#[tokio::test]
+async fn a_signed_address_opens_its_bytes_and_nothing_else() {
+    let server = S3Server::start().await;
+    let store = server.open("p/").await;
+    let (id, other) = (PackId([1; 16]), PackId([2; 16]));
+    store.put(id, vec![bytes(1000, 1)]).await.unwrap();
+    store.put(other, vec![bytes(1000, 2)]).await.unwrap();
+    let signed = store.signed_read(id, 100, 50, Duration::from_secs(60)).await.unwrap().unwrap();
+    let range = signed.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, value)| value.as_str());
+    assert_eq!(range, Some("bytes=100-149"));
+    crate::install_tls_provider();
+    let http = reqwest::Client::new();
+    let send = async |method: reqwest::Method, url: &str, range: Option<&str>| {
+        let mut request = http.request(method, url);
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        (status, headers, answer.bytes().await.unwrap())
+    };
+    let (status, headers, body) = send(reqwest::Method::GET, &signed.url, range).await;
+    assert_eq!((status, body), (206, bytes(1000, 1).slice(100..150)));
+    assert_eq!(headers["content-disposition"], "attachment");
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    let (one, two) = (id.to_string(), other.to_string());
+    let tricks = [
+        ("GET", signed.url.clone(), Some("bytes=0-999"), "another range"),
+        ("GET", signed.url.clone(), None, "the whole pack"),
+        ("GET", signed.url.replace(&one, &two).replace("/01/", "/02/"), range, "another key"),
+        ("GET", signed.url.replace("attachment", "inline"), range, "another disposition"),
+        ("GET", signed.url.replace("octet-stream", "xhtml"), range, "another type"),
+        ("GET", signed.url.replace("Expires=60", "Expires=6000"), range, "a longer life"),
+        ("GET", signed.url.replace(&format!("p/01/{one}.pack"), ""), range, "a listing"),
+        ("PUT", signed.url.clone(), range, "another method"),
+        ("DELETE", signed.url.clone(), range, "another method"),
+    ];
+    for (method, url, range, what) in tricks {
+        let (status, _, body) = send(method.parse().unwrap(), &url, range).await;
+        assert!((400..500).contains(&status), "{what}: {status}");
+        assert!(!body.windows(16).any(|w| w == &bytes(1000, 1)[100..116]), "{what}");
+    }
+    assert_eq!(store.read(id, 0, 1000).await.unwrap().unwrap(), bytes(1000, 1));
+    let short = store.signed_read(id, 100, 50, Duration::from_secs(1)).await.unwrap().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while send(reqwest::Method::GET, &short.url, range).await.0 != 403 {
+        assert!(std::time::Instant::now() < deadline, "it does not end");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::service::Kind;
 use crate::service::content::testing::{World, collect, frames};
+use crate::store::blob::BlobStore;
 use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{ChunkFrame, CommitReply, Role};
 use ferry_protocol::{ChunkId, NodeId};
@@ -64,7 +65,7 @@ async fn one_wrong_hash_stores_nothing(kind: Db) {
     }
     assert_eq!(world.content.storage_totals().await.unwrap().chunks, 0);
     assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 0);
-    assert!(world.content.blobs.list().await.unwrap().is_empty());
+    assert!(world.blobs.list().await.unwrap().is_empty());
 }
 
 on_each_store!(the_quota_is_exact_and_counts_each_chunk_once);
@@ -111,7 +112,7 @@ async fn parallel_uploads_cannot_pass_the_quota_together(kind: Db) {
     }
     assert_eq!(stored, 5);
     assert_eq!(world.content.meta.quota(alice.user_id).await.unwrap().used_bytes, 50);
-    assert_eq!(world.content.blobs.list().await.unwrap().len(), 5);
+    assert_eq!(world.blobs.list().await.unwrap().len(), 5);
 }
 
 on_each_store!(a_damaged_chunk_is_not_served_and_heals);
@@ -122,7 +123,7 @@ async fn a_damaged_chunk_is_not_served_and_heals(kind: Db) {
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
     world.add_file(&home, &mut writer, "a", b"precious").await;
-    let pack = world.content.blobs.list().await.unwrap()[0].id;
+    let pack = world.blobs.list().await.unwrap()[0].id;
     assert!(world.blobs.damage(pack, |bytes| *bytes.last_mut().unwrap() ^= 1));
     let wanted = ids(&[b"precious"]);
     assert_eq!(collect(world.content.get_chunks(&home, wanted.clone()).await.unwrap()).await, [None]);
@@ -143,11 +144,44 @@ async fn a_short_or_missing_pack_is_absence(kind: Db) {
     let nodes =
         vec![writer.file(NodeId::from_bytes(world.id()), "a", &[b"first"]), writer.file(NodeId::from_bytes(world.id()), "b", &[b"second"])];
     world.content.commit(&home, world.request(nodes, &[b"first", b"second"], 0)).await.unwrap();
-    let pack = world.content.blobs.list().await.unwrap()[0].id;
+    let pack = world.blobs.list().await.unwrap()[0].id;
     assert!(world.blobs.damage(pack, |bytes| bytes.truncate(bytes.len() - 1)));
     let got = collect(world.content.get_chunks(&home, ids(&[b"first", b"second"])).await.unwrap()).await;
     assert_eq!(got, [Some(b"first".to_vec()), None]);
-    world.content.blobs.delete(pack).await.unwrap();
+    world.blobs.delete(pack).await.unwrap();
     let got = collect(world.content.get_chunks(&home, ids(&[b"first"])).await.unwrap()).await;
     assert_eq!(got, [None]);
+}
+
+/// R55, I13: addresses of the object store are made for what a version of the namespace names, for members, and only where they are turned on.
+#[cfg(feature = "cluster")]
+#[tokio::test]
+async fn addresses_of_chunks_are_for_members_and_committed_chunks_only() {
+    use crate::service::content::ContentConfig;
+    let server = crate::store::blob_s3::testing::S3Server::start().await;
+    let mut world = World::new().await;
+    let store = std::sync::Arc::new(server.open("").await);
+    world.content = world.process(store.clone(), ContentConfig::default()).await;
+    let (alice, mal) = (world.user(None).await, world.user(None).await);
+    let (hers, his) = (world.home(&alice).await, world.home(&mal).await);
+    world.add_file(&hers, &mut world.writer(&alice), "secret", b"secret").await;
+    world.content.put_chunks(&hers, frames(&[b"not committed"])).await.unwrap();
+    let wanted = ids(&[b"secret", b"not committed", b"unknown"]);
+    let off = world.content.sign_chunks(&hers, &wanted).await.unwrap_err();
+    assert_eq!((off.kind(), off.code()), (Kind::NotFound, "presign_off"));
+    world.content = world.process(store, ContentConfig { presign: true, ..ContentConfig::default() }).await;
+    let signed = world.content.sign_chunks(&hers, &wanted).await.unwrap();
+    assert_eq!(signed.iter().map(|s| (s.id, s.len)).collect::<Vec<_>>(), [(ChunkId::of(b"secret"), 6)]);
+    crate::install_tls_provider();
+    let mut request = reqwest::Client::new().get(&signed[0].read.url);
+    for (name, value) in &signed[0].read.headers {
+        request = request.header(name, value);
+    }
+    assert_eq!(request.send().await.unwrap().bytes().await.unwrap(), &b"secret"[..]);
+    assert!(world.content.sign_chunks(&his, &wanted).await.unwrap().is_empty());
+    let many = vec![ChunkId::of(b"secret"); 1001];
+    assert_eq!(world.content.sign_chunks(&hers, &many).await.unwrap_err().kind(), Kind::TooLarge);
+    // A store that only the relay can read gives none.
+    let alone = world.process(world.blobs.clone(), ContentConfig { presign: true, ..ContentConfig::default() }).await;
+    assert!(alone.sign_chunks(&hers, &wanted).await.unwrap().is_empty());
 }

@@ -1,6 +1,7 @@
 //! What the relay has lost: it says so, asks for it, and takes it back.
 
 use crate::service::content::testing::{World, collect, frames};
+use crate::store::blob::BlobStore;
 use crate::store::bus::{Heard, Wake};
 use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::ChunkId;
@@ -14,17 +15,17 @@ async fn lost_packs_are_found_named_and_healed(kind: Db) {
     let (hers, his) = (world.home(&alice).await, world.home(&bob).await);
     let (mut writer, mut other) = (world.writer(&alice), world.writer(&bob));
     world.add_file(&hers, &mut writer, "kept", b"kept").await;
-    let kept = world.content.blobs.list().await.unwrap()[0].id;
+    let kept = world.blobs.list().await.unwrap()[0].id;
     let (lost, _) = world.add_file(&hers, &mut writer, "lost", b"lost").await;
     world.add_file(&his, &mut other, "his", b"his own").await;
     // Held, and named by no version: nobody is asked for it.
     world.content.put_chunks(&hers, frames(&[b"leased"])).await.unwrap();
     assert_eq!(world.content.find_lost_packs().await.unwrap(), 0);
     assert_eq!(world.content.lacks_since(&hers).await.unwrap(), None);
-    for blob in world.content.blobs.list().await.unwrap() {
+    for blob in world.blobs.list().await.unwrap() {
         let is_his = world.content.standing_in(blob.id).await.unwrap()[0].id == ChunkId::of(b"his own");
         if blob.id != kept && !is_his {
-            world.content.blobs.delete(blob.id).await.unwrap();
+            world.blobs.delete(blob.id).await.unwrap();
         }
     }
     world.clock.advance_ms(7);
@@ -65,8 +66,8 @@ async fn a_read_that_finds_nothing_wakes_the_devices(kind: Db) {
     let id = ChunkId::of(b"lost");
     assert_eq!(collect(world.content.get_chunks(&home, vec![id]).await.unwrap()).await, [Some(b"lost".to_vec())]);
     assert!(wakes.next_now().is_none(), "nothing is lost");
-    let blob = world.content.blobs.list().await.unwrap()[0].id;
-    world.content.blobs.delete(blob).await.unwrap();
+    let blob = world.blobs.list().await.unwrap()[0].id;
+    world.blobs.delete(blob).await.unwrap();
     assert_eq!(collect(world.content.get_chunks(&home, vec![id]).await.unwrap()).await, [None]);
     assert_eq!(wakes.next().await, Some(Heard::Wake(Wake::feed(home.namespace(), 0))));
     assert_eq!(world.content.lacks(&home, None, 10).await.unwrap(), [id]);

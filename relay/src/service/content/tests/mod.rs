@@ -3,9 +3,11 @@
 mod chunks;
 mod commits;
 mod lacks;
+mod merging;
 mod organise;
 mod plain;
 mod refs;
+mod regions;
 mod restored;
 #[cfg(feature = "cluster")]
 mod shared;

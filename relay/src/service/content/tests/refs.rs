@@ -5,6 +5,7 @@
 use crate::service::content::testing::{World, Writer, frames, manifest};
 use crate::service::content::{ContentConfig, Entry, PurgeWhat};
 use crate::service::{Kind, ServiceResult};
+use crate::store::blob::BlobStore;
 use crate::store::content::Purged;
 use crate::store::content::Scope;
 use crate::store::testing::{Db, on_each_store};
@@ -187,7 +188,7 @@ impl Run {
         self.check("the last sweep").await;
         let totals = self.world.content.storage_totals().await.unwrap();
         assert_eq!((totals.versions, totals.chunks, totals.packs), (0, 0, 0), "{totals:?}");
-        assert!(self.world.content.blobs.list().await.unwrap().is_empty());
+        assert!(self.world.blobs.list().await.unwrap().is_empty());
         assert_eq!(self.world.content.usage(self.home.caller()).await.unwrap().used_bytes, 0);
         assert!(self.world.content.trash(&self.home, None, 10).await.unwrap().0.is_empty());
     }

@@ -2,6 +2,7 @@
 
 use crate::service::content::testing::{World, Writer, collect, frames};
 use crate::service::content::{ContentConfig, Entry, SweepReport};
+use crate::store::blob::BlobStore;
 use crate::store::content::Scope;
 use crate::store::testing::{Db, on_each_store};
 use ferry_protocol::wire::{CommitReply, NodeUpdate};
@@ -36,7 +37,7 @@ async fn a_leased_chunk_goes_only_after_both_grace_periods(kind: Db) {
     let second = world.content.sweep(false).await.unwrap();
     assert_eq!((second.chunks_deleted, second.bytes_deleted, second.packs_deleted), (1, 5, 1));
     assert!(world.content.verify(true).await.unwrap().is_sound());
-    assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
+    assert_eq!(world.blobs.list().await.unwrap().len(), 1);
 }
 
 on_each_store!(no_blob_goes_while_somebody_holds_them);
@@ -63,7 +64,7 @@ async fn no_blob_goes_while_somebody_holds_them(kind: Db) {
     // Whoever held them has gone without a word.
     world.clock.advance_ms(200 * GRACE_MS);
     assert_eq!(world.content.sweep(false).await.unwrap().stray_blobs_deleted, 1);
-    assert!(world.content.blobs.list().await.unwrap().is_empty());
+    assert!(world.blobs.list().await.unwrap().is_empty());
 }
 
 on_each_store!(a_marked_chunk_that_comes_again_stays);
@@ -131,13 +132,13 @@ async fn verification_finds_each_kind_of_damage(kind: Db) {
     let home = world.home(&alice).await;
     let mut writer = world.writer(&alice);
     world.add_file(&home, &mut writer, "flipped", b"flipped").await;
-    let flipped = world.content.blobs.list().await.unwrap()[0].id;
+    let flipped = world.blobs.list().await.unwrap()[0].id;
     world.add_file(&home, &mut writer, "gone", b"gone").await;
-    let gone = world.content.blobs.list().await.unwrap().iter().find(|b| b.id != flipped).unwrap().id;
+    let gone = world.blobs.list().await.unwrap().iter().find(|b| b.id != flipped).unwrap().id;
     assert!(world.content.verify(true).await.unwrap().is_sound());
     world.blobs.damage(flipped, |bytes| *bytes.last_mut().unwrap() ^= 1);
     assert!(world.content.verify(false).await.unwrap().is_sound(), "without reading, a flipped bit is not seen");
-    world.content.blobs.delete(gone).await.unwrap();
+    world.blobs.delete(gone).await.unwrap();
     let quick = world.content.verify(false).await.unwrap();
     assert_eq!((quick.damaged, quick.packs_wrong, quick.bytes_read), (1, 1, 0));
     assert_eq!(quick.damaged_chunks, [ChunkId::of(b"gone").to_string()]);
@@ -168,14 +169,14 @@ async fn a_mostly_dead_pack_is_rewritten_and_goes_a_grace_period_later(kind: Db)
     let report = world.content.sweep(false).await.unwrap();
     assert_eq!(report, rehearsal);
     assert_eq!((report.chunks_deleted, report.packs_rewritten, report.bytes_rewritten, report.packs_deleted), (2, 2, 206, 0));
-    assert_eq!(world.content.blobs.list().await.unwrap().len(), 3, "both old ones stay for their readers");
+    assert_eq!(world.blobs.list().await.unwrap().len(), 3, "both old ones stay for their readers");
     let run = crate::service::content::read::runs(reading.into_values()).remove(0);
     assert!(world.content.read_run(run).await.unwrap()[0].1.is_some(), "somebody who looked before reads on");
     assert!(world.content.verify(true).await.unwrap().is_sound());
     world.clock.advance_ms(GRACE_MS + 1);
     let report = world.content.sweep(false).await.unwrap();
     assert_eq!((report.packs_rewritten, report.packs_deleted), (0, 2));
-    assert_eq!(world.content.blobs.list().await.unwrap().len(), 1, "what lives stands in one");
+    assert_eq!(world.blobs.list().await.unwrap().len(), 1, "what lives stands in one");
     let totals = world.content.storage_totals().await.unwrap();
     assert_eq!((totals.packs, totals.chunk_bytes, totals.pack_bytes), (1, 206, 206 + 2 * 37));
     assert!(world.content.verify(true).await.unwrap().is_sound());
@@ -191,7 +192,7 @@ async fn a_pack_with_a_damaged_chunk_is_not_rewritten(kind: Db) {
     world.content.put_chunks(&home, frames(&[&[1u8; 900], b"good", b"bad"])).await.unwrap();
     world.add_file(&home, &mut writer, "good", b"good").await;
     world.add_file(&home, &mut writer, "bad", b"bad").await;
-    let pack = world.content.blobs.list().await.unwrap()[0].id;
+    let pack = world.blobs.list().await.unwrap()[0].id;
     world.blobs.damage(pack, |bytes| *bytes.last_mut().unwrap() ^= 1);
     for _ in 0..3 {
         world.clock.advance_ms(GRACE_MS + 1);

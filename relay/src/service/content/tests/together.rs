@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::service::Kind;
 use crate::service::content::ContentConfig;
 use crate::service::content::testing::{World, Writer, collect, frames};
+use crate::store::blob::BlobStore;
 use crate::store::testing::{Db, on_each_kind};
 use ferry_protocol::wire::{CommitReply, Role};
 use ferry_protocol::{ChunkId, NodeId, ReplicaId};
@@ -41,7 +42,7 @@ async fn the_same_chunk_from_many_at_once_is_stored_once_and_right(kind: Db) {
     world.clock.advance_ms(25 * 60 * 60 * 1000);
     world.add_file(&home, &mut world.writer(&alice), "f", b"the same").await;
     world.content.sweep(false).await.unwrap();
-    assert_eq!(world.content.blobs.list().await.unwrap().len(), 1);
+    assert_eq!(world.blobs.list().await.unwrap().len(), 1);
 }
 
 on_each_kind!(chunks_that_went_between_question_and_commit_are_asked_for_again);

@@ -9,6 +9,7 @@
 //! | [`content`] | content that proves itself, and the sampler that looks for half files |
 //! | [`net`] | hosts and LANs as network namespaces, and a cluster on them |
 //! | [`proxy`] | the link between a device and its relay, to be cut |
+//! | [`s3`] | a real S3 server in a process of its own |
 //! | [`sim`] | the simulated world: real engines on simulated disks |
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
 //! | [`postgres`] | a PostgreSQL server of a test's own |
@@ -24,5 +25,6 @@ pub mod postgres;
 pub mod programs;
 pub mod proxy;
 pub mod relay;
+pub mod s3;
 pub mod sim;
 pub mod tree;

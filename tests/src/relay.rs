@@ -78,7 +78,6 @@ impl Relay {
             .command()
             .args(["serve", "--listen", &self.address.to_string(), "--data"])
             .arg(&self.data)
-            .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -154,9 +153,18 @@ impl Relay {
         self.command().arg("storage").args(words).arg("--data").arg(&self.data).output().expect("ferry-relay starts")
     }
 
+    /// The same, begun: the caller ends it.
+    pub fn begin_storage(&self, words: &[&str]) -> Child {
+        let mut command = self.command();
+        command.arg("storage").args(words).arg("--data").arg(&self.data).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("ferry-relay starts")
+    }
+
     fn command(&self) -> Command {
         let program = program("ferry-relay");
-        self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program))
+        let mut command = self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program));
+        command.envs(self.env.iter().map(|(k, v)| (k, v)));
+        command
     }
 }
 

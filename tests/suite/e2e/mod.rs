@@ -12,6 +12,7 @@
 //! | [`roots`] | K20-K24: roots that vanish, deletes that need a yes |
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`restores`] | P19: database and chunks of different times |
+//! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
@@ -30,6 +31,7 @@ mod roots;
 pub mod rows;
 mod seed_flow;
 mod special;
+mod stores;
 
 pub use crashes::Dice;
 pub use roots::{Mount, can_mount, make_image};

@@ -1,0 +1,128 @@
+//! How fast a relay is, and how it grows: uploads and downloads, every metadata route under an open-loop load, wake-ups over many sockets, an account
+//! of a million files, and what deduplication saves on real versions. Its own client, sockets on loopback, everything bounded; JSON at the end.
+//!
+//! ```text
+//! cargo build --release --bins && cargo run --release -p ferry-tests --bin relay_bench -- [OPTION VALUE]...
+//!   --only NAMES       of: transfer, routes, sockets, million, dedup      (all)
+//!   --start KIND       starts a relay itself: embedded (SQLite and a directory), s3 (SQLite and an S3 server)      (embedded)
+//!   --urls URL,URL     measures relays that run already instead; several are processes of one relay, asked in turn
+//!   --email, --password  an administrator's account there
+//!   --clients N        clients at once in transfer (4)      --mib N      MiB that each sends (128)
+//!   --rate N           requests a second in routes (500)    --seconds N  how long each route is asked (5)
+//!   --sockets N        open WebSockets (1000)               --commits N  commits in sockets (64)
+//!   --files N          files in million (1000000)           --repo DIR   a git repository for dedup (.)
+//!   --dir FOLDER       where temporary folders are made     --json FILE  where the figures go
+//! ```
+//!
+//! Latencies in `routes` count from the moment at which a request was due, not from when it could be sent: a relay that stalls is not excused for the
+//! requests that waited meanwhile.
+
+mod client;
+mod dedup;
+mod figures;
+mod million;
+mod routes;
+mod running;
+mod sockets;
+mod transfer;
+
+use anyhow::{Context, Result, bail, ensure};
+use figures::Figures;
+use running::Running;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+const WORK: [&str; 5] = ["transfer", "routes", "sockets", "million", "dedup"];
+
+/// What was asked for.
+pub struct Options {
+    only: BTreeSet<String>,
+    start: String,
+    urls: Vec<String>,
+    email: String,
+    password: String,
+    clients: usize,
+    mib: usize,
+    rate: u64,
+    seconds: u64,
+    sockets: usize,
+    commits: usize,
+    files: usize,
+    repo: PathBuf,
+    dir: PathBuf,
+    json: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            only: BTreeSet::new(),
+            start: "embedded".into(),
+            urls: Vec::new(),
+            email: ferry_tests::relay::EMAIL.into(),
+            password: ferry_tests::relay::PASSWORD.into(),
+            clients: 4,
+            mib: 128,
+            rate: 500,
+            seconds: 5,
+            sockets: 1000,
+            commits: 64,
+            files: 1_000_000,
+            repo: ".".into(),
+            dir: std::env::temp_dir(),
+            json: None,
+        }
+    }
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options::default();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().with_context(|| format!("{word} wants a value; the head of the source says what there is"))?;
+        let number = || value.parse::<usize>().with_context(|| format!("{word} wants a number"));
+        match word.as_str() {
+            "--only" => options.only = value.split(',').map(String::from).collect(),
+            "--start" => options.start.clone_from(&value),
+            "--urls" => options.urls = value.split(',').map(|u| u.trim_end_matches('/').to_owned()).collect(),
+            "--email" => options.email.clone_from(&value),
+            "--password" => options.password.clone_from(&value),
+            "--clients" => options.clients = number()?,
+            "--mib" => options.mib = number()?,
+            "--rate" => options.rate = number()? as u64,
+            "--seconds" => options.seconds = number()? as u64,
+            "--sockets" => options.sockets = number()?,
+            "--commits" => options.commits = number()?,
+            "--files" => options.files = number()?,
+            "--repo" => options.repo = value.into(),
+            "--dir" => options.dir = value.into(),
+            "--json" => options.json = Some(value.into()),
+            _ => bail!("unknown option {word}; the head of the source says what there is"),
+        }
+    }
+    ensure!(options.only.iter().all(|n| WORK.contains(&n.as_str())), "--only takes {}", WORK.join(", "));
+    Ok(options)
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = options()?;
+    let running = Running::start(&options)?;
+    let mut figures = Figures::new(running.describe());
+    for work in WORK.iter().filter(|work| options.only.is_empty() || options.only.contains(**work)) {
+        eprintln!("== {work}");
+        match *work {
+            "transfer" => transfer::run(&options, &running, &mut figures).await?,
+            "routes" => routes::run(&options, &running, &mut figures).await?,
+            "sockets" => sockets::run(&options, &running, &mut figures).await?,
+            "million" => million::run(&options, &running, &mut figures).await?,
+            _ => dedup::run(&options, &running, &mut figures).await?,
+        }
+    }
+    let text = serde_json::to_string_pretty(&figures.json())? + "\n";
+    match &options.json {
+        Some(path) => std::fs::write(path, text).with_context(|| path.display().to_string())?,
+        None => print!("{text}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! A real S3 server in a process of its own, with one bucket.
+
+use crate::programs::program;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The bucket that is there.
+pub const BUCKET: &str = "chunks";
+/// The id of the one key.
+pub const ACCESS_KEY: &str = "bench-key";
+/// Its secret.
+pub const SECRET_KEY: &str = "bench-secret-of-loopback";
+
+/// A running server. It ends when this is dropped, and with the process that started it.
+pub struct S3Server {
+    child: Child,
+    url: String,
+}
+
+impl S3Server {
+    /// Starts a server that keeps its objects below `folder`.
+    pub fn start(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).expect("a folder for the objects");
+        let mut child = Command::new(program("s3_server"))
+            .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, "--bucket", BUCKET, "--dir"])
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("s3_server starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it prints its address");
+        let url = line.trim().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:"), "s3_server printed: {url}");
+        Self { child, url }
+    }
+
+    /// `blobs.url` of a relay that keeps its chunks here, below a prefix.
+    pub fn blobs_url(&self, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}?endpoint={}", self.url)
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -89,6 +89,9 @@ pub struct Auth {
     pub default_storage_limit_bytes: u64,
     /// The file of the key that signs access tokens (PEM, Ed25519); not set: `jwt.key` in the data directory, made at the first start.
     pub jwt_key: String,
+    /// The file of the key under which secrets of second factors are encrypted (64 hexadecimal digits); not set: `secrets.key` in the data directory, made
+    /// at the first start. Several processes of one relay need the same one; without it, second factors must be reset.
+    pub secrets_key: String,
     /// The file of the key that signs grants, by which devices know each other without the relay (PEM, Ed25519); not set: `grant.key` in the data
     /// directory, made at the first start. Several processes of one relay need the same one. Devices take another one with their next token.
     pub grant_key: String,
@@ -197,6 +200,7 @@ impl Default for Auth {
             refresh_ttl_days: 60,
             default_storage_limit_bytes: 0,
             jwt_key: String::new(),
+            secrets_key: String::new(),
             grant_key: String::new(),
             grant_ttl_s: 7 * 24 * 3600,
         }

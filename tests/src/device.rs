@@ -173,6 +173,13 @@ impl Device {
         Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
+    /// Begins `ferry …` with its output piped, for a command that waits for somebody.
+    pub fn begin(&self, words: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("ferry starts")
+    }
+
     /// Runs `ferry …`, which must succeed; its output.
     pub fn ok(&self, words: &[&str]) -> String {
         let answer = self.run(words);

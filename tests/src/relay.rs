@@ -160,6 +160,11 @@ impl Relay {
         command.spawn().expect("ferry-relay starts")
     }
 
+    /// `ferry-relay …` on this relay's data.
+    pub fn run(&self, words: &[&str]) -> std::process::Output {
+        self.command().args(words).arg("--data").arg(&self.data).output().expect("ferry-relay starts")
+    }
+
     fn command(&self) -> Command {
         let program = program("ferry-relay");
         let mut command = self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program));

@@ -5,6 +5,7 @@
 //! | [`convergence`] | do named scenarios end as the catalogue says? | nothing (simulated disks and relay) |
 //! | [`e2e`] | do a real relay and real daemons do what the catalogue says? | the built programs; root for the rows that mount |
 //! | [`lan`] | do devices on real networks, with and without a relay, do what the catalogue says? | the built programs, root, network namespaces |
+//! | [`login`] | does a person let a device in on the page, and is a second factor asked for? | the built programs |
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
 //! | [`peers`] | do rows of the catalogue hold between devices of one LAN? | nothing (simulated disks and relay) |
@@ -22,6 +23,7 @@ mod convergence;
 mod crash;
 mod e2e;
 mod lan;
+mod login;
 mod peers;
 mod planner;
 mod power_cut;

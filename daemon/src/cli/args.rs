@@ -77,7 +77,7 @@ pub enum Command {
     Join(JoinArgs),
     /// Link this device to an account on a relay
     #[command(
-        after_long_help = "Example:\n  ferry login --relay https://files.example.org --email ana@example.org --password-stdin < password"
+        after_long_help = "Examples:\n  ferry login --relay https://files.example.org     shows an address and a code; approve it on any device\n  ferry login --relay https://files.example.org --email ana@example.org --password-stdin < password"
     )]
     Login(LoginArgs),
     /// Unlink this device from its account; the files stay
@@ -200,12 +200,18 @@ pub struct LoginArgs {
     /// The relay's address
     #[arg(long, value_name = "URL")]
     pub relay: Option<String>,
-    /// The account
+    /// Log in with the password of this account here, instead of approving this device on the relay's page
     #[arg(long, value_name = "EMAIL")]
     pub email: Option<String>,
     /// How the password is given
     #[command(flatten)]
     pub password: PasswordArgs,
+    /// The code of the account's second factor, or a recovery code; asked for on a terminal
+    #[arg(long, value_name = "CODE", requires = "email")]
+    pub code: Option<String>,
+    /// Do not open a browser
+    #[arg(long)]
+    pub no_browser: bool,
     /// A name for this device [default: the host's name]
     #[arg(long, value_name = "DEVICE")]
     pub name: Option<String>,

@@ -64,12 +64,35 @@ pub async fn login(context: &Context, args: LoginArgs) -> Outcome<u8> {
         .relay
         .or(settings.relay_url)
         .ok_or_else(|| Problem::usage("which relay?").code("relay_needed").hint("name it with: ferry login --relay URL --email EMAIL"))?;
-    let email = args.email.ok_or_else(|| Problem::usage("which account?").code("email_needed").hint("name it with --email EMAIL"))?;
-    let password = password(context, &args.password)?;
-    let request = json!({"relay": relay, "email": email, "password": password, "name": args.name});
-    let answer = perform(context, "/login", request).await?;
+    let by_password = args.password.password_stdin || args.password.password_file.is_some();
+    let answer = match &args.email {
+        None if by_password => return Err(Problem::usage("which account?").code("email_needed").hint("name it with --email EMAIL")),
+        None => super::login::by_page(context, &relay, args.name.as_deref(), args.no_browser).await?,
+        Some(email) => {
+            let password = password(context, &args.password)?;
+            let mut request = json!({"relay": relay, "email": email, "password": password, "name": args.name});
+            if let Some(code) = &args.code {
+                request["mfa_code"] = code.as_str().into();
+            }
+            with_second_factor(context, request).await?
+        }
+    };
     report_login(context, &answer);
     Ok(exit::OK)
+}
+
+/// Logs in, and once more with the code of the second factor if one is needed and somebody is there to type it.
+async fn with_second_factor(context: &Context, mut request: Value) -> Outcome<Value> {
+    match perform(context, "/login", request.clone()).await {
+        Err(problem) if problem.code == "mfa_required" && request.get("mfa_code").is_none() => {
+            if context.ui.no_input || context.ui.json || !std::io::stdin().is_terminal() {
+                return Err(problem);
+            }
+            request["mfa_code"] = rpassword::prompt_password("Code of the authenticator app: ")?.trim().into();
+            perform(context, "/login", request).await
+        }
+        answer => answer,
+    }
 }
 
 /// Sends a login or a join to the daemon, or does it here if none runs.

@@ -7,6 +7,7 @@ pub mod daemon;
 mod doctor;
 mod folder;
 mod items;
+mod login;
 mod peer;
 mod service;
 mod settings;
@@ -109,7 +110,8 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Daemon(args) => daemon::run(context, args).await,
         Command::Up(args) => crate::up::up(context, args).await,
         Command::Join(args) => crate::up::join(context, args).await,
-        Command::Login(args) => daemon::login(context, args).await,
+        // On the heap: the state of a login is large, and every command would carry it.
+        Command::Login(args) => Box::pin(daemon::login(context, args)).await,
         Command::Logout => daemon::logout(context).await,
         Command::Whoami => daemon::whoami(context).await,
         Command::Status(args) => status::run(context, args).await,

@@ -11,7 +11,13 @@ use std::sync::Arc;
 
 type Answer = Result<Json<Value>, Problem>;
 
-/// `POST /v1/login` with `{"relay", "email", "password", "name"?}`, and `POST /v1/join` with `{"code", "name"?}`
+/// `POST /v1/login/start` with `{"relay", "name"?}`: asks the relay to let this device in.
+pub async fn start(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer {
+    Ok(Json(supervisor::begin_login(&daemon.paths, body(&bytes)?).await?))
+}
+
+/// `POST /v1/login` with `{"relay", "email", "password", "mfa_code"?, "name"?}` or `{"relay", "device_code", "name"?}`, and `POST /v1/join` with
+/// `{"code", "name"?}`
 pub async fn login(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer {
     let request: Enter = body(&bytes)?;
     Ok(Json(daemon.enter(request).await?))

@@ -90,6 +90,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/config", get(settings::list).patch(settings::change))
         .route("/reload", post(settings::reload))
         .route("/login", post(login::login))
+        .route("/login/start", post(login::start))
         .route("/join", post(login::login))
         .route("/logout", post(login::logout))
         .route("/whoami", get(login::whoami))

@@ -3,7 +3,7 @@
 use super::chunks::ChunkStream;
 use super::error::RelayError;
 use super::http::{Body, Http, JSON, OnSent, Request, Timing, Traffic};
-use super::session::{DeviceInfo, KeepCredentials, Session};
+use super::session::{CLIENT_ID, DeviceInfo, KeepCredentials, Session};
 use super::url::RelayUrl;
 use super::wakeups::{self, Wakeups};
 use crate::bandwidth::Limiter;
@@ -54,6 +54,29 @@ pub struct JoinSecret {
     pub secret: String,
     /// When it ends: RFC 3339 or Unix seconds, as the relay wrote it.
     pub expires_at: serde_json::Value,
+}
+
+/// What a device is given that asks to be let in. The device code is a secret, so there is no `Debug`.
+#[derive(Clone, Deserialize, serde::Serialize)]
+pub struct LoginCodes {
+    /// For this device: with it, it asks for its tokens.
+    pub device_code: String,
+    /// For the person.
+    pub user_code: String,
+    /// The page on which to type it.
+    pub verification_uri: String,
+    /// The same page with the code in it.
+    pub verification_uri_complete: String,
+    /// In how many seconds all this ends.
+    pub expires_in: u64,
+    /// How many seconds to wait between two questions.
+    #[serde(default = "five")]
+    pub interval: u64,
+}
+
+/// RFC 8628: without a word of the server.
+fn five() -> u64 {
+    5
 }
 
 /// The answer to the feed's one question.
@@ -119,7 +142,25 @@ impl RelayClient {
 
     /// Logs in and links this device. The credentials are stored when this returns.
     pub async fn login(&self, email: &str, password: &str, device: &DeviceInfo) -> Result<Credentials, RelayError> {
-        self.session.login(email, password, device).await
+        self.session.login(email, password, None, device).await
+    }
+
+    /// The same for an account with a second factor; `code` is one of it.
+    pub async fn login_with_code(&self, email: &str, password: &str, code: &str, device: &DeviceInfo) -> Result<Credentials, RelayError> {
+        self.session.login(email, password, Some(code), device).await
+    }
+
+    /// Asks to be let in (RFC 8628): a person compares a code on the relay's page. Needs no login.
+    pub async fn ask_for_login(&self, device: &DeviceInfo, system: &str) -> Result<LoginCodes, RelayError> {
+        let key = hex::encode(device.public_key);
+        let fields = [("client_id", CLIENT_ID), ("device_name", &*device.name), ("device_public_key", &*key), ("system", system)];
+        let reply = self.http.call(&Request::post("/oauth/device_authorization", Body::form(&fields), Some(JSON)), None).await?;
+        from_json(&reply)
+    }
+
+    /// Links this device once a person has let it in; before, the error's code is `authorization_pending`. The credentials are stored when this returns.
+    pub async fn redeem(&self, device_code: &str) -> Result<Credentials, RelayError> {
+        self.session.redeem(device_code).await
     }
 
     /// Links this device with the one-time secret of a join code. The credentials are stored when this returns.

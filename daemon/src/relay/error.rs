@@ -13,9 +13,11 @@ pub struct Problem {
     /// One sentence for people.
     pub detail: String,
     /// What to do, when the relay knows.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// The relay's current epoch, when a cursor of another epoch was used.
-    pub epoch: Option<String>,
+    pub epoch: Option<Box<str>>,
+    /// With it the second step of a login goes on.
+    pub mfa_token: Option<Box<str>>,
     /// The nodes that were refused, when they are why the whole was.
     pub nodes: Box<[String]>,
     /// The HTTP status.
@@ -129,6 +131,8 @@ impl RelayError {
     /// Sorts an answer that is not a success and is a problem document.
     pub(super) fn of_problem(status: StatusCode, retry_after: Option<Duration>, problem: Problem) -> Self {
         match status.as_u16() {
+            // The password was right; the second factor is still to come.
+            401 if problem.mfa_token.is_some() => Self::Forbidden(problem),
             // Its hint speaks to people with a browser; what to do here is said by our own words.
             401 => Self::LoginRequired { reason: Problem { hint: None, ..problem }.sentence() },
             // A quota is the user's; a request that is too large for the route is our own mistake.
@@ -192,6 +196,8 @@ mod tests {
     #[test]
     fn statuses_become_what_to_do_next() {
         assert!(matches!(problem(401, "token_expired"), RelayError::LoginRequired { .. }));
+        let second = Problem { code: "mfa_required".into(), mfa_token: Some("fmt_1".into()), ..Problem::default() };
+        assert_eq!(RelayError::of_problem(StatusCode::UNAUTHORIZED, None, second).code(), "mfa_required");
         assert!(matches!(problem(403, "forbidden"), RelayError::Forbidden(_)));
         assert!(matches!(problem(404, "not_found"), RelayError::NotFound(_)));
         assert!(matches!(problem(413, "quota_exceeded"), RelayError::OverQuota(_)));

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(super) const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 const PROBLEM: &str = "application/problem+json";
 /// Bodies go out in pieces of at most this size, in bytes: what a limit waits for.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -90,6 +91,12 @@ impl Body {
     /// A JSON body.
     pub(super) fn json(value: &serde_json::Value) -> Self {
         Self { content_type: JSON, parts: vec![value.to_string().into()], compress: false, on_sent: None }
+    }
+
+    /// A form.
+    pub(super) fn form(fields: &[(&str, &str)]) -> Self {
+        let text = ::url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        Self { content_type: FORM, parts: vec![text.into()], compress: false, on_sent: None }
     }
 
     /// An encoded body of the protocol; compressed when the relay takes that.
@@ -314,11 +321,15 @@ impl Http {
             };
         }
         let retry_after = retry_after(response.headers());
-        if kind.as_deref() != Some(PROBLEM) {
+        // OAuth's endpoints answer with plain JSON, as their standards ask; what they say is a problem document all the same.
+        if !matches!(kind.as_deref(), Some(PROBLEM | JSON)) {
             return Err(RelayError::of_foreign_answer(status, retry_after));
         }
         let body = self.read(response, PROBLEM_MAX_BYTES).await?;
         let mut problem: Problem = serde_json::from_slice(&body).map_err(|_| RelayError::of_foreign_answer(status, retry_after))?;
+        if kind.as_deref() == Some(JSON) && problem.code.is_empty() {
+            return Err(RelayError::of_foreign_answer(status, retry_after));
+        }
         problem.status = status.as_u16();
         Err(RelayError::of_problem(status, retry_after, problem))
     }

@@ -10,6 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
+/// Our name among a relay's OAuth clients.
+pub(super) const CLIENT_ID: &str = "ferry";
+const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
 /// Where credentials rest. `save` returns when they are on the disk.
 pub trait KeepCredentials: Send + Sync + 'static {
     /// Replaces the stored credentials.
@@ -95,8 +99,28 @@ impl Session {
         self.state.lock().await.credentials.clone()
     }
 
-    pub(super) async fn login(self: &Arc<Self>, email: &str, password: &str, device: &DeviceInfo) -> Result<Credentials, RelayError> {
-        self.enter("/auth/login", json!({ "email": email, "password": password, "device": device.json() })).await
+    /// Logs in; `code` is that of the second factor, where the account has one.
+    pub(super) async fn login(
+        self: &Arc<Self>,
+        email: &str,
+        password: &str,
+        code: Option<&str>,
+        device: &DeviceInfo,
+    ) -> Result<Credentials, RelayError> {
+        let device = device.json();
+        let first = self.enter("/auth/login", json!({ "email": email, "password": password, "device": device })).await;
+        let token = match (&first, code) {
+            (Err(RelayError::Forbidden(problem)), Some(_)) => problem.mfa_token.clone(),
+            _ => None,
+        };
+        let (Some(token), Some(code)) = (token, code) else { return first };
+        self.enter("/auth/mfa", json!({ "mfa_token": token, "code": code, "device": device })).await
+    }
+
+    /// Asks for the tokens of a device that somebody may have let in by now.
+    pub(super) async fn redeem(self: &Arc<Self>, device_code: &str) -> Result<Credentials, RelayError> {
+        let fields = [("grant_type", DEVICE_GRANT), ("device_code", device_code), ("client_id", CLIENT_ID)];
+        self.enter_by(Request::post("/oauth/token", Body::form(&fields), Some(JSON))).await
     }
 
     pub(super) async fn join(self: &Arc<Self>, secret: &str, device: &DeviceInfo) -> Result<Credentials, RelayError> {
@@ -104,11 +128,15 @@ impl Session {
     }
 
     async fn enter(self: &Arc<Self>, path: &'static str, body: serde_json::Value) -> Result<Credentials, RelayError> {
+        self.enter_by(Request::post(path, Body::json(&body), Some(JSON))).await
+    }
+
+    async fn enter_by(self: &Arc<Self>, request: Request) -> Result<Credentials, RelayError> {
         let session = Arc::clone(self);
         // A task of its own: a secret that was used up must not be lost because the caller went away.
         run_to_end(async move {
             let mut state = session.state.lock().await;
-            let reply = session.ask(path, body).await.map_err(|e| match e {
+            let reply = session.ask_by(&request).await.map_err(|e| match e {
                 // A wrong password is not mended by "log in again".
                 RelayError::LoginRequired { reason } => {
                     RelayError::Forbidden(super::Problem { code: "not_accepted".into(), detail: reason, ..Default::default() })
@@ -130,9 +158,13 @@ impl Session {
     }
 
     async fn ask(&self, path: &str, body: serde_json::Value) -> Result<TokenReply, RelayError> {
-        let reply = self.http.call(&Request::post(path, Body::json(&body), Some(JSON)), None).await?;
+        self.ask_by(&Request::post(path, Body::json(&body), Some(JSON))).await
+    }
+
+    async fn ask_by(&self, request: &Request) -> Result<TokenReply, RelayError> {
+        let reply = self.http.call(request, None).await?;
         serde_json::from_slice(&reply).map_err(|e| RelayError::VersionMismatch {
-            detail: format!("The relay's answer to {path} is not what this version expects ({e}): upgrade the older side."),
+            detail: format!("The relay's answer to {} is not what this version expects ({e}): upgrade the older side.", request.path),
         })
     }
 

@@ -28,9 +28,15 @@ pub struct Enter {
     /// Its password.
     #[serde(default)]
     password: Option<String>,
+    /// The code of the second factor, where the account has one.
+    #[serde(default)]
+    mfa_code: Option<String>,
     /// A join code, instead of all these.
     #[serde(default)]
     code: Option<String>,
+    /// The code with which this device asked to be let in, instead of an account.
+    #[serde(default)]
+    device_code: Option<String>,
     /// A name for this device.
     #[serde(default)]
     name: Option<String>,
@@ -41,8 +47,8 @@ async fn enter(paths: &Paths, request: Enter) -> Outcome<(Account, Value)> {
     let name = device_name(paths, request.name.as_deref())?;
     let identity = Identity::load_or_create(&paths.state_dir)?;
     let device = DeviceInfo::new(&*name, &identity);
-    let (client, credentials, email) = match (&request.code, &request.relay, &request.email, &request.password) {
-        (Some(code), None, None, None) => {
+    let (client, credentials, email) = match (&request.code, &request.relay, &request.email, &request.password, &request.device_code) {
+        (Some(code), None, None, None, None) => {
             let code: JoinCode = code
                 .parse()
                 .map_err(|e: crate::relay::join_code::JoinCodeError| Problem::usage(e.to_string()).code("join_code_invalid"))?;
@@ -52,12 +58,27 @@ async fn enter(paths: &Paths, request: Enter) -> Outcome<(Account, Value)> {
             let email = client.email().await.unwrap_or_default();
             (client, credentials, email)
         }
-        (None, Some(relay), Some(email), Some(password)) => {
+        (None, Some(relay), Some(email), Some(password), None) => {
             let client = client(paths, relay.parse()?)?;
-            let credentials = client.login(email, password, &device).await.map_err(not_accepted)?;
+            let login = match &request.mfa_code {
+                Some(code) => client.login_with_code(email, password, code, &device).await,
+                None => client.login(email, password, &device).await,
+            };
+            let credentials = login.map_err(not_accepted)?;
             (client, credentials, email.clone())
         }
-        _ => return Err(Problem::usage("a login needs relay, email and password, or a join code").code("invalid_request")),
+        (None, Some(relay), None, None, Some(device_code)) => {
+            let client = client(paths, relay.parse()?)?;
+            // Its words are those of OAuth: whoever waits tells "not yet" from "no" by them.
+            let credentials = client.redeem(device_code).await?;
+            let email = client.email().await.unwrap_or_default();
+            (client, credentials, email)
+        }
+        _ => {
+            return Err(
+                Problem::usage("a login needs relay, email and password, or relay and device code, or a join code").code("invalid_request")
+            );
+        }
     };
     let account = Account { relay: credentials.relay.clone(), user_id: credentials.user_id, email };
     account.save(paths)?;
@@ -73,9 +94,50 @@ fn client(paths: &Paths, url: RelayUrl) -> Outcome<RelayClient> {
     Ok(RelayClient::new(url, RelayOptions::default(), None, keep)?)
 }
 
+/// Asks a relay to let this device in; changes nothing here but the device's name, if one is given.
+pub async fn begin_login(paths: &Paths, request: BeginLogin) -> Outcome<Value> {
+    let name = device_name(paths, request.name.as_deref())?;
+    durable::private_dir(&paths.state_dir)?;
+    let identity = Identity::load_or_create(&paths.state_dir)?;
+    let client = client(paths, request.relay.parse()?)?;
+    let codes = match client.ask_for_login(&DeviceInfo::new(&*name, &identity), &system()).await {
+        Err(RelayError::NotFound(_)) => {
+            return Err(Problem::failed("version_mismatch", "this relay is too old for a login by its page")
+                .hint("upgrade the relay, or log in with: ferry login --relay URL --email EMAIL"));
+        }
+        codes => codes?,
+    };
+    let mut answer = serde_json::to_value(&codes).map_err(|e| Problem::failed("login", e.to_string()))?;
+    answer["type"] = "login_code".into();
+    answer["device"] = name.into();
+    answer["warning"] = client.url().warning().into();
+    Ok(answer)
+}
+
+/// What [`begin_login`] needs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginLogin {
+    /// The relay's address.
+    pub relay: String,
+    /// A name for this device.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// What this device runs on, for the person who lets it in.
+fn system() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map(|name| name.trim_matches('"').to_owned());
+    format!("{} ({})", name.filter(|n| !n.is_empty()).unwrap_or_else(|| std::env::consts::OS.to_owned()), std::env::consts::ARCH)
+}
+
 /// A refused login is not mended by logging in again: say what it was.
 fn not_accepted(error: RelayError) -> Problem {
     match &error {
+        RelayError::Forbidden(problem) if problem.mfa_token.is_some() => Problem::login_failed(problem.detail.clone())
+            .code("mfa_required")
+            .hint("give the code with --code, or log in without a password here: ferry login --relay URL"),
         RelayError::Forbidden(_) | RelayError::LoginRequired { .. } => {
             let mut problem = Problem::from(error);
             problem.exit_code = exit::LOGIN;

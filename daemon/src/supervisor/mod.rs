@@ -18,7 +18,7 @@ pub use activity::Activity;
 pub use folders::{AddFolder, Record, Running, random_id};
 pub use lan::LanService;
 pub use lock::InstanceLock;
-pub use login::{Enter, enter_without_daemon, logout_without_daemon, whoami};
+pub use login::{BeginLogin, Enter, begin_login, enter_without_daemon, logout_without_daemon, whoami};
 pub use status::RelayStatus;
 
 use crate::config::{self, Settings};

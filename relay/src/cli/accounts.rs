@@ -56,6 +56,11 @@ pub(super) enum UserCommand {
         #[command(flatten)]
         password: PasswordSource,
     },
+    /// Take the second factor of a user away who lost it
+    ResetTotp {
+        /// The e-mail address
+        email: String,
+    },
     /// Lock a user out; nothing is deleted
     Disable {
         /// The e-mail address
@@ -198,6 +203,14 @@ pub(super) async fn user(global: &Global, command: UserCommand) -> Outcome {
             done(global, &app, human, json!({"email": user.email, "region": region})).await
         }
         UserCommand::ResetPassword { email, password } => reset_password(global, &email, &password).await,
+        UserCommand::ResetTotp { email } => {
+            let app = open(global).await?;
+            let user = app.accounts.user_by_email(&email).await?;
+            if !app.accounts.reset_totp(user.user_id).await? {
+                return Err(Failure::new(7, "no_totp", format!("{} has no second factor", user.email)));
+            }
+            done(global, &app, format!("{} logs in without a second factor now", user.email), user_json(&user)).await
+        }
         UserCommand::Disable { email } => {
             change_user(global, &email, &UserChange { disabled: Some(true), ..UserChange::default() }, "locked out").await
         }

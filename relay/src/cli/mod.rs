@@ -300,6 +300,7 @@ mod tests {
             "ferry-relay user set-region a@b",
             "ferry-relay storage migrate --from default --to eu --dry-run",
             "ferry-relay storage migrate --from default --to eu --keep",
+            "ferry-relay user reset-totp a@b",
             "ferry-relay device list a@b",
             "ferry-relay session revoke 00",
             "ferry-relay config print --defaults",

@@ -23,6 +23,12 @@ pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
         .add(small(Route::post("/auth/register", Public, "Register a user").takes::<RegisterBody>().gives::<UserDoc>()), register)
         .add(small(Route::post("/auth/login", Public, "Log in, with or without a device").takes::<LoginBody>().gives::<TokenDoc>()), login)
+        .add(
+            small(
+                Route::post("/auth/mfa", Public, "The second step of a login with a second factor").takes::<MfaBody>().gives::<TokenDoc>(),
+            ),
+            login_mfa,
+        )
         .add(small(Route::post("/auth/join", Public, "Link a device with a join code").takes::<JoinBody>().gives::<TokenDoc>()), join)
         .add(small(Route::post("/auth/refresh", Public, "Exchange a refresh token").takes::<RefreshBody>().gives::<TokenDoc>()), refresh)
         .add(small(Route::post("/auth/logout", User, "End this login")), logout)
@@ -80,6 +86,15 @@ impl From<DeviceBody> for DeviceIntro {
 }
 
 #[derive(Deserialize, ToSchema)]
+struct MfaBody {
+    /// Of the answer `mfa_required` to the login.
+    mfa_token: String,
+    /// Six digits of the authenticator app, or a recovery code.
+    code: String,
+    device: Option<DeviceBody>,
+}
+
+#[derive(Deserialize, ToSchema)]
 struct JoinBody {
     secret: String,
     device: DeviceBody,
@@ -116,7 +131,7 @@ struct SetupBody {
 }
 
 #[derive(Serialize, ToSchema)]
-struct TokenDoc {
+pub(super) struct TokenDoc {
     access_token: String,
     token_type: &'static str,
     /// Seconds until the access token ends.
@@ -310,6 +325,11 @@ async fn login(State(app): State<AppState>, ClientIp(ip): ClientIp, Json(body): 
     Ok(Json(app.accounts.login(&body.email, &body.password, device.as_ref(), ip).await?.into()))
 }
 
+async fn login_mfa(State(app): State<AppState>, ClientIp(ip): ClientIp, Json(body): Json<MfaBody>) -> Answer<TokenDoc> {
+    let device = body.device.map(DeviceIntro::from);
+    Ok(Json(app.accounts.login_mfa(&body.mfa_token, &body.code, device.as_ref(), ip).await?.into()))
+}
+
 async fn join(State(app): State<AppState>, ClientIp(ip): ClientIp, Json(body): Json<JoinBody>) -> Answer<TokenDoc> {
     Ok(Json(app.accounts.join(&body.secret, &body.device.into(), ip).await?.into()))
 }
@@ -398,7 +418,7 @@ async fn server(State(app): State<AppState>) -> Answer<ServerDoc> {
         grant_key: app.peers.grant_key(),
         url: app.base_url.clone(),
         registration: app.accounts.registration(),
-        auth_methods: vec!["password", "join_code"],
+        auth_methods: vec!["password", "join_code", "device_code"],
         is_set_up: app.accounts.is_set_up().await?,
         limits: LimitsDoc {
             chunk_max_bytes: limits::CHUNK_MAX_BYTES,

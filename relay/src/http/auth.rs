@@ -1,24 +1,75 @@
 //! Who is calling. The router puts [`require`] in front of every route that is not public, so a handler behind it cannot run without a checked caller.
 
 use super::AppState;
+use super::browser::{CSRF_HEADER, Cookie, check_form};
 use super::error::Problem;
 use super::routes::Access;
-use crate::service::{Caller, ServiceError, UserRole, origin};
+use crate::service::{Caller, Kind, Scope, ServiceError, ServiceResult, UserRole, origin};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// Checks the request's credentials for a route of class `access` and leaves the [`Caller`] for the handler (I13).
+/// What a route demands of its caller.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    pub(super) access: Access,
+    pub(super) scope: Option<Scope>,
+}
+
+/// What a request brought to show who is calling.
+#[derive(Debug, Clone)]
+pub(super) enum Credential {
+    /// An access token, or an app password.
+    Bearer(String),
+    /// A browser's cookie.
+    Cookie(String),
+}
+
+impl Credential {
+    /// What this request brought. An `Authorization` header counts alone: whatever it says, no cookie helps it.
+    pub(super) fn of(app: &AppState, headers: &HeaderMap) -> Option<Self> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            return bearer(headers).map(Self::Bearer);
+        }
+        bearer(headers).map(Self::Bearer).or_else(|| Cookie::Session.read(app, headers).map(Self::Cookie))
+    }
+
+    /// Who it is of, as of now.
+    pub(super) async fn check(&self, app: &AppState) -> ServiceResult<Caller> {
+        match self {
+            Self::Bearer(token) => app.accounts.authenticate(token).await,
+            Self::Cookie(cookie) => app.accounts.authenticate_cookie(cookie).await,
+        }
+    }
+}
+
+impl Credential {
+    /// [`Credential::check`] by the store, whatever is remembered.
+    pub(super) async fn check_anew(&self, app: &AppState) -> ServiceResult<Caller> {
+        match self {
+            Self::Bearer(token) => app.accounts.authenticate_anew(token).await,
+            Self::Cookie(cookie) => app.accounts.authenticate_cookie_anew(cookie).await,
+        }
+    }
+}
+
+/// Checks the request's credentials against what the route demands and leaves the [`Caller`] for the handler (I13).
 pub(super) async fn require(
-    State((app, access)): State<(AppState, Access)>,
+    State((app, demand)): State<(AppState, Demand)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let token = bearer(request.headers()).ok_or_else(ServiceError::unauthenticated)?;
-    let caller = app.accounts.authenticate(&token).await?;
-    match access {
+    let credential = Credential::of(&app, request.headers()).ok_or_else(ServiceError::unauthenticated)?;
+    let caller = credential.check(&app).await?;
+    if matches!(credential, Credential::Cookie(_)) && !request.method().is_safe() {
+        // A browser sends the cookie along whatever page asks it to (R51).
+        let token = request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        check_form(&app, request.headers(), Cookie::Session, &token)?;
+    }
+    check_scope(&caller, demand.scope)?;
+    match demand.access {
         Access::Public | Access::Signed | Access::User => {}
         Access::Device if caller.device_id.is_some() => {}
         Access::Device => {
@@ -34,6 +85,19 @@ pub(super) async fn require(
     let mut response = origin::as_user(caller.user_id, next.run(request)).await;
     response.extensions_mut().insert(caller);
     Ok(response)
+}
+
+/// An app password calls only routes that take one of its scopes.
+fn check_scope(caller: &Caller, demanded: Option<Scope>) -> ServiceResult<()> {
+    let Some(limits) = caller.token else { return Ok(()) };
+    match demanded {
+        Some(scope) if limits.scopes.has(scope) => Ok(()),
+        Some(scope) => {
+            Err(ServiceError::new(Kind::Forbidden, "scope_missing", format!("This app password is not for '{}'.", scope.as_str()))
+                .with("scope", scope.as_str()))
+        }
+        None => Err(ServiceError::new(Kind::Forbidden, "scope_missing", "No app password may do this; log in instead.")),
+    }
 }
 
 /// The token of `Authorization: Bearer ...`, or of a WebSocket handshake's `Sec-WebSocket-Protocol: ferry.v1, bearer.<jwt>`. Never of the query (R53).

@@ -38,6 +38,31 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
+/// A form, as the pages and OAuth send it: `application/x-www-form-urlencoded`.
+#[derive(Debug, Clone, Copy)]
+pub struct Form<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        use axum::extract::rejection::FormRejection;
+        let is_get = request.method() == axum::http::Method::GET;
+        match axum::extract::Form::<T>::from_request(request, state).await {
+            Ok(axum::extract::Form(value)) if !is_get => Ok(Self(value)),
+            Ok(_) => Err(ServiceError::malformed("Send the form in the body.").into()),
+            Err(FormRejection::InvalidFormContentType(_)) => {
+                let detail = "Send a form with 'Content-Type: application/x-www-form-urlencoded'.";
+                Err(ServiceError::new(Kind::UnsupportedMedia, "unsupported_media_type", detail).into())
+            }
+            Err(FormRejection::BytesRejection(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
+                Err(ServiceError::too_large("The body is larger than this route takes.").into())
+            }
+            Err(e) => Err(ServiceError::malformed(format!("The form is not what this route takes: {}.", e.body_text())).into()),
+        }
+    }
+}
+
 fn is_json(request: &Request) -> bool {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let essence = value.split(';').next().unwrap_or("").trim();

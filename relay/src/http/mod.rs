@@ -6,14 +6,20 @@ mod account;
 mod admin;
 pub mod auth;
 pub mod body;
+mod browser;
 mod chunks;
+mod device;
 mod download;
 pub mod error;
+mod factors;
 mod files;
 mod health;
+mod html;
 mod layers;
+mod login;
 mod measured;
 mod metadata;
+mod oauth;
 pub mod openapi;
 mod peers;
 mod plain;
@@ -35,6 +41,8 @@ mod content_tests;
 mod files_tests;
 #[cfg(test)]
 mod peers_tests;
+#[cfg(test)]
+mod signin_tests;
 #[cfg(test)]
 mod socket_tests;
 #[cfg(test)]
@@ -75,8 +83,8 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
     let mut routes = health::public_routes(app).of_service("health");
     for role in roles {
         let served = match role {
-            Role::Auth => account::routes(app),
-            Role::Web => web::routes(app),
+            Role::Auth => account::routes(app).merge(factors::routes(app)).merge(oauth::routes(app)),
+            Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)),

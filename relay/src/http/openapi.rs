@@ -54,9 +54,14 @@ fn operation(route: &Route) -> Value {
     }
     if !matches!(route.access, Access::Public | Access::Signed) {
         operation["security"] = json!([{"bearer": []}]);
+        operation["x-app-password-scope"] = route.scope.map_or(Value::Null, |scope| scope.as_str().into());
+    }
+    if route.is_page {
+        operation["responses"] = json!({"default": {"description": "A page", "content": {"text/html": {}}}});
     }
     if let Some(schema) = &route.request {
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": reference(schema)}}});
+        let kind = if route.takes_form { "application/x-www-form-urlencoded" } else { "application/json" };
+        operation["requestBody"] = json!({"required": true, "content": {kind: {"schema": reference(schema)}}});
     }
     operation
 }

@@ -4,7 +4,7 @@
 use super::AppState;
 use super::auth;
 use super::error::Problem;
-use crate::service::ServiceError;
+use crate::service::{Scope, ServiceError};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
@@ -50,8 +50,14 @@ pub struct Route {
     pub body_max_bytes: usize,
     /// How long until the answer begins; none for routes that wait or carry much.
     pub timeout: Option<Duration>,
-    /// The JSON body that it takes, for the OpenAPI document.
+    /// The body that it takes, for the OpenAPI document.
     pub request: Option<Schema>,
+    /// Whether that body is a form, not JSON.
+    pub takes_form: bool,
+    /// Whether it answers with a page for people, errors included.
+    pub is_page: bool,
+    /// What an app password must be for to call it; none: no app password may.
+    pub scope: Option<Scope>,
     /// The JSON body that it answers with, for the OpenAPI document.
     pub response: Option<Schema>,
 }
@@ -85,6 +91,9 @@ impl Route {
             body_max_bytes: BODY_DEFAULT_BYTES,
             timeout: Some(TIMEOUT_DEFAULT),
             request: None,
+            takes_form: false,
+            is_page: false,
+            scope: None,
             response: None,
         }
     }
@@ -125,6 +134,27 @@ impl Route {
     #[must_use]
     pub fn takes<T: utoipa::ToSchema>(mut self) -> Self {
         self.request = Some(Schema::of::<T>());
+        self
+    }
+
+    /// Takes this form.
+    #[must_use]
+    pub fn takes_form<T: utoipa::ToSchema>(mut self) -> Self {
+        self.takes_form = true;
+        self.takes::<T>()
+    }
+
+    /// Answers with a page for people.
+    #[must_use]
+    pub fn page(mut self) -> Self {
+        self.is_page = true;
+        self
+    }
+
+    /// May be called by an app password that is for this.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
         self
     }
 
@@ -177,7 +207,7 @@ impl Routes {
             .route_layer(DefaultBodyLimit::max(route.body_max_bytes))
             .route_layer(middleware::from_fn(move |request, next| within(bounds, request, next)));
         if !matches!(route.access, Access::Public | Access::Signed) {
-            let state = (self.app.clone(), route.access);
+            let state = (self.app.clone(), auth::Demand { access: route.access, scope: route.scope });
             method_router = method_router.route_layer(middleware::from_fn_with_state(state, auth::require));
         }
         self.router = self.router.route(route.path, method_router);

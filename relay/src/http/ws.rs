@@ -1,6 +1,7 @@
 //! `WS /ws/sync/{user_id}`: wake-ups. A message says that something changed, never what (R5); the feed says what.
 
-use super::auth::bearer;
+use super::auth::Credential;
+use super::browser::is_own_origin;
 use super::{Access, AppState, Path, Problem, Route, Routes};
 use crate::service::content::WatchGuard;
 use crate::service::{Caller, ServiceError};
@@ -50,10 +51,15 @@ async fn connect(
     if named != Some(caller.user_id) {
         return Err(ServiceError::forbidden("The token is of another user than the address names.").into());
     }
-    if !same_origin(&app, &headers) {
+    let Some(credential) = Credential::of(&app, &headers) else { return Err(ServiceError::unauthenticated().into()) };
+    // A browser names the page's origin; programs send none. A cookie is a browser's.
+    let is_ours = match headers.get(header::ORIGIN) {
+        Some(origin) => is_own_origin(&app, &headers, origin),
+        None => matches!(credential, Credential::Bearer(_)),
+    };
+    if !is_ours {
         return Err(ServiceError::forbidden("A page of another origin may not open this connection.").into());
     }
-    let Some(token) = bearer(&headers) else { return Err(ServiceError::unauthenticated().into()) };
     let guard = app.content.watch(caller.user_id)?;
     let (mut parts, _) = request.into_parts();
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &app).await {
@@ -65,24 +71,16 @@ async fn connect(
     Ok(upgrade
         .on_upgrade(move |socket| {
             tracker.track_future(async move {
-                Connection { app, caller, token, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
+                Connection { app, caller, credential, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
             })
         })
         .into_response())
 }
 
-/// A browser names the page's origin; it must be ours. Programs send none.
-fn same_origin(app: &AppState, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("");
-    origin == app.base_url || origin.split_once("://").is_some_and(|(_, rest)| !host.is_empty() && rest == host)
-}
-
 struct Connection {
     app: AppState,
     caller: Caller,
-    token: String,
+    credential: Credential,
     socket: WebSocket,
     /// Whether the caller is a member, for namespaces asked about since the last ping.
     members: BTreeMap<NamespaceId, bool>,
@@ -176,7 +174,7 @@ impl Connection {
     /// The token and the memberships may have been taken away since (R21, R53).
     async fn recheck(&mut self) -> Result<(), End> {
         self.members.clear();
-        match self.app.accounts.authenticate_anew(&self.token).await {
+        match self.credential.check_anew(&self.app).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
             Err(_) => Err(End(RESTART, "store")),

@@ -5,9 +5,11 @@ pub mod content;
 mod error;
 pub mod origin;
 pub mod peers;
+mod scopes;
 pub mod shared;
 
 pub use error::{Kind, ServiceError, ServiceResult};
+pub use scopes::{Scope, Scopes, TokenFolder};
 
 use ferry_protocol::id::{DeviceId, UserId};
 
@@ -70,4 +72,15 @@ pub struct Caller {
     pub role: UserRole,
     /// When the token ends, in milliseconds since 1970: a long-lived connection must not outlive it.
     pub expires_at_ms: i64,
+    /// What the app password that called may do; none for a login, which may do all that its user may.
+    pub token: Option<TokenLimits>,
+}
+
+/// The bounds of an app password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenLimits {
+    /// What it is for.
+    pub scopes: Scopes,
+    /// The only folder that it opens.
+    pub folder: Option<TokenFolder>,
 }

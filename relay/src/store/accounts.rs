@@ -7,6 +7,7 @@
 mod contract;
 
 use super::StoreError;
+use super::signin::SigninStore;
 use crate::service::{SessionId, UserRole};
 use async_trait::async_trait;
 use ferry_protocol::{DeviceId, UserId};
@@ -223,7 +224,7 @@ pub struct AuditEntry {
 
 /// Accounts in a database. Contract: `store/accounts/contract.rs`.
 #[async_trait]
-pub trait AccountStore: Send + Sync + 'static {
+pub trait AccountStore: SigninStore {
     /// The value of a setting; stores `value` when there is none. All callers see one value.
     async fn setting_or_insert(&self, key: &str, value: &str, now_ms: i64) -> Result<String, StoreError>;
     /// The value of a setting.

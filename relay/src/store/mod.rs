@@ -21,6 +21,7 @@ pub mod peers;
 pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
+pub mod signin;
 pub mod snapshot;
 pub mod sqlite;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Coming in and staying in: login, refresh, logout, join by code, password changes.
 
+use super::device_flow::{device_of_another_user, device_revoked};
 use super::secrets::{code_hash, new_code, new_refresh_token, refresh_hash};
 use super::users::email_key;
 use super::{Accounts, passwords, random};
@@ -51,9 +52,23 @@ pub struct OneTimeCode {
 }
 
 impl Accounts {
-    /// Logs a user in. One answer for an unknown address and a wrong password, at one cost (A3).
+    /// Logs a user in. Where the account has a second factor, the error `mfa_required` carries the token for [`Accounts::login_mfa`].
     pub async fn login(&self, email: &str, password: &str, device: Option<&DeviceIntro>, ip: IpAddr) -> ServiceResult<TokenSet> {
         let device = device.map(check_device).transpose()?;
+        let user = self.pass_password(email, password, ip).await?;
+        self.begin_session(&user, device, ip, "login").await
+    }
+
+    /// The second step of a login: the code of the second factor, or a recovery code.
+    pub async fn login_mfa(&self, mfa_token: &str, code: &str, device: Option<&DeviceIntro>, ip: IpAddr) -> ServiceResult<TokenSet> {
+        let device = device.map(check_device).transpose()?;
+        let user = self.pass_second_factor(mfa_token, code, ip).await?;
+        self.begin_session(&user, device, ip, "login").await
+    }
+
+    /// The user with this address and password. One answer for an unknown address and a wrong password, at one cost (A3); whoever has a second factor
+    /// is not through yet (A5).
+    pub(super) async fn pass_password(&self, email: &str, password: &str, ip: IpAddr) -> ServiceResult<User> {
         let key = email_key(email).unwrap_or_default();
         self.may_guess(ip, &key).await?;
         let user = self.store.user_by_email(&key).await?;
@@ -73,20 +88,28 @@ impl Accounts {
         };
         // Asked again, for the same reason.
         self.may_guess(ip, &key).await?;
-        self.limiter.succeeded(ip, &key, self.clock.now_ms()).await?;
         if user.disabled {
             self.note("login.disabled", Some(user.user_id), None, Some(ip), "").await;
-            return Err(ServiceError::new(
-                crate::service::Kind::Forbidden,
-                "account_disabled",
-                "This account is locked. Ask the relay's administrator.",
-            ));
+            return Err(account_disabled());
         }
         if verdict.outdated {
             let hash = self.passwords.hash(password).await?;
             self.store.replace_password(user.user_id, &user.password_hash, &hash).await?;
         }
-        self.begin_session(&user, device, ip, "login").await
+        // Counts begin anew only when all of the login is done: the right password alone must not buy guesses of the second factor.
+        self.ask_second_factor(&user, ip).await?;
+        self.limiter.succeeded(ip, &key, self.clock.now_ms()).await?;
+        Ok(user)
+    }
+
+    /// Asks a user who is logged in for the password once more, before something that a borrowed login must not do.
+    pub(super) async fn check_own_password(&self, user: &User, password: &str, ip: IpAddr) -> ServiceResult<()> {
+        self.may_guess(ip, &user.email_key).await?;
+        if self.passwords.verify(password, Some(&user.password_hash)).await?.good {
+            return Ok(());
+        }
+        self.limiter.failed(ip, &user.email_key, self.clock.now_ms()).await?;
+        Err(ServiceError::new(crate::service::Kind::Forbidden, "wrong_password", "The current password is wrong."))
     }
 
     /// A code with which one more device of this user can come in.
@@ -122,6 +145,25 @@ impl Accounts {
         }
     }
 
+    /// Ends what a token is of, whatever kind it is: the whole session of a refresh or an access token. A token that is not known is no error.
+    pub async fn revoke_token(&self, token: &str, ip: IpAddr) -> ServiceResult<()> {
+        let now_ms = self.clock.now_ms();
+        let found = if let Some(hash) = refresh_hash(token) {
+            self.store.session_of_refresh(hash).await?
+        } else if let Some(claims) = self.key.verify(token, now_ms) {
+            claims.sid.parse().ok().map(|session| (claims.sub, session))
+        } else {
+            None
+        };
+        let Some((user_id, session_id)) = found else { return Ok(()) };
+        if self.store.revoke_session(user_id, session_id, "token revoked", now_ms).await? {
+            self.forget_cached(user_id);
+            self.peers.changed(user_id).await;
+            self.note("token.revoked", Some(user_id), None, Some(ip), "").await;
+        }
+        Ok(())
+    }
+
     /// Ends the caller's session: its access token too, at once on this process (A1).
     pub async fn logout(&self, caller: &Caller) -> ServiceResult<()> {
         self.store.revoke_session(caller.user_id, caller.session_id, "logout", self.clock.now_ms()).await?;
@@ -152,11 +194,7 @@ impl Accounts {
     pub async fn change_password(&self, caller: &Caller, current: &str, new: &str, ip: IpAddr) -> ServiceResult<()> {
         passwords::check_new(new)?;
         let user = self.store.user(caller.user_id).await?.ok_or_else(ServiceError::unauthenticated)?;
-        self.may_guess(ip, &user.email_key).await?;
-        if !self.passwords.verify(current, Some(&user.password_hash)).await?.good {
-            self.limiter.failed(ip, &user.email_key, self.clock.now_ms()).await?;
-            return Err(ServiceError::new(crate::service::Kind::Forbidden, "wrong_password", "The current password is wrong."));
-        }
+        self.check_own_password(&user, current, ip).await?;
         let hash = self.passwords.hash(new).await?;
         if !self.store.replace_password(user.user_id, &user.password_hash, &hash).await? {
             return Err(ServiceError::conflict("password_changed", "The password was changed at the same time. Log in again."));
@@ -207,7 +245,13 @@ impl Accounts {
         }
     }
 
-    async fn begin_session(&self, user: &User, device: Option<CheckedDevice>, ip: IpAddr, event: &str) -> ServiceResult<TokenSet> {
+    pub(super) async fn begin_session(
+        &self,
+        user: &User,
+        device: Option<CheckedDevice>,
+        ip: IpAddr,
+        event: &str,
+    ) -> ServiceResult<TokenSet> {
         let now_ms = self.clock.now_ms();
         let device_id = match device {
             None => None,
@@ -245,14 +289,8 @@ impl Accounts {
         };
         match self.store.put_device(&row).await? {
             DeviceStored::Stored => Ok(device_id),
-            DeviceStored::OfAnotherUser => {
-                Err(ServiceError::conflict("device_of_another_user", "This device's key is linked to another account.")
-                    .hint("Give the device a new key."))
-            }
-            DeviceStored::Revoked => {
-                Err(ServiceError::conflict("device_revoked", "This device was revoked.")
-                    .hint("Give the device a new key and log in again."))
-            }
+            DeviceStored::OfAnotherUser => Err(device_of_another_user()),
+            DeviceStored::Revoked => Err(device_revoked()),
         }
     }
 
@@ -275,6 +313,11 @@ impl Accounts {
     }
 }
 
+/// A right password of an account that is locked.
+pub(super) fn account_disabled() -> ServiceError {
+    ServiceError::new(crate::service::Kind::Forbidden, "account_disabled", "This account is locked. Ask the relay's administrator.")
+}
+
 /// Why a code did not open the door.
 pub(super) fn refusal_of_code(found: CodeUse) -> ServiceError {
     use crate::service::Kind::{Gone, Unauthenticated};
@@ -289,11 +332,11 @@ pub(super) fn refusal_of_code(found: CodeUse) -> ServiceError {
 
 /// A device whose name and key are in order.
 pub(super) struct CheckedDevice {
-    name: String,
-    public_key: [u8; 32],
+    pub(super) name: String,
+    pub(super) public_key: [u8; 32],
 }
 
-fn check_device(device: &DeviceIntro) -> ServiceResult<CheckedDevice> {
+pub(super) fn check_device(device: &DeviceIntro) -> ServiceResult<CheckedDevice> {
     let mut public_key = [0; 32];
     hex::decode_to_slice(&device.public_key, &mut public_key).map_err(|_| {
         ServiceError::invalid("invalid_device_key", "device.public_key must be 64 hexadecimal digits: an Ed25519 public key.")

@@ -7,9 +7,13 @@
 //! * **A3** An unknown address and a wrong password have one answer and cost the same.
 //! * **A4** A failure to find out is a refusal.
 
+mod browser;
+mod device_flow;
+mod factors;
 mod limiter;
 mod login;
 mod passwords;
+mod seal;
 mod secrets;
 mod tokens;
 mod users;
@@ -17,6 +21,9 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+pub use browser::BrowserLogin;
+pub use device_flow::{DeviceCodes, WaitingDevice};
+pub use factors::{NewTotp, TotpState};
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use users::NewUser;
@@ -32,6 +39,7 @@ use crate::store::bus::{Heard, Wake};
 use ferry_protocol::{DeviceId, UserId};
 use limiter::Limiter;
 use passwords::Passwords;
+use seal::SealKey;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -57,6 +65,7 @@ pub struct Accounts {
     clock: Arc<dyn Clock>,
     policy: Auth,
     key: TokenKey,
+    seal: SealKey,
     passwords: Passwords,
     limiter: Limiter,
     shared: Shared,
@@ -85,6 +94,8 @@ impl Accounts {
         let relay_id = store.setting_or_insert("relay_id", &hex::encode(random::<16>()?), clock.now_ms()).await?;
         let path = if policy.jwt_key.is_empty() { data.join("jwt.key") } else { (&policy.jwt_key).into() };
         let key = TokenKey::load_or_make(&path, format!("ferry-relay:{relay_id}")).map_err(StartError::Data)?;
+        let path = if policy.secrets_key.is_empty() { data.join("secrets.key") } else { (&policy.secrets_key).into() };
+        let seal = SealKey::load_or_make(&path).map_err(StartError::Data)?;
         let passwords = Passwords::new()?;
         Ok(Self {
             store,
@@ -92,6 +103,7 @@ impl Accounts {
             clock,
             policy: policy.clone(),
             key,
+            seal,
             passwords,
             limiter: Limiter::new(shared.clone()),
             shared,
@@ -115,6 +127,7 @@ impl Accounts {
             session_id,
             role: access.role,
             expires_at_ms: claims.exp.saturating_mul(1000),
+            token: None,
         })
     }
 
@@ -196,7 +209,9 @@ impl Accounts {
 
     /// Drops what ended long ago: call now and then.
     pub async fn forget_ended(&self) -> ServiceResult<()> {
-        Ok(self.store.forget_ended(self.clock.now_ms() - ENDED_KEPT_MS).await?)
+        let before_ms = self.clock.now_ms() - ENDED_KEPT_MS;
+        self.store.forget_ended_signins(before_ms).await?;
+        Ok(self.store.forget_ended(before_ms).await?)
     }
 
     /// Drops entries of the audit log that are older than the configuration keeps them. How many.

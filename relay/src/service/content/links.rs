@@ -42,7 +42,7 @@ impl Content {
             return Err(ServiceError::new(Kind::Gone, "link_expired", "This address has ended. Ask for a new one."));
         }
         let session_id = SessionId::from_bytes([0; 16]);
-        let caller = Caller { user_id, device_id: None, session_id, role: UserRole::User, expires_at_ms };
+        let caller = Caller { user_id, device_id: None, session_id, role: UserRole::User, expires_at_ms, token: None };
         let entry = self.enter(&caller, namespace, Role::Viewer).await?;
         Ok((entry, file, version))
     }

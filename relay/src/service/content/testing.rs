@@ -152,7 +152,14 @@ impl World {
         };
         assert!(self.db.insert_user(&user).await.unwrap());
         let device_id = self.device(user_id).await;
-        Caller { user_id, device_id: Some(device_id), session_id: SessionId::from_bytes(id), role: UserRole::User, expires_at_ms: i64::MAX }
+        Caller {
+            user_id,
+            device_id: Some(device_id),
+            session_id: SessionId::from_bytes(id),
+            role: UserRole::User,
+            expires_at_ms: i64::MAX,
+            token: None,
+        }
     }
 
     /// One more device of a user.

@@ -92,7 +92,7 @@ async fn admins(conn: &mut PgConnection) -> Result<u64, StoreError> {
 
 impl Postgres {
     /// Stores a user; false when the address or the id is taken.
-    async fn insert_user_row(&self, conn: &mut PgConnection, user: &User) -> Result<bool, StoreError> {
+    pub(super) async fn insert_user_row(&self, conn: &mut PgConnection, user: &User) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "INSERT INTO users (user_id, email, email_key, name, password_hash, role, storage_limit, disabled, created_at, shard_key)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",

@@ -16,6 +16,7 @@ mod peers;
 mod places;
 mod rows;
 mod sessions;
+mod signin;
 
 pub use database::Settings;
 

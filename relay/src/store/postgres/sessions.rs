@@ -43,6 +43,12 @@ async fn insert_token(
 
 pub(super) async fn insert(db: &Postgres, session: &Session, token: &NewToken) -> Result<(), StoreError> {
     let mut tx = db.directory().begin().await?;
+    insert_row(tx.conn(), session).await?;
+    insert_token(tx.conn(), session.session_id, None, token, session.created_at_ms).await?;
+    tx.commit().await
+}
+
+pub(super) async fn insert_row(conn: &mut PgConnection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, device_id, created_at, last_used_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
     )
@@ -52,11 +58,10 @@ pub(super) async fn insert(db: &Postgres, session: &Session, token: &NewToken) -
     .bind(session.created_at_ms)
     .bind(session.last_used_at_ms)
     .bind(session.expires_at_ms)
-    .execute(tx.conn())
+    .execute(conn)
     .await
-    .map_err(store_error)?;
-    insert_token(tx.conn(), session.session_id, None, token, session.created_at_ms).await?;
-    tx.commit().await
+    .map(drop)
+    .map_err(store_error)
 }
 
 pub(super) async fn access(db: &Postgres, session_id: SessionId) -> Result<Option<SessionAccess>, StoreError> {

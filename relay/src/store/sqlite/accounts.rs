@@ -51,7 +51,7 @@ fn device_of(row: &SqliteRow) -> Result<Device, StoreError> {
 }
 
 /// Stores a user; false when the address is taken.
-async fn insert_user(connection: &mut SqliteConnection, user: &User) -> Result<bool, StoreError> {
+pub(super) async fn insert_user(connection: &mut SqliteConnection, user: &User) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "INSERT INTO users (user_id, email, email_key, name, password_hash, role, storage_used, storage_limit, disabled, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",

@@ -19,6 +19,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 7, name: "regions", sql: include_str!("../../../../migrations/sqlite/0007_regions.sql") },
     Migration { number: 8, name: "audit", sql: include_str!("../../../../migrations/sqlite/0008_audit.sql") },
     Migration { number: 9, name: "purged", sql: include_str!("../../../../migrations/sqlite/0009_purged.sql") },
+    Migration { number: 10, name: "signin", sql: include_str!("../../../../migrations/sqlite/0010_signin.sql") },
 ];
 
 /// Applies what is missing.

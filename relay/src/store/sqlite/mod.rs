@@ -8,6 +8,7 @@ mod content;
 pub mod migrate;
 mod peers;
 mod sessions;
+mod signin;
 
 use super::content::Identity;
 use super::{MetaStore, PoolState, StoreError};

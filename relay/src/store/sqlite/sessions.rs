@@ -47,6 +47,12 @@ async fn insert_token(
 
 pub(super) async fn insert(db: &Sqlite, session: &Session, token: &NewToken) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
+    insert_row(&mut tx, session).await?;
+    insert_token(&mut tx, session.session_id, None, token, session.created_at_ms).await?;
+    tx.commit().await.map_err(store_error)
+}
+
+pub(super) async fn insert_row(connection: &mut SqliteConnection, session: &Session) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO sessions (session_id, user_id, device_id, created_at, last_used_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
@@ -56,11 +62,10 @@ pub(super) async fn insert(db: &Sqlite, session: &Session, token: &NewToken) -> 
     .bind(session.created_at_ms)
     .bind(session.last_used_at_ms)
     .bind(session.expires_at_ms)
-    .execute(&mut *tx)
+    .execute(connection)
     .await
-    .map_err(store_error)?;
-    insert_token(&mut tx, session.session_id, None, token, session.created_at_ms).await?;
-    tx.commit().await.map_err(store_error)
+    .map(drop)
+    .map_err(store_error)
 }
 
 pub(super) async fn access(db: &Sqlite, session_id: SessionId) -> Result<Option<SessionAccess>, StoreError> {

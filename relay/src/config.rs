@@ -4,6 +4,7 @@
 
 mod load;
 pub mod print;
+mod roles;
 
 pub use load::{Loaded, Source};
 
@@ -12,6 +13,8 @@ mod database;
 
 pub use blobs::{BlobPlace, BlobRegion, Blobs, DEFAULT_REGION, S3Key, S3Place, is_region_name};
 pub use database::{Database, DatabaseUrl};
+
+pub use roles::Role;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,8 +32,10 @@ pub struct ConfigError(pub String);
 pub struct Config {
     /// The directory that holds the database, the chunks and the keys.
     pub data: PathBuf,
-    /// Where the relay listens, `ADDRESS:PORT`.
+    /// Where the relay listens, `ADDRESS:PORT`; not set: `0.0.0.0:8000`, or the port of the one role that is served.
     pub listen: String,
+    /// Whether each role is also served on its own port (8001 to 8005), with its own routes only.
+    pub compat_ports: bool,
     /// The address under which people and devices reach the relay: `https://files.example.org`.
     pub public_url: String,
     /// Which parts this process serves: `all`, or a list of `auth,metadata,upload,download,sync,web`.
@@ -163,7 +168,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: default_data_dir(),
-            listen: "0.0.0.0:8000".into(),
+            listen: String::new(),
+            compat_ports: false,
             public_url: String::new(),
             role: "all".into(),
             trusted_proxies: Vec::new(),
@@ -275,9 +281,24 @@ impl Config {
 
     /// Where to listen.
     pub fn listen_addr(&self) -> Result<SocketAddr, ConfigError> {
+        if self.listen.is_empty() {
+            let port = match self.roles()?[..] {
+                [role] => role.port(),
+                _ => Role::Web.port(),
+            };
+            return Ok((std::net::Ipv4Addr::UNSPECIFIED, port).into());
+        }
         self.listen
             .parse()
             .map_err(|_| ConfigError(format!("listen is '{}': expected ADDRESS:PORT, for example 0.0.0.0:8000", self.listen)))
+    }
+
+    /// Where each role listens besides, if it does.
+    pub fn compat_addrs(&self) -> Result<Vec<(Role, SocketAddr)>, ConfigError> {
+        let main = self.listen_addr()?;
+        let roles = if self.compat_ports { self.roles()? } else { Vec::new() };
+        let own = roles.into_iter().filter(|role| *role != Role::Web).map(|role| (role, SocketAddr::new(main.ip(), role.port())));
+        Ok(own.filter(|(_, addr)| *addr != main).collect())
     }
 
     /// Where the operator's listener stands, if anywhere.
@@ -331,58 +352,6 @@ pub(crate) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
         _ => url.to_owned(),
-    }
-}
-
-/// A part of the relay: one of the seed's services, or the pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Accounts, devices, tokens.
-    Auth,
-    /// Files, versions, trash.
-    Metadata,
-    /// Chunks in.
-    Upload,
-    /// Chunks and files out.
-    Download,
-    /// Feeds and wake-ups.
-    Sync,
-    /// Pages for people.
-    Web,
-}
-
-impl Role {
-    /// Every role with its name.
-    pub const ALL: [(Role, &'static str); 6] = [
-        (Role::Auth, "auth"),
-        (Role::Metadata, "metadata"),
-        (Role::Upload, "upload"),
-        (Role::Download, "download"),
-        (Role::Sync, "sync"),
-        (Role::Web, "web"),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(role, _)| *role == self).map_or("", |(_, name)| name)
-    }
-
-    /// Reads `all` or `auth,sync`.
-    pub fn parse_list(text: &str) -> Result<Vec<Role>, ConfigError> {
-        let mut roles = Vec::new();
-        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-            if word == "all" {
-                roles.extend(Self::ALL.map(|(role, _)| role));
-            } else if let Some((role, _)) = Self::ALL.iter().find(|(_, name)| *name == word) {
-                roles.push(*role);
-            } else {
-                let names = Self::ALL.map(|(_, name)| name).join(", ");
-                return Err(ConfigError(format!("'{word}' is not a role; roles are: all, {names}")));
-            }
-        }
-        roles.sort_unstable();
-        roles.dedup();
-        if roles.is_empty() { Err(ConfigError("no role is named; 'all' serves everything".into())) } else { Ok(roles) }
     }
 }
 

@@ -51,6 +51,10 @@ pub(super) async fn serve(global: &Global, args: ServeArgs) -> Outcome {
     let tls = load_tls(&config)?;
     let socket = bind(config.listen_addr()?).await?;
     let addr = socket.local_addr().map_err(|e| StartError::Listen(e.to_string()))?;
+    let mut of_roles = Vec::new();
+    for (role, addr) in config.compat_addrs()? {
+        of_roles.push((role, bind(addr).await?));
+    }
     // Links show the port that was really taken.
     config.listen = addr.to_string();
     if let Some(lock) = &mut lock {
@@ -61,7 +65,11 @@ pub(super) async fn serve(global: &Global, args: ServeArgs) -> Outcome {
 
     let app = AppState::new(App::open(&config).await?);
     let (router, _) = http::router(&app, &app.roles);
-    http::listen(&app, Listener { socket, tls }, router);
+    http::listen(&app, Listener { socket, tls: tls.clone() }, router);
+    for (role, socket) in of_roles {
+        let (router, _) = http::router(&app, &[role]);
+        http::listen(&app, Listener { socket, tls: tls.clone() }, router);
+    }
     if let Some(socket) = admin {
         let (router, _) = http::admin_router(&app);
         http::listen_to_operator(&app, Listener { socket, tls: None }, router);
@@ -185,6 +193,9 @@ fn banner(config: &Config, database: &str, addr: SocketAddr, admin: Option<Socke
     let mut text = format!("ferry-relay {}\n", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(text, "  data      {}   ({database}, {})", config.data.display(), blobs_named(config));
     let _ = writeln!(text, "  listening {scheme}://{addr}      ({served})");
+    for (role, addr) in config.compat_addrs().unwrap_or_default() {
+        let _ = writeln!(text, "  listening {scheme}://{addr}      ({})", role.name());
+    }
     if let Some(admin) = admin {
         let _ = writeln!(text, "  metrics   http://{admin}/metrics");
     }

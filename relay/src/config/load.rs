@@ -18,6 +18,7 @@ const CREDENTIALS: &[(&str, &str, bool)] = &[
     ("grant_key", "auth.grant_key", true),
     ("metrics_token", "admin.metrics_token", false),
     ("database_url", "database.url", false),
+    ("redis_url", "redis.url", false),
 ];
 
 /// Where the value of a setting came from.

@@ -43,17 +43,24 @@ pub(super) fn routes(app: &AppState) -> Routes {
             reset_password,
         )
         .add(small(Route::post("/api/v1/join-codes", User, "A code that links one more device").gives::<JoinCodeDoc>()), create_join_code)
+        .add(Route::get("/api/v1/me/sessions", User, "The caller's logins").gives::<SessionsDoc>(), sessions)
+        .add(Route::delete("/api/v1/me/sessions/{session_id}", User, "End a login"), revoke_session)
+        .add(Route::get("/api/v1/server", Public, "Name, version, limits and ways to log in").gives::<ServerDoc>(), server)
+        .add(small(Route::post("/api/v1/setup", Public, "Make the first administrator").takes::<SetupBody>().gives::<UserDoc>()), setup)
+        .merge(admin::routes(app))
+}
+
+/// A user's devices: routes of the sync service (8005).
+pub(super) fn device_routes(app: &AppState) -> Routes {
+    use Access::User;
+    let small = |route: Route| route.body_max(BODY_MAX_BYTES);
+    Routes::new(app)
         .add(Route::get("/api/v1/devices", User, "The caller's devices").gives::<DevicesDoc>(), devices)
         .add(
             small(Route::patch("/api/v1/devices/{device_id}", User, "Rename a device").takes::<DeviceRenameBody>().gives::<DeviceDoc>()),
             rename_device,
         )
         .add(Route::delete("/api/v1/devices/{device_id}", User, "Revoke a device"), revoke_device)
-        .add(Route::get("/api/v1/me/sessions", User, "The caller's logins").gives::<SessionsDoc>(), sessions)
-        .add(Route::delete("/api/v1/me/sessions/{session_id}", User, "End a login"), revoke_session)
-        .add(Route::get("/api/v1/server", Public, "Name, version, limits and ways to log in").gives::<ServerDoc>(), server)
-        .add(small(Route::post("/api/v1/setup", Public, "Make the first administrator").takes::<SetupBody>().gives::<UserDoc>()), setup)
-        .merge(admin::routes(app))
 }
 
 #[derive(Deserialize, ToSchema)]

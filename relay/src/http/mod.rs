@@ -87,7 +87,7 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),
-            Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)),
+            Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
             Role::Metadata => metadata::routes(app).merge(files::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));

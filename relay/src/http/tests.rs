@@ -435,6 +435,24 @@ async fn roles_serve_their_part_only(kind: Db) {
     auth.get("/sync/delta", None).await.problem(404);
 }
 
+/// What a proxy sends to a role by the table of paths, that role serves, and nothing else but health.
+#[tokio::test]
+async fn every_route_is_served_by_the_role_that_its_path_names() {
+    let world = World::on(Db::Sqlite).await;
+    let mut seen = 0;
+    for (role, name) in Role::ALL {
+        let (_, routes) = router(&world.app, &[role]);
+        for route in routes.iter().filter(|r| !["/healthz", "/readyz"].contains(&r.path)) {
+            assert_eq!(Role::of_path(route.path), role, "{} is served by {name}", route.path);
+            seen += 1;
+        }
+        for path in ["/healthz", "/readyz"] {
+            assert!(routes.iter().any(|r| r.path == path), "{name} has no {path}");
+        }
+    }
+    assert_eq!(seen + 2, world.routes.len(), "all roles together serve everything, each route once");
+}
+
 on_each_store!(every_answer_carries_the_request_id);
 
 async fn every_answer_carries_the_request_id(kind: Db) {

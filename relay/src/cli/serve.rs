@@ -165,7 +165,9 @@ async fn announce(app: &AppState, config: &Config, addr: SocketAddr, admin: Opti
         return Ok(());
     }
     let mut text = banner(config, app.db.name(), addr, admin);
-    if let Some(code) = app.accounts.create_setup_code().await? {
+    // The page that takes it is a page; a process of another part has none.
+    let code = if app.roles.contains(&Role::Web) { app.accounts.create_setup_code().await? } else { None };
+    if let Some(code) = code {
         let _ = writeln!(
             text,
             "\n  No administrator yet. Open this link within 30 minutes to create one:\n    {}/setup#k={}\n  \

@@ -29,6 +29,9 @@ const AT_ONCE: Duration = Duration::from_millis(300);
 /// How often news of what peers have ends the pauses of what is blocked.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
+/// How often one peer may make this device go on as a new replica.
+const SET_BACK_EVERY: Duration = Duration::from_secs(24 * 3600);
+
 /// What is under way with the devices nearby.
 pub(super) struct LanSide {
     lan: LanFolder,
@@ -41,10 +44,30 @@ pub(super) struct LanSide {
     /// Contents that came and are told once they are in place.
     came: Vec<ContentHash>,
     retried: Instant,
+    /// Who has made this device go on as a new replica, and when.
+    set_back: SetBack,
     /// Since when this device reaches its relay.
     relays_since: Option<Instant>,
     /// Since when the relay waits for the devices nearby; and when it may be let wait again.
     first: Option<(Instant, Instant)>,
+}
+
+/// Which peers made this device go on as a new replica. Whoever forges this device's numbers could do that again and again, and each time everything is
+/// compared anew; a device that really was set back hears so once from each peer, and from the relay.
+#[derive(Debug, Default)]
+struct SetBack(BTreeMap<DeviceId, Instant>);
+
+impl SetBack {
+    /// Whether this peer is believed now; if so, not again for a day.
+    fn believes(&mut self, device: DeviceId, now: Instant) -> bool {
+        match self.0.get(&device) {
+            Some(at) if now.duration_since(*at) < SET_BACK_EVERY => false,
+            _ => {
+                self.0.insert(device, now);
+                true
+            }
+        }
+    }
 }
 
 struct PeerSide {
@@ -71,6 +94,7 @@ impl LanSide {
             grown_at: Instant::now(),
             came: Vec::new(),
             retried: Instant::now(),
+            set_back: SetBack::default(),
             relays_since: None,
             first: None,
         }
@@ -284,7 +308,8 @@ impl Driver {
             return Ok(());
         }
         let heard_before = state.engine.meta().heard;
-        match state.engine.handle_peer_page(page, since, peer.folder.relays, counts) {
+        let heard = state.engine.handle_peer_page(page, since, peer.folder.relays, counts);
+        match heard {
             Ok(heard) if heard.follows => {
                 (peer.is_read, peer.told_us) = (!page.has_more, Instant::now());
                 // The reader of the stream may have gone.
@@ -295,6 +320,10 @@ impl Driver {
                 self.deps.lan.subscribe(&peer.link, state.engine.peer_cursor(peer.folder.replica)?);
             }
             Err(HearError::Trees(error)) => return Err(error),
+            Err(HearError::RolledBack) if !self.lan.set_back.believes(device, Instant::now()) => {
+                tracing::warn!(folder = %self.config.name, peer = %device, "a peer says again that this device's index is old; it is not believed twice a day, and its feed is not heard");
+                peer.is_read = true;
+            }
             Err(HearError::RolledBack) => {
                 tracing::warn!(folder = %self.config.name, "this device's index is older than what others heard from it; going on as a new replica, nothing is deleted");
                 state.engine.begin_new_life(ReplicaId::from_bytes(super::random_bytes()))?;
@@ -335,5 +364,20 @@ impl Driver {
         // The peer may have gone.
         let _ = reply.send(PeerPage { since: page.since, page: page.page });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forged_number_ends_one_life_a_day() {
+        let (mut set_back, now) = (SetBack::default(), Instant::now());
+        let device = |n| DeviceId::from_bytes([n; 16]);
+        assert!(set_back.believes(device(1), now));
+        assert!((0..100).all(|n| !set_back.believes(device(1), now + Duration::from_secs(n))));
+        assert!(set_back.believes(device(2), now), "another peer is another word");
+        assert!(set_back.believes(device(1), now + SET_BACK_EVERY));
     }
 }

@@ -5,6 +5,7 @@
 //!   [`RETRY_MIN`].
 
 use super::endpoint::transport;
+use super::handshakes::Handshakes;
 use super::hub::Hub;
 use super::link::Begun;
 use super::tls::{self, Tls};
@@ -343,6 +344,7 @@ pub(super) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint) {
     const PROVE_FROM: usize = 8;
     const ACCEPT_MAX: usize = 64;
     let slots = Arc::new(Semaphore::new(ACCEPT_MAX));
+    let handshakes = Handshakes::default();
     while let Some(incoming) = endpoint.accept().await {
         let Ok(permit) = slots.clone().try_acquire_owned() else {
             incoming.ignore();
@@ -353,9 +355,20 @@ pub(super) async fn accept(hub: Arc<Hub>, endpoint: quinn::Endpoint) {
             let _ = incoming.retry();
             continue;
         }
+        let begun = if incoming.remote_address_validated() {
+            match handshakes.begin(incoming.remote_address().ip()) {
+                None => {
+                    incoming.ignore();
+                    continue;
+                }
+                begun => begun,
+            }
+        } else {
+            None
+        };
         let hub = hub.clone();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _permit = (permit, begun);
             let Ok(connecting) = incoming.accept() else { return };
             if let Ok(Ok(connection)) = tokio::time::timeout(TRY_MAX, connecting).await {
                 hub.connected(connection, Begun::There).await;

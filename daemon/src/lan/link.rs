@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// How long the two sides have to find out that they know each other.
 const GREET_MAX: Duration = Duration::from_secs(5);
@@ -72,6 +72,8 @@ pub struct Link {
     folders: Mutex<BTreeMap<NamespaceId, (Role, Opened)>>,
     /// The number of the newest subscription to each of our feeds.
     feeds: Mutex<BTreeMap<NamespaceId, u64>>,
+    /// There is a newer subscription.
+    feed_news: Notify,
     greeted: AtomicBool,
     faults: AtomicU32,
     /// Bytes of bodies and chunks received from and sent to this peer.
@@ -122,6 +124,7 @@ impl Link {
             messages,
             folders: Mutex::default(),
             feeds: Mutex::default(),
+            feed_news: Notify::new(),
             greeted: AtomicBool::new(false),
             faults: AtomicU32::new(0),
             in_bytes: AtomicU64::new(0),
@@ -179,6 +182,7 @@ impl Link {
         let mut feeds = whole(&self.feeds);
         let number = feeds.entry(namespace).or_default();
         *number += 1;
+        self.feed_news.notify_waiters();
         *number
     }
 
@@ -194,6 +198,19 @@ impl Link {
     /// Whether a subscription is the newest.
     pub(super) fn is_feed(&self, namespace: NamespaceId, number: u64) -> bool {
         whole(&self.feeds).get(&namespace) == Some(&number)
+    }
+
+    /// Returns when a subscription is no longer the newest.
+    pub(super) async fn feed_superseded(&self, namespace: NamespaceId, number: u64) {
+        loop {
+            let mut news = std::pin::pin!(self.feed_news.notified());
+            // From here on nothing is missed.
+            news.as_mut().enable();
+            if !self.is_feed(namespace, number) {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// The peer's name, as it says; empty before it has said it.

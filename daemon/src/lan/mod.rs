@@ -21,6 +21,7 @@ pub mod dial;
 pub mod endpoint;
 pub mod fetch;
 pub mod folder;
+mod handshakes;
 pub mod hub;
 pub mod link;
 mod mdns;

@@ -248,6 +248,8 @@ async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<Fe
             };
             tokio::select! {
                 grown = grown => if grown.is_err() { return Ok(()) },
+                // Its place is needed for the newer one.
+                () = link.feed_superseded(namespace, number) => {}
                 _ = link.connection.closed() => return Ok(()),
             }
         }

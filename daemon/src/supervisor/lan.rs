@@ -12,7 +12,8 @@ use crate::relay::{Announce, RelayClient, RelayError};
 use ferry_protocol::grant::SignedGrant;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// The daemon's side of the LAN.
@@ -33,8 +34,24 @@ struct KeptGrant {
     signature: String,
 }
 
+/// Writes grants on a thread that may block; older ones never over newer ones. Call it inside a runtime.
+pub(super) fn grant_keeper(paths: Paths) -> Box<dyn Fn(Vec<SignedGrant>) + Send + Sync> {
+    let (newest, written) = (AtomicU64::new(0), Arc::new(Mutex::new(0)));
+    Box::new(move |grants| {
+        let number = newest.fetch_add(1, Ordering::AcqRel) + 1;
+        let (paths, written) = (paths.clone(), written.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            if number > *written {
+                *written = number;
+                keep_grants(&paths, grants);
+            }
+        });
+    })
+}
+
 /// Writes the grants; a disk that does not take them costs the LAN after a restart without the relay, nothing else.
-pub(super) fn keep_grants(paths: &Paths, grants: Vec<SignedGrant>) {
+fn keep_grants(paths: &Paths, grants: Vec<SignedGrant>) {
     let kept: Vec<KeptGrant> =
         grants.into_iter().map(|g| KeptGrant { body: hex::encode(g.body), signature: hex::encode(g.signature) }).collect();
     if let Err(error) = durable::replace_json(&paths.grants_file(), &kept) {

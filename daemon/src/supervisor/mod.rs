@@ -116,10 +116,7 @@ pub async fn start(options: Options) -> Outcome<Started> {
     let author = Author { device: identity.device_id(), name: settings.device_name().into() };
     let author = watch::channel(author).0;
     let counters: Arc<Counters> = Arc::default();
-    let keep = {
-        let paths = paths.clone();
-        Box::new(move |grants| lan::keep_grants(&paths, grants))
-    };
+    let keep = lan::grant_keeper(paths.clone());
     let lan = LanService {
         hub: crate::lan::Hub::new(&identity, author.subscribe(), counters.clone(), keep),
         settings: watch::channel(settings.lan()).0,

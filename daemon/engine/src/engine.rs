@@ -16,6 +16,7 @@
 //! Nothing to do is stored: what is dirty is derived from the trees when they are opened, and again from each change (E4). No call reads a
 //! clock, a disk, a socket or a random source; equal calls on equal trees give equal answers (E1).
 
+use crate::alarm::Alarm;
 use crate::backoff::Blocked;
 use crate::brake::Brake;
 use crate::disk::Obstacle;
@@ -46,6 +47,7 @@ pub struct Engine<T> {
     pub(crate) plans: Plans,
     pub(crate) publishing: Publishing,
     pub(crate) brake: Brake,
+    pub(crate) alarm: Alarm,
     pub(crate) blocked: BTreeMap<NodeId, Blocked>,
     pub(crate) issues: BTreeMap<RelPath, Issue>,
     pub(crate) events: VecDeque<Event>,
@@ -139,6 +141,7 @@ impl<T: Trees> Engine<T> {
             plans: Plans::default(),
             publishing: Publishing::default(),
             brake: Brake::default(),
+            alarm: Alarm::default(),
             blocked: BTreeMap::new(),
             issues: BTreeMap::new(),
             events: VecDeque::new(),

@@ -183,6 +183,7 @@ impl<T: Trees> Engine<T> {
         let (was_unsent, was_carried) = (self.trees.is_unsent(id)?, self.publishing.carried.holds(id));
         if changed {
             self.update_node(id, joined.clone())?;
+            self.note_harm(id, &before, &joined);
         }
         match from {
             Teller::Relay => self.note_relay_has(id, state.includes(&joined))?,

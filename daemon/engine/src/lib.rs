@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod absorb;
+mod alarm;
 mod backoff;
 mod brake;
 mod carried;
@@ -47,6 +48,7 @@ mod view;
 #[cfg(test)]
 mod view_test;
 
+pub use alarm::MassChange;
 pub use disk::{DiskAction, DiskOutcome, Kind, Listed, Obstacle, Stat};
 pub use engine::{ChangeKind, Engine, Event, Issue, Pending};
 pub use hear::{HearError, Heard};

@@ -33,6 +33,12 @@ pub struct Policy {
     pub brake_items: u64,
     /// Above this share of all items and [`Policy::brake_items`] a delete is held.
     pub brake_percent: u64,
+    /// Above this many items and [`Policy::alarm_percent`], changed or deleted by one other device within [`Policy::alarm_window_ms`], a person is told.
+    pub alarm_items: u64,
+    /// Above this share of all items and [`Policy::alarm_items`].
+    pub alarm_percent: u64,
+    /// Within this time.
+    pub alarm_window_ms: u64,
     /// First pause before something blocked is tried again; doubled each time up to [`Policy::retry_max_ms`].
     pub retry_min_ms: u64,
     /// Longest pause before something blocked is tried again.
@@ -51,6 +57,9 @@ impl Default for Policy {
             brake_window_ms: 30_000,
             brake_items: 100,
             brake_percent: 30,
+            alarm_items: 100,
+            alarm_percent: 30,
+            alarm_window_ms: 600_000,
             retry_min_ms: 1_000,
             retry_max_ms: 60_000,
             #[cfg(feature = "planted")]

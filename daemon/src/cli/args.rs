@@ -314,6 +314,16 @@ pub enum FolderCommand {
         #[arg(long)]
         reject: bool,
     },
+    /// Take note of many changes by another device: its notice in the status goes
+    Dismiss {
+        /// Name, id or path
+        folder: String,
+    },
+    /// Take a folder back to a time, or undo what one device or user did since then
+    #[command(
+        after_long_help = "Examples:\n  ferry folder rewind Photos --to 2h --dry-run\n  ferry folder rewind Photos --to \"2026-11-22 10:30\" --only-by LAPTOP\n\nEvery version stays in the history; a rewind can be taken back by another one."
+    )]
+    Rewind(RewindArgs),
     /// Scan the whole folder now
     Scan {
         /// Name, id or path; all without
@@ -330,6 +340,25 @@ pub enum FolderCommand {
     /// Ignore rules
     #[command(subcommand)]
     Ignore(IgnoreCommand),
+}
+
+/// `ferry folder rewind`
+#[derive(Debug, Clone, Args)]
+pub struct RewindArgs {
+    /// Name, id or path
+    pub folder: String,
+    /// The time: RFC 3339, a local date and time, or so long ago (2h)
+    #[arg(long, value_name = "TIME")]
+    pub to: String,
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only what this device changed: its name or id
+    #[arg(long, value_name = "DEVICE")]
+    pub only_by: Option<String>,
+    /// Only what this user changed: e-mail address
+    #[arg(long, value_name = "EMAIL", conflicts_with = "only_by")]
+    pub only_by_user: Option<String>,
 }
 
 /// `ferry ignore` and `ferry folder ignore`
@@ -407,6 +436,9 @@ pub enum TrashCommand {
         /// Only this folder
         #[arg(long)]
         folder: Option<String>,
+        /// The relay's trash instead: what was deleted on any device
+        #[arg(long, requires = "folder")]
+        relay: bool,
     },
     /// Put items back
     Restore {
@@ -416,6 +448,9 @@ pub enum TrashCommand {
         /// The folder, where an id is not enough
         #[arg(long)]
         folder: Option<String>,
+        /// From the relay's trash, with what was deleted with them, on all devices
+        #[arg(long, requires = "folder")]
+        relay: bool,
     },
     /// Remove items for good
     Purge {
@@ -430,6 +465,9 @@ pub enum TrashCommand {
         /// Only this folder
         #[arg(long)]
         folder: Option<String>,
+        /// From the relay's trash; only an owner of the folder may
+        #[arg(long, requires = "folder")]
+        relay: bool,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use super::args::{FolderCommand, PauseArgs};
 use super::client::encode;
-use super::{Context, items, selector, tilde};
+use super::{Context, items, rewind, selector, tilde};
 use crate::problem::{Outcome, Problem, exit};
 use crate::quantity;
 use crate::supervisor::now_ms;
@@ -47,6 +47,12 @@ pub async fn run(context: &Context, command: FolderCommand) -> Outcome<u8> {
             let what = if reject { "files are brought back" } else { "deletes go through" };
             tell(context, &answer, |ui| ui.done(&format!("{count} {what}")));
         }
+        FolderCommand::Dismiss { folder } => {
+            let answer = act(context, &folder, "dismiss", &json!({})).await?;
+            let count = quantity::count(answer["count"].as_u64().unwrap_or(0));
+            tell(context, &answer, |ui| ui.done(&format!("{count} notices are dismissed")));
+        }
+        FolderCommand::Rewind(args) => return rewind::run(context, args).await,
         FolderCommand::Scan { folder: Some(folder) } => {
             let answer = act(context, &folder, "scan", &json!({})).await?;
             tell(context, &answer, |ui| ui.done(&format!("Scanning \"{}\"", text(&answer, "name"))));

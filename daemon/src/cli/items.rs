@@ -203,7 +203,20 @@ async fn find_conflict(context: &Context, id: &str) -> Outcome<Value> {
 pub async fn trash(context: &Context, command: TrashCommand) -> Outcome<u8> {
     let (ui, client) = (&context.ui, &context.client);
     match command {
-        TrashCommand::List { folder } => {
+        TrashCommand::List { folder, relay: true } => {
+            let query = folder.map(|f| selector(&f)).transpose()?.map(|f| format!("?folder={}", encode(f))).unwrap_or_default();
+            let answer = client.get(&format!("/relay/trash{query}")).await?;
+            tell(ui, &answer, || {
+                let mut table = Table::new(&["ID", "NAME", "SIZE", "WHEN"]).right(2);
+                for item in answer["items"].as_array().into_iter().flatten() {
+                    let size = quantity::bytes(item["file_size"].as_u64().unwrap_or(0));
+                    let name = ferry_protocol::name::display_bytes(text(item, "file_name").as_bytes());
+                    table.row([text(item, "file_id"), &name, &size, text(item, "deleted_at")].map(String::from).to_vec());
+                }
+                table.print(ui, "the relay's trash of this folder is empty");
+            });
+        }
+        TrashCommand::List { folder, relay: false } => {
             let query = folder.map(|f| selector(&f)).transpose()?.map(|f| format!("?folder={}", encode(f))).unwrap_or_default();
             let answer = client.get(&format!("/trash{query}")).await?;
             tell(ui, &answer, || {
@@ -220,22 +233,24 @@ pub async fn trash(context: &Context, command: TrashCommand) -> Outcome<u8> {
                 table.print(ui, "the trash is empty");
             });
         }
-        TrashCommand::Restore { ids, folder } => {
-            let answer = client.post("/trash/restore", &json!({"ids": ids, "folder": folder.map(|f| selector(&f)).transpose()?})).await?;
+        TrashCommand::Restore { ids, folder, relay } => {
+            let path = if relay { "/relay/trash/restore" } else { "/trash/restore" };
+            let answer = client.post(path, &json!({"ids": ids, "folder": folder.map(|f| selector(&f)).transpose()?})).await?;
             tell(ui, &answer, || {
                 for item in answer["items"].as_array().into_iter().flatten() {
                     ui.done(&format!("{}/{} is back", text(item, "folder"), text(item, "path")));
                 }
             });
         }
-        TrashCommand::Purge { ids, all, older_than, folder } => {
+        TrashCommand::Purge { ids, all, older_than, folder, relay } => {
             if ids.is_empty() && !all && older_than.is_none() {
                 return Err(Problem::usage("what is to be removed?").hint("name ids, or give --all or --older-than 30d"));
             }
             ui.confirm("Remove this from the trash for good")?;
             let older_than_ms = older_than.map_or(0, |s| u64::try_from(s.0.as_millis()).unwrap_or(u64::MAX));
             let request = json!({"ids": ids, "older_than_ms": older_than_ms, "folder": folder.map(|f| selector(&f)).transpose()?});
-            let answer = client.post("/trash/purge", &request).await?;
+            let path = if relay { "/relay/trash/purge" } else { "/trash/purge" };
+            let answer = client.post(path, &request).await?;
             tell(ui, &answer, || ui.done(&format!("{} items are gone", answer["count"])));
         }
     }

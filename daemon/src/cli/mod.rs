@@ -9,6 +9,7 @@ mod folder;
 mod items;
 mod login;
 mod peer;
+mod rewind;
 mod service;
 mod settings;
 pub mod status;

@@ -87,7 +87,7 @@ struct Pause {
     until_ms: Option<i64>,
 }
 
-/// `POST /v1/folders/{folder}/scan|pause|resume|approve|reject`
+/// `POST /v1/folders/{folder}/scan|pause|resume|approve|reject|dismiss`
 pub async fn act(State(daemon): State<Arc<Daemon>>, Path((folder, action)): Path<(String, String)>, bytes: Bytes) -> Answer {
     let running = daemon.find(&folder)?;
     let mut count = None;
@@ -96,6 +96,7 @@ pub async fn act(State(daemon): State<Arc<Daemon>>, Path((folder, action)): Path
         "pause" => daemon.pause_folder(&running, pause_until(&bytes)?).await?,
         "resume" => daemon.resume_folder(&running).await?,
         "approve" => count = Some(ask(&running, |reply| FolderCommand::Approve { reply }).await?),
+        "dismiss" => count = Some(ask(&running, |reply| FolderCommand::Dismiss { reply }).await?),
         "reject" => count = Some(ask(&running, |reply| FolderCommand::Reject { reply }).await?),
         _ => return Err(Problem::not_found("no_such_endpoint", format!("a folder has no '{}'", shown(&action)))),
     }

@@ -11,6 +11,8 @@ mod files;
 mod folders;
 mod login;
 mod peer;
+mod relay_trash;
+mod rewind;
 mod settings;
 mod wait;
 
@@ -73,6 +75,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/activity", get(events::activity))
         .route("/folders", get(folders::list).post(folders::add))
         .route("/folders/{folder}", get(folders::show).patch(folders::change).delete(folders::remove))
+        .route("/folders/{folder}/rewind", post(rewind::rewind))
         .route("/folders/{folder}/{action}", post(folders::act))
         .route("/folders/{folder}/ignores", get(folders::ignores))
         .route("/folders/{folder}/ignores/check", post(folders::ignores_check))
@@ -95,6 +98,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/logout", post(login::logout))
         .route("/whoami", get(login::whoami))
         .route("/join-code", post(login::join_code))
+        .route("/relay/trash", get(relay_trash::list))
+        .route("/relay/trash/restore", post(relay_trash::restore))
+        .route("/relay/trash/purge", post(relay_trash::purge))
         .route("/relay/folders", get(login::remote_folders))
         .route("/wait", post(wait::wait))
         .route("/metrics", get(answers::metrics));

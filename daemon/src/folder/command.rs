@@ -56,6 +56,11 @@ pub enum FolderCommand {
         /// The answer.
         reply: Reply<u64>,
     },
+    /// A person has taken note of the mass changes. Answers how many there were.
+    Dismiss {
+        /// The answer.
+        reply: Reply<u64>,
+    },
     /// Explain one path.
     Why {
         /// Which, below the root.

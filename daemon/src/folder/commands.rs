@@ -21,6 +21,10 @@ pub(super) fn handle(driver: &mut Driver, command: FolderCommand) -> Result<(), 
         FolderCommand::WakeRelay { .. } => driver.relay.want_pull(),
         FolderCommand::Approve { reply } => decide(driver, reply, |state| state.engine.approve_deletes())?,
         FolderCommand::Reject { reply } => decide(driver, reply, |state| state.engine.reject_deletes())?,
+        FolderCommand::Dismiss { reply } => {
+            let count = driver.dismiss_notices();
+            drop(reply.send(count));
+        }
         FolderCommand::Flush { reply } => driver.begin_flush(reply),
         FolderCommand::Stop => {}
         other => query(driver, other)?,

@@ -309,6 +309,7 @@ impl Driver {
         }
         let heard_before = state.engine.meta().heard;
         let heard = state.engine.handle_peer_page(page, since, peer.folder.relays, counts);
+        state.notices.keep(&state.engine);
         match heard {
             Ok(heard) if heard.follows => {
                 (peer.is_read, peer.told_us) = (!page.has_more, Instant::now());

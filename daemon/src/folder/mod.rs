@@ -18,6 +18,7 @@ mod flush;
 mod index_trees;
 mod lan_side;
 mod mend;
+mod notices;
 mod opening;
 mod prefetch;
 mod progress;

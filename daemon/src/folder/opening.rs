@@ -2,6 +2,7 @@
 
 use super::driver::{FolderEngine, Wake};
 use super::index_trees::IndexTrees;
+use super::notices::Notices;
 use super::rules::Rules;
 use super::{FolderConfig, FolderDeps};
 use crate::fs::watch::Watcher;
@@ -21,6 +22,8 @@ pub(super) struct Opened {
     pub root: Arc<Root>,
     pub engine: FolderEngine,
     pub rules: Rules,
+    /// Notices that a person has not taken note of.
+    pub notices: Notices,
     /// This device.
     pub device: DeviceId,
     /// Ends with the folder.
@@ -97,7 +100,8 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     engine.set_filter(Box::new(rules.shared()));
     let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);
     let device = deps.author.borrow().device;
-    Ok(Opened { root, engine, rules, device, watcher, watch_problem })
+    let notices = Notices::open(&deps.index_dir, &mut engine);
+    Ok(Opened { root, engine, rules, notices, device, watcher, watch_problem })
 }
 
 impl Opened {

@@ -228,7 +228,9 @@ impl Driver {
             state.engine.retry_now();
         }
         let heard_before = state.engine.meta().heard;
-        match state.engine.handle_page(&page, since) {
+        let heard = state.engine.handle_page(&page, since);
+        state.notices.keep(&state.engine);
+        match heard {
             // A page from beyond where the feed is read now was asked for before it began again.
             Ok(_) => self.relay.pull_wanted |= page.has_more || state.engine.relay_cursor().is_some_and(|(_, cursor)| cursor < since),
             Err(HearError::Trees(error)) => return Err(error),

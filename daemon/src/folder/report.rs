@@ -229,6 +229,11 @@ impl Report {
             self.events.emit(EventKind::IssueResolved { path: path.clone(), code });
         }
         self.since = since;
+        for change in opened.engine.mass_changes() {
+            let (message, hint) = super::notices::sentence(change, &new.name);
+            new.issues_total += 1;
+            new.issues.push(issue(RelPath::root(), "mass_change", &message, &hint, change.since_ms));
+        }
         if let Some(problem) = opened.watch_problem() {
             let now = *self.unwatched_ms.get_or_insert(now);
             new.issues_total += 1;

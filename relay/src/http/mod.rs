@@ -23,6 +23,7 @@ mod oauth;
 pub mod openapi;
 mod peers;
 mod plain;
+mod rewind;
 pub mod routes;
 mod server;
 mod sync;
@@ -88,7 +89,7 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
-            Role::Metadata => metadata::routes(app).merge(files::routes(app)),
+            Role::Metadata => metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));
     }

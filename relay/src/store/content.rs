@@ -7,6 +7,7 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
@@ -129,6 +130,10 @@ pub struct NodeWrite {
     pub link_target: Option<Vec<u8>>,
     /// Whether it shows nothing.
     pub is_deleted: bool,
+    /// What it showed before; nothing for a new node, and if it shows the same.
+    pub before: Option<Before>,
+    /// Who made the change, where that is known.
+    pub changed_by: Option<DeviceId>,
 }
 
 /// One slice of a feed, read in one snapshot.
@@ -432,6 +437,21 @@ pub trait ContentStore: Send + Sync + 'static {
     /// A deleted node and the deleted nodes below it, through deleted ones only, less those that are purged; at most `limit`, in no order.
     async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError>;
 
+    /// Nodes of which the relay heard something after `since_ms`, with what it heard, by rising id after `after`, at most `limit`.
+    async fn changed_since(
+        &self,
+        namespace: NamespaceId,
+        since_ms: i64,
+        after: Option<NodeId>,
+        limit: usize,
+    ) -> Result<Vec<Changed>, StoreError>;
+    /// Since when changes of the namespace are kept, in milliseconds since 1970; 0 for always.
+    async fn history_since(&self, namespace: NamespaceId) -> Result<i64, StoreError>;
+    /// Everybody who ever changed something in the namespace.
+    async fn authors(&self, namespace: NamespaceId) -> Result<Vec<AuthorRow>, StoreError>;
+    /// A rewind of the namespace.
+    async fn rewind(&self, namespace: NamespaceId, id: [u8; 16]) -> Result<Option<RewindRow>, StoreError>;
+
     /// The versions of a file, newest first.
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError>;
     /// A version by its id and the namespace that it is in.
@@ -514,7 +534,7 @@ pub trait ContentTx: Send {
 
     /// The states of these nodes, as far as they exist.
     async fn nodes(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError>;
-    /// Writes nodes and moves the head and the highest counter.
+    /// Writes nodes, keeps what they showed before, and moves the head and the highest counter.
     async fn put_nodes(
         &mut self,
         namespace: &NamespaceRow,
@@ -527,6 +547,9 @@ pub trait ContentTx: Send {
     async fn skip_numbers(&mut self, namespace: &NamespaceRow, to_seq: u64, run: ReplicaId) -> Result<(), StoreError>;
     /// Keeps versions and counts their chunks; those already kept are left as they are. Every chunk must be held (CS3).
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError>;
+
+    /// Begins a rewind, or remembers how far it has come.
+    async fn put_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError>;
 
     /// Purges those of these nodes that are deleted and not purged: their versions go, and the namespace holds a chunk no longer that nothing else in
     /// it refers to and no lease protects; what that was its owner uses no longer (CS3).

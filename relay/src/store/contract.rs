@@ -145,6 +145,8 @@ fn write(id: u8, seq: u64) -> NodeWrite {
         hash: None,
         link_target: None,
         is_deleted: false,
+        before: None,
+        changed_by: None,
     }
 }
 
@@ -484,6 +486,79 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     assert_eq!(totals(store).await.versions, 2);
 }
 
+async fn what_was_before_is_kept_and_rewinds_are_remembered(store: &dyn ContentStore, names: &Names) {
+    let (id, device) = (names.namespace.id, DeviceId::from_bytes([5; 16]));
+    let before =
+        |kind, dot| Before { parent: NodeId::ROOT, name: Name::new(b"old\xff").unwrap(), kind, link_target: Some(b"to".into()), dot };
+    let dot = Some(Dot { replica: ReplicaId::from_bytes([7; 16]), counter: 9 });
+    let (first, second) = (before(BeforeKind::File, dot), before(BeforeKind::Deleted, None));
+    let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    let one = NodeWrite { before: Some(first.clone()), changed_by: Some(device), ..write(1, 6000) };
+    tx.put_nodes(&row, &[one, write(2, 6001)], 6001, 1, 10_700).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { before: Some(second.clone()), ..write(1, 6002) }], 6002, 1, 10_800).await.unwrap();
+    tx.commit().await.unwrap();
+    let changed = store.changed_since(id, 10_699, None, 10).await.unwrap();
+    let told = |at: i64, by, before| HistoryRow { changed_at_ms: at, changed_by: by, before };
+    assert_eq!(changed.iter().map(|c| c.row.seq).collect::<Vec<_>>(), [6002, 6001]);
+    assert_eq!(changed[0].history, [told(10_700, Some(device), first), told(10_800, None, second.clone())]);
+    assert!(changed[1].history.is_empty());
+    let later = store.changed_since(id, 10_700, None, 10).await.unwrap();
+    assert_eq!(later.iter().map(|c| c.history.clone()).collect::<Vec<_>>(), [vec![told(10_800, None, second)]]);
+    let limited = store.changed_since(id, 10_699, None, 1).await.unwrap();
+    let rest = store.changed_since(id, 10_699, Some(limited[0].row.id), 10).await.unwrap();
+    assert_eq!([limited, rest].concat(), changed);
+    assert!(store.changed_since(NamespaceId::default(), 0, None, 10).await.unwrap().is_empty());
+    assert!(store.authors(id).await.unwrap().iter().any(|a| a.device == device && a.user.is_none()));
+    assert_eq!(store.history_since(id).await.unwrap(), 0, "from its beginning");
+
+    let mut rewind = RewindRow { id: [3; 16], digest: [4; 32], started_at_ms: 5, position: None, is_finished: false, counts: "{}".into() };
+    assert_eq!(store.rewind(id, rewind.id).await.unwrap(), None);
+    for position in [None, Some(NodeId::from_bytes([6; 16]))] {
+        rewind = RewindRow { position, is_finished: position.is_some(), ..rewind };
+        let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+        tx.put_rewind(id, &rewind).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.rewind(id, rewind.id).await.unwrap().as_ref(), Some(&rewind));
+    }
+}
+
+async fn what_is_lost_is_named_and_what_is_purged_is_gone(store: &dyn ContentStore, names: &Names) {
+    let (id, node) = (names.namespace.id, NodeId::from_bytes([1; 16]));
+    let versions = store.versions(id, node).await.unwrap();
+    let named = store.version_chunks(id, versions[0].version_id).await.unwrap()[0];
+    let at = store.locate_chunks(id, &[named.id], true).await.unwrap()[&named.id];
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.mark_damaged(&[(at, "missing")], 11_000).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.lacks_since(id).await.unwrap(), Some(11_000));
+    assert_eq!(store.lacks_since(NamespaceId::default()).await.unwrap(), None);
+    assert!(store.lacks(id, None, 10).await.unwrap().contains(&named.id));
+    assert!(!store.lacks(id, Some(named.id), 10).await.unwrap().contains(&named.id));
+    let (total, listed) = store.degraded_versions(1).await.unwrap();
+    assert!(total >= 1 && listed.len() == 1 && listed[0].node == node && listed[0].namespace == id);
+
+    let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(1, 6003) }], 6003, 1, 11_100).await.unwrap();
+    let living = NodeId::from_bytes([2; 16]);
+    let purged = tx.purge(&row, &[node, living, NodeId::from_bytes([99; 16])], 12_000).await.unwrap();
+    assert_eq!((purged.entries, purged.versions), (1, versions.len() as u64));
+    assert_eq!(tx.purge(&row, &[node], 12_000).await.unwrap(), Purged::default(), "twice is once");
+    tx.commit().await.unwrap();
+    assert!(store.versions(id, node).await.unwrap().is_empty());
+    assert!(store.deleted(id, u64::MAX >> 1, 100).await.unwrap().iter().all(|d| d.id != node));
+    assert!(store.deleted_below(id, node, 100).await.unwrap().iter().all(|d| d.row.id != node));
+    assert_eq!(store.lacks_since(id).await.unwrap(), None, "nothing names it any more");
+    assert_eq!(store.check_rows().await.unwrap().refs_wrong, 0);
+    // It lives again, and is then deleted as anything is.
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.put_nodes(&row, &[write(1, 6004)], 6004, 1, 12_100).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(1, 6005) }], 6005, 1, 12_200).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(store.deleted(id, u64::MAX >> 1, 100).await.unwrap().iter().any(|d| d.id == node));
+}
+
 on_each_kind!(content_is_kept_as_it_was_given);
 
 async fn content_is_kept_as_it_was_given(kind: Db) {
@@ -498,4 +573,6 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     commits_and_uploads(&*db, &names).await;
     packs_know_their_regions(&*db, &names).await;
     sparse_packs_are_emptied_and_retired(&*db, &names).await;
+    what_was_before_is_kept_and_rewinds_are_remembered(&*db, &names).await;
+    what_is_lost_is_named_and_what_is_purged_is_gone(&*db, &names).await;
 }

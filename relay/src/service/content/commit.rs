@@ -127,7 +127,7 @@ impl Content {
         }
         let now_ms = self.clock.now_ms();
         let base_seq = self.numbers_after(&namespace, identity.replica)?;
-        let joined = self.join_all(&namespace, base_seq, request, &current, now_ms)?;
+        let joined = self.join_all(&namespace, base_seq, (request, entry.caller.device_id), &current, now_ms)?;
         self.check_authors(&mut *tx, entry, request, &current, identity.replica).await?;
         check_parents(&mut *tx, namespace_id, &joined.writes, &ids, &current).await?;
         if !self.admit(&mut *tx, entry, staged).await? {
@@ -161,7 +161,7 @@ impl Content {
         &self,
         namespace: &NamespaceRow,
         base_seq: u64,
-        request: &CommitRequest,
+        (request, device): (&CommitRequest, Option<DeviceId>),
         current: &BTreeMap<NodeId, NodeRow>,
         now_ms: i64,
     ) -> ServiceResult<Joined> {
@@ -178,7 +178,8 @@ impl Content {
             out.versions.extend(versions.filter_map(|v| version_write(namespace.id, update.id, v, now_ms)));
             out.max_counter = out.max_counter.max(state.max_counter());
             let seq = base_seq + out.writes.len() as u64 + 1;
-            out.writes.push(node_write(update.id, seq, state, before));
+            let writer = device.map(|device| (request.replica, device));
+            out.writes.push(node_write(update.id, seq, state, before, writer));
         }
         Ok(out)
     }

@@ -1,11 +1,21 @@
 //! What a node state says at a glance: the columns beside it.
 
-use crate::store::content::{NodeWrite, VersionRow, VersionWrite};
-use ferry_protocol::{Content, NamespaceId, NodeId, NodeState, Value, read};
+use crate::store::content::{Before, BeforeKind, NodeWrite, VersionRow, VersionWrite};
+use ferry_protocol::{Content, DeviceId, NamespaceId, NodeId, NodeState, ReplicaId, Value, read};
 use sha2::{Digest, Sha256};
 
-/// The row of a node; `before` is its state until now.
-pub(super) fn node_write(id: NodeId, seq: u64, state: NodeState, before: Option<&NodeState>) -> NodeWrite {
+/// The row of a node; `before` is its state until now. `writer` is who brings the change, and as which replica.
+pub(super) fn node_write(
+    id: NodeId,
+    seq: u64,
+    state: NodeState,
+    before: Option<&NodeState>,
+    writer: Option<(ReplicaId, DeviceId)>,
+) -> NodeWrite {
+    let (was, changed_by) = match before {
+        Some(old) => (Some(summary(old)).filter(|was| *was != summary(&state)), changed_by(old, &state, writer)),
+        None => (None, None),
+    };
     let shown = read::shown(state.body());
     let primary = shown.first().map(|s| &s.value.content);
     let (size_bytes, hash) = match primary {
@@ -20,7 +30,32 @@ pub(super) fn node_write(id: NodeId, seq: u64, state: NodeState, before: Option<
     };
     let is_deleted = primary.is_none();
     let link_target = if is_deleted { before.and_then(link_target) } else { link_target(&state) };
-    NodeWrite { id, seq, state, size_bytes, file_type, hash, link_target, is_deleted }
+    NodeWrite { id, seq, state, size_bytes, file_type, hash, link_target, is_deleted, before: was, changed_by }
+}
+
+/// What a state shows, as far as going back to it needs.
+fn summary(state: &NodeState) -> Before {
+    let shown = read::shown(state.body());
+    let (kind, dot) = match shown.first().map(|s| (&s.value.content, s.value.dot)) {
+        Some((Content::Dir, _)) => (BeforeKind::Directory, None),
+        Some((Content::Symlink(_), _)) => (BeforeKind::Symlink, None),
+        Some((Content::File(_), dot)) => (BeforeKind::File, Some(dot)),
+        Some((Content::Tombstone, _)) | None => (BeforeKind::Deleted, None),
+    };
+    let place = &state.places()[0];
+    Before { parent: place.parent, name: place.name.clone(), kind, link_target: link_target(state), dot }
+}
+
+/// Who made the newest of the changes: the author of a value says so himself; who moved something is known by the replica, if that is the writer's or
+/// has written a value too.
+fn changed_by(old: &NodeState, new: &NodeState, writer: Option<(ReplicaId, DeviceId)>) -> Option<DeviceId> {
+    let values = || new.body().values().iter();
+    if let Some(value) = values().filter(|v| old.body().value(v.dot).is_none()).max_by_key(|v| v.stamp) {
+        return Some(value.author.device);
+    }
+    let mover = new.places()[0].stamp.replica;
+    let written = values().find(|v| v.dot.replica == mover).map(|v| v.author.device);
+    writer.filter(|(replica, _)| *replica == mover).map(|(_, device)| device).or(written)
 }
 
 fn link_target(state: &NodeState) -> Option<Vec<u8>> {

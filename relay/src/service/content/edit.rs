@@ -59,7 +59,7 @@ impl Content {
 
     /// Writes what changed and tells the listeners.
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
-        let Edit { mut tx, replica, namespace, counter, now_ms, before, mut after, order, named, .. } = edit;
+        let Edit { mut tx, namespace, replica, author, counter, now_ms, before, mut after, order, named } = edit;
         let (mut writes, mut versions) = (Vec::new(), Vec::new());
         let mut head_seq = if order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace, replica)? };
         self.keep_gap(&mut *tx, &namespace, head_seq, replica).await?;
@@ -74,7 +74,7 @@ impl Content {
                 }
             }
             head_seq += 1;
-            writes.push(node_write(id, head_seq, state, before.get(&id)));
+            writes.push(node_write(id, head_seq, state, before.get(&id), Some((replica, author.device))));
         }
         tx.put_nodes(&namespace, &writes, head_seq, counter, now_ms).await?;
         tx.add_versions(namespace.id, &versions).await?;

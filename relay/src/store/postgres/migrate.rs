@@ -22,6 +22,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 8, name: "audit", sql: include_str!("../../../../migrations/postgres/0008_audit.sql") },
     Migration { number: 9, name: "purged", sql: include_str!("../../../../migrations/postgres/0009_purged.sql") },
     Migration { number: 10, name: "signin", sql: include_str!("../../../../migrations/postgres/0010_signin.sql") },
+    Migration { number: 11, name: "history", sql: include_str!("../../../../migrations/postgres/0011_history.sql") },
 ];
 
 /// Applies what is missing, on a connection that is used for nothing else.

@@ -9,6 +9,7 @@ mod plain;
 mod refs;
 mod regions;
 mod restored;
+mod rewind;
 #[cfg(feature = "cluster")]
 mod shared;
 mod storage;

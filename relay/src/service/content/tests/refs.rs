@@ -57,7 +57,7 @@ fn content(i: u8) -> Vec<u8> {
 }
 
 /// Polls a future so often and then drops it, as the end of a process does; without a number to its end.
-async fn ended<T>(future: impl Future<Output = T>, polls: Option<usize>) -> Option<T> {
+pub(super) async fn ended<T>(future: impl Future<Output = T>, polls: Option<usize>) -> Option<T> {
     let mut future = pin!(future);
     let mut polled = 0;
     std::future::poll_fn(move |context| {

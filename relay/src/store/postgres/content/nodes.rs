@@ -72,7 +72,7 @@ pub(super) async fn devices_of_members(
     rows.iter().map(|row| bytes(row, 0).map(DeviceId::from_bytes)).collect()
 }
 
-fn node_row(row: &PgRow) -> Result<NodeRow, StoreError> {
+pub(super) fn node_row(row: &PgRow) -> Result<NodeRow, StoreError> {
     Ok(NodeRow {
         id: node_id(row, 0)?,
         seq: count(row, 1)?,

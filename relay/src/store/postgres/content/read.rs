@@ -1,7 +1,7 @@
 //! [`ContentStore`]: each read goes to the shard of its namespace; what concerns all shards is put together here.
 
 use super::write::PgTx;
-use super::{chunks, nodes, regions, sweep, uploads, versions};
+use super::{chunks, history, nodes, regions, sweep, uploads, versions};
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::columns::{decode_state, signed};
@@ -173,6 +173,37 @@ impl ContentStore for Postgres {
     async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
         nodes::deleted_below(&mut conn, shard, namespace, node, limit).await
+    }
+
+    async fn changed_since(
+        &self,
+        namespace: NamespaceId,
+        since_ms: i64,
+        after: Option<NodeId>,
+        limit: usize,
+    ) -> Result<Vec<Changed>, StoreError> {
+        let shard = self.place(namespace).await?.unwrap_or_default();
+        let mut snapshot = self.shard(shard)?.snapshot().await?;
+        let changed = history::changed_since(&mut snapshot, shard, namespace, (since_ms, after, limit)).await?;
+        snapshot.commit().await.map_err(store_error)?;
+        Ok(changed)
+    }
+
+    async fn history_since(&self, namespace: NamespaceId) -> Result<i64, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        history::history_since(&mut conn, shard, namespace).await
+    }
+
+    async fn authors(&self, namespace: NamespaceId) -> Result<Vec<AuthorRow>, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        let writers = history::writers(&mut conn, shard, namespace).await?;
+        drop(conn);
+        history::authors(&mut *self.directory().read().await?, writers).await
+    }
+
+    async fn rewind(&self, namespace: NamespaceId, id: [u8; 16]) -> Result<Option<RewindRow>, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        history::rewind(&mut conn, shard, namespace, id).await
     }
 
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {

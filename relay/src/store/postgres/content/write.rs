@@ -3,7 +3,7 @@
 //! The directory commits first. What it knows of a namespace that the shard does not have is nothing yet; the other way round a namespace would be
 //! there that nobody could find.
 
-use super::{BATCH, chunks, nodes, purge, regions, repair, sweep, uploads, versions};
+use super::{BATCH, chunks, history, nodes, purge, regions, repair, sweep, uploads, versions};
 use crate::store::StoreError;
 use crate::store::columns::{encode_state, role_text, signed};
 use crate::store::content::*;
@@ -298,6 +298,7 @@ impl ContentTx for PgTx {
         for batch in nodes.chunks(BATCH) {
             put_nodes(self.conn(), shard, namespace, batch, now_ms).await?;
         }
+        history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
             "UPDATE namespaces SET head_seq = $3, max_counter = greatest(max_counter, $4) WHERE shard_key = $1 AND namespace_id = $2",
         )
@@ -335,6 +336,11 @@ impl ContentTx for PgTx {
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError> {
         let shard = self.shard;
         versions::add(self.conn(), shard, namespace, versions).await
+    }
+
+    async fn put_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError> {
+        let shard = self.shard;
+        history::put_rewind(self.conn(), shard, namespace, row).await
     }
 
     async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError> {

@@ -1,6 +1,6 @@
 //! [`ContentStore`] on the reader pool.
 
-use super::{SWEEP_HELD, bytes, chunks, count, decode_state, nodes, regions, signed, sweep, uploads};
+use super::{SWEEP_HELD, bytes, chunks, count, decode_state, history, nodes, regions, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::content::*;
@@ -154,6 +154,29 @@ impl ContentStore for Sqlite {
 
     async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError> {
         nodes::deleted_below(&mut *self.read().await?, namespace, node, limit).await
+    }
+
+    async fn changed_since(
+        &self,
+        namespace: NamespaceId,
+        since_ms: i64,
+        after: Option<NodeId>,
+        limit: usize,
+    ) -> Result<Vec<Changed>, StoreError> {
+        // One snapshot: a node and its history belong together.
+        history::changed_since(&mut *self.reader().begin().await.map_err(store_error)?, namespace, since_ms, after, limit).await
+    }
+
+    async fn history_since(&self, namespace: NamespaceId) -> Result<i64, StoreError> {
+        history::history_since(&mut *self.read().await?, namespace).await
+    }
+
+    async fn authors(&self, namespace: NamespaceId) -> Result<Vec<AuthorRow>, StoreError> {
+        history::authors(&mut *self.read().await?, namespace).await
+    }
+
+    async fn rewind(&self, namespace: NamespaceId, id: [u8; 16]) -> Result<Option<RewindRow>, StoreError> {
+        history::rewind(&mut *self.read().await?, namespace, id).await
     }
 
     async fn versions(&self, namespace: NamespaceId, node: NodeId) -> Result<Vec<VersionRow>, StoreError> {

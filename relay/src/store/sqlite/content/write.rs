@@ -1,6 +1,8 @@
 //! [`ContentTx`] on the writer connection. Many rows travel in one statement: a commit of thousands of nodes is dozens of statements.
 
-use super::{BATCH, SqliteTx, bytes, chunks, count, encode_state, nodes, purge, regions, repair, role_text, signed, sweep, uploads};
+use super::{
+    BATCH, SqliteTx, bytes, chunks, count, encode_state, history, nodes, purge, regions, repair, role_text, signed, sweep, uploads,
+};
 use crate::store::StoreError;
 use crate::store::content::*;
 use crate::store::sqlite::store_error;
@@ -224,6 +226,7 @@ impl ContentTx for SqliteTx {
             );
             query.build().execute(self.conn()).await.map_err(store_error)?;
         }
+        history::add(self.conn(), namespace.id, nodes, now_ms).await?;
         sqlx::query("UPDATE namespaces SET head_seq = ?2, max_counter = max(max_counter, ?3) WHERE namespace_id = ?1")
             .bind(namespace.id.as_bytes().to_vec())
             .bind(signed(head_seq))
@@ -264,6 +267,10 @@ impl ContentTx for SqliteTx {
             *refs.entry(chunk.id).or_default() += 1;
         }
         self.add_refs(namespace, &refs).await
+    }
+
+    async fn put_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError> {
+        history::put_rewind(self.conn(), namespace, row).await
     }
 
     async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError> {

@@ -441,6 +441,7 @@ mod tests {
             ("FERRY_RELAY__DATABASE__POOL_SIZE", "1"),
             ("FERRY_RELAY__DATABASE__LOCK_TIMEOUT_S", "0"),
             ("FERRY_RELAY__DATABASE__SHARDS", "postgres://h/1"),
+            ("FERRY_RELAY__DATABASE__REPLICAS", "postgres://h/1"),
             ("FERRY_RELAY__PUBLIC_URL", "files.example.org"),
             ("FERRY_RELAY__TLS__CERT", "/x"),
             ("FERRY_RELAY__BLOBS__REGIONS__EU__COLOUR", "x"),

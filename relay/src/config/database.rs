@@ -16,6 +16,8 @@ pub struct Database {
     /// PostgreSQL: the databases in which the content of new users stands, in an order that never changes: shard N is the Nth. Not set: in the database
     /// of `url`, which is shard 0.
     pub shards: Vec<String>,
+    /// PostgreSQL: streaming replicas of the database of `url`. What may be some seconds old is read there: lists of users, the audit log.
+    pub replicas: Vec<String>,
     /// PostgreSQL: connections of this process to each database, 2 to 1000.
     pub pool_size: u32,
     /// PostgreSQL: how long a request waits for a connection before it is told to come back, in seconds.
@@ -28,7 +30,15 @@ pub struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: String::new(), shards: Vec::new(), pool_size: 16, acquire_timeout_s: 10, statement_timeout_s: 30, lock_timeout_s: 10 }
+        Self {
+            url: String::new(),
+            shards: Vec::new(),
+            replicas: Vec::new(),
+            pool_size: 16,
+            acquire_timeout_s: 10,
+            statement_timeout_s: 30,
+            lock_timeout_s: 10,
+        }
     }
 }
 
@@ -85,12 +95,14 @@ impl Database {
     /// Whether the values can be used.
     pub(super) fn check(&self, data: &Path) -> Result<(), ConfigError> {
         let is_shared = self.place(data)?.is_shared();
-        if !self.shards.is_empty() && !is_shared {
-            return Err(ConfigError("database.shards needs a database.url of PostgreSQL".into()));
-        }
-        if let Some(other) = self.shards.iter().find(|url| !is_postgres(url)) {
-            let other = without_password(other);
-            return Err(ConfigError(format!("database.shards has '{other}': expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")));
+        for (name, list) in [("shards", &self.shards), ("replicas", &self.replicas)] {
+            if !list.is_empty() && !is_shared {
+                return Err(ConfigError(format!("database.{name} needs a database.url of PostgreSQL")));
+            }
+            if let Some(other) = list.iter().find(|url| !is_postgres(url)) {
+                let other = without_password(other);
+                return Err(ConfigError(format!("database.{name} has '{other}': expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")));
+            }
         }
         if self.shards.len() > SHARDS_MAX {
             return Err(ConfigError(format!("database.shards has more than {SHARDS_MAX} databases")));

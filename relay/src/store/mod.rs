@@ -76,7 +76,9 @@ pub async fn open_meta(config: &Config) -> Result<Arc<dyn MetaStore>, StartError
         #[cfg(feature = "cluster")]
         DatabaseUrl::Postgres(url) => {
             crate::install_tls_provider();
-            Ok(Arc::new(postgres::Postgres::open(&url, &config.database.shards, &config.database.settings()).await?))
+            Ok(Arc::new(
+                postgres::Postgres::open(&url, &config.database.shards, &config.database.replicas, &config.database.settings()).await?,
+            ))
         }
         #[cfg(not(feature = "cluster"))]
         DatabaseUrl::Postgres(_) => Err(StartError::Data(

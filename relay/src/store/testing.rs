@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "cluster")]
 #[path = "../../../tests/src/postgres.rs"]
-mod server;
+pub(crate) mod server;
 
 /// A kind of metadata database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Db {
             Self::Postgres | Self::Shards => {
                 let mut urls = url.split(' ').map(str::to_owned);
                 let (url, shards) = (urls.next().unwrap(), urls.collect::<Vec<_>>());
-                Arc::new(super::postgres::Postgres::open(&url, &shards, &settings()).await.unwrap())
+                Arc::new(super::postgres::Postgres::open(&url, &shards, &[], &settings()).await.unwrap())
             }
         }
     }

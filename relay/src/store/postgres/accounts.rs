@@ -215,7 +215,7 @@ impl AccountStore for Postgres {
         let rows = sqlx::query(select_user("WHERE email_key > $1 ORDER BY email_key LIMIT $2"))
             .bind(after)
             .bind(i64::from(limit))
-            .fetch_all(&mut *self.directory().read().await?)
+            .fetch_all(&mut *self.directory().read_stale().await?)
             .await
             .map_err(store_error)?;
         self.with_usage(rows).await
@@ -424,7 +424,7 @@ impl AccountStore for Postgres {
         .bind(before_id)
         .bind(user_id.map(|u| u.as_bytes().to_vec()))
         .bind(i64::from(limit))
-        .fetch_all(&mut *self.directory().read().await?)
+        .fetch_all(&mut *self.directory().read_stale().await?)
         .await
         .map_err(store_error)?;
         let read = |row: &PgRow| {

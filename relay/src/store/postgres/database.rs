@@ -1,5 +1,6 @@
 //! One PostgreSQL database: a bounded pool whose connections are set up alike, with room for readers beside writers that wait for each other.
 
+use super::replicas::Replicas;
 use super::{StoreError, migrate, store_error};
 use crate::store::PoolState;
 use sqlx::pool::PoolConnection;
@@ -34,6 +35,7 @@ pub(super) struct Database {
     writers: Arc<Semaphore>,
     wait: Duration,
     label: String,
+    replicas: Replicas,
 }
 
 /// A transaction that writes. Dropping it rolls back.
@@ -59,7 +61,7 @@ impl Writing {
 
 impl Database {
     /// Connects, applies the migrations that are missing, and opens the pool.
-    pub(super) async fn open(url: &str, settings: &Settings) -> Result<Self, StoreError> {
+    pub(super) async fn open(url: &str, replicas: &[String], settings: &Settings) -> Result<Self, StoreError> {
         let options = options(url, settings)?;
         let label = format!("{}/{}", options.get_host(), options.get_database().unwrap_or("postgres"));
         let unreachable = |e: sqlx::Error| match store_error(e) {
@@ -81,7 +83,13 @@ impl Database {
             .after_connect(|conn, _| Box::pin(async move { conn.execute(super::identity::REMEMBER_CLUSTER).await.map(drop) }))
             .connect_lazy_with(options);
         let writers = settings.pool_size - (settings.pool_size / 4).max(1);
-        Ok(Self { pool, writers: Arc::new(Semaphore::new(writers.max(1) as usize)), wait: settings.acquire_timeout, label })
+        Ok(Self {
+            pool,
+            writers: Arc::new(Semaphore::new(writers.max(1) as usize)),
+            wait: settings.acquire_timeout,
+            label,
+            replicas: Replicas::open(replicas, settings)?,
+        })
     }
 
     /// Host and database, for people.
@@ -92,6 +100,14 @@ impl Database {
     /// A connection for statements that stand alone.
     pub(super) async fn read(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         self.pool.acquire().await.map_err(store_error)
+    }
+
+    /// A connection for statements whose answer may be some seconds old: to a replica, if there is one that answers.
+    pub(super) async fn read_stale(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        match self.replicas.read().await {
+            Some(conn) => Ok(conn),
+            None => self.read().await,
+        }
     }
 
     /// One snapshot for several statements.
@@ -132,11 +148,12 @@ impl Database {
 
     pub(super) async fn close(&self) {
         self.writers.close();
+        self.replicas.close().await;
         self.pool.close().await;
     }
 }
 
-fn options(url: &str, settings: &Settings) -> Result<PgConnectOptions, StoreError> {
+pub(super) fn options(url: &str, settings: &Settings) -> Result<PgConnectOptions, StoreError> {
     // The driver's own message may quote the address, and with it the password.
     let parsed = PgConnectOptions::from_str(url).map_err(|_| {
         StoreError::Unavailable("database.url is not an address of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE".into())

@@ -14,6 +14,7 @@ mod identity;
 pub mod migrate;
 mod peers;
 mod places;
+mod replicas;
 mod rows;
 mod sessions;
 mod signin;
@@ -44,12 +45,12 @@ struct Inner {
 }
 
 impl Postgres {
-    /// Connects to the database of `url` and to those of the shards, and applies the migrations that are missing.
-    pub async fn open(url: &str, shards: &[String], settings: &Settings) -> Result<Self, StoreError> {
-        let directory = Arc::new(Database::open(url, settings).await?);
+    /// Connects to the database of `url`, of which there may be replicas, and to those of the shards, and applies the migrations that are missing.
+    pub async fn open(url: &str, shards: &[String], replicas: &[String], settings: &Settings) -> Result<Self, StoreError> {
+        let directory = Arc::new(Database::open(url, replicas, settings).await?);
         let mut by_key = BTreeMap::from([(Shard::default(), directory.clone())]);
         for (number, url) in (1..).zip(shards) {
-            by_key.insert(Shard(number), Arc::new(Database::open(url, settings).await?));
+            by_key.insert(Shard(number), Arc::new(Database::open(url, &[], settings).await?));
         }
         let identified = AtomicBool::new(false);
         let opened = Self(Arc::new(Inner { directory, shards: by_key, places: Places::default(), identified }));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 async fn open(url: &str, settings: &Settings) -> Arc<dyn MetaStore> {
-    Arc::new(Postgres::open(url, &[], settings).await.unwrap())
+    Arc::new(Postgres::open(url, &[], &[], settings).await.unwrap())
 }
 
 /// A world on a database of this address.
@@ -142,10 +142,10 @@ async fn shards_know_their_number_and_their_relay() {
     let urls = [cluster().database(), cluster().database(), cluster().database()];
     let open = async |url: &str, shards: &[&String]| {
         let shards: Vec<String> = shards.iter().map(|s| (*s).clone()).collect();
-        Postgres::open(url, &shards, &settings()).await.err().map(|e| e.to_string())
+        Postgres::open(url, &shards, &[], &settings()).await.err().map(|e| e.to_string())
     };
     let mut world = World::new().await;
-    world.db = Arc::new(Postgres::open(&urls[0], &urls[1..], &settings()).await.unwrap());
+    world.db = Arc::new(Postgres::open(&urls[0], &urls[1..], &[], &settings()).await.unwrap());
     world.content = world.second(world.db.clone()).await;
     let mut shards = std::collections::BTreeSet::new();
     for _ in 0..6 {
@@ -162,6 +162,42 @@ async fn shards_know_their_number_and_their_relay() {
     assert!(open(&urls[0], &[&urls[1]]).await.unwrap().contains("shard 2"));
     assert!(open(&cluster().database(), &[&urls[1]]).await.unwrap().contains("another relay"));
     assert_eq!(open(&urls[0], &[&urls[1], &urls[2]]).await, None);
+}
+
+/// A streaming replica answers what may be old, and nothing else; when it is gone the primary does.
+#[tokio::test]
+async fn a_replica_is_asked_for_what_may_be_old() {
+    let primary = crate::store::testing::server::Cluster::start();
+    let url = primary.database();
+    drop(open(&url, &settings()).await);
+    let replica = primary.replica();
+    let name = url.rsplit('/').next().unwrap();
+    let store = Postgres::open(&url, &[], &[replica.url(name)], &settings()).await.unwrap();
+    let mut world = World::new().await;
+    world.db = Arc::new(store);
+    world.content = world.second(world.db.clone()).await;
+    let one = world.user(None).await;
+    let listed = async || world.db.users("", 10).await.unwrap().len();
+    // It follows.
+    let mut seen = 0;
+    for _ in 0..100_000 {
+        seen = listed().await;
+        if seen == 1 {
+            break;
+        }
+    }
+    assert_eq!(seen, 1);
+    replica.sql(name, "SELECT pg_wal_replay_pause()");
+    let two = world.user(None).await;
+    assert_eq!(listed().await, 1, "the list is of the replica");
+    for user in [one, two] {
+        assert!(world.db.user(user.user_id).await.unwrap().is_some(), "one user is asked of the primary: one's own writes are there");
+    }
+    let home = world.home(&two).await;
+    assert_eq!(commit(&world.content, &world, &home, "f").await, 1);
+    assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().head, 1);
+    replica.crash();
+    assert_eq!(listed().await, 2, "the replica is gone, and nobody minds");
 }
 
 /// A transaction that holds what a request needs makes it wait, then come back: it is never answered as if it were done.

@@ -1,0 +1,70 @@
+//! Streaming replicas of a database: asked only for what may be some seconds old. One that does not answer is left alone for a while, and the primary
+//! answers instead.
+
+use super::database::Settings;
+use super::{StoreError, database};
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a replica may take to give a connection.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long one that did not answer is left alone.
+const REST: Duration = Duration::from_secs(10);
+/// Connections to each: what is read there is read by few.
+const POOL_MAX: u32 = 4;
+
+/// A replica, and until when it is left alone.
+struct Replica {
+    pool: PgPool,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+/// The replicas of one database, asked in turn.
+#[derive(Default)]
+pub(super) struct Replicas {
+    all: Vec<Replica>,
+    next: AtomicUsize,
+}
+
+impl Replicas {
+    /// Connects when one is asked first.
+    pub(super) fn open(urls: &[String], settings: &Settings) -> Result<Self, StoreError> {
+        let mut all = Vec::new();
+        for url in urls {
+            let options = database::options(url, settings)?;
+            let pool = PgPoolOptions::new().max_connections(POOL_MAX).acquire_timeout(ANSWER_MAX).connect_lazy_with(options);
+            all.push(Replica { pool, rests_until: Mutex::new(None) });
+        }
+        Ok(Self { all, next: AtomicUsize::new(0) })
+    }
+
+    /// A connection to a replica that answers; nothing if none does.
+    pub(super) async fn read(&self) -> Option<PoolConnection<Postgres>> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        for n in 0..self.all.len() {
+            let replica = &self.all[(first.wrapping_add(n)) % self.all.len()];
+            if replica.rests_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            match replica.pool.acquire().await {
+                Ok(conn) => return Some(conn),
+                Err(error) => {
+                    tracing::warn!(%error, "a replica of the database does not answer; the primary is asked instead");
+                    *replica.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) async fn close(&self) {
+        for replica in &self.all {
+            replica.pool.close().await;
+        }
+    }
+}

@@ -1,11 +1,12 @@
 //! Routes of the auth service (8001): registration, login, tokens, devices, the first administrator.
 
+use super::browser::Cookie;
 use super::{Access, AppState, ClientIp, Json, Path, Problem, Route, Routes, admin, time_text};
-use crate::service::accounts::{DeviceIntro, NewUser, OneTimeCode, TokenSet};
-use crate::service::{Caller, SessionId, UserRole};
+use crate::service::accounts::{Accounts, DeviceIntro, NewUser, OneTimeCode, TokenSet};
+use crate::service::{Caller, ServiceError, SessionId, UserRole};
 use crate::store::accounts::{Device, Session, User};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use ferry_protocol::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -34,6 +35,10 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(small(Route::post("/auth/logout", User, "End this login")), logout)
         .add(Route::get("/auth/verify", User, "Whether the token is good, and whose it is").gives::<VerifyDoc>(), verify)
         .add(Route::get("/auth/me", User, "Who is calling").gives::<UserDoc>(), me)
+        .add(
+            Route::get("/api/v1/me/browser", User, "What requests of this browser's pages must carry").gives::<BrowserDoc>(),
+            browser_token,
+        )
         .add(
             small(Route::post("/auth/password/change", User, "Replace the password; other logins end").takes::<PasswordChangeBody>()),
             change_password,
@@ -203,6 +208,12 @@ impl From<User> for UserDoc {
 }
 
 #[derive(Serialize, ToSchema)]
+struct BrowserDoc {
+    /// Goes into `X-CSRF-Token` of every request that changes something, and into `csrf` of forms.
+    csrf_token: String,
+}
+
+#[derive(Serialize, ToSchema)]
 struct VerifyDoc {
     valid: bool,
     #[schema(value_type = String)]
@@ -363,6 +374,13 @@ async fn verify(caller: Caller) -> Json<VerifyDoc> {
 async fn me(State(app): State<AppState>, caller: Caller) -> Answer<UserDoc> {
     let user = app.accounts.me(&caller).await?;
     Ok(Json(UserDoc { device_id: caller.device_id, ..user.into() }))
+}
+
+/// Pages of other origins may ask, but no browser lets them read the answer.
+async fn browser_token(State(app): State<AppState>, headers: HeaderMap) -> Answer<BrowserDoc> {
+    let cookie = Cookie::Session.read(&app, &headers);
+    let cookie = cookie.ok_or_else(|| ServiceError::forbidden("Only a browser that logged in by the page needs this."))?;
+    Ok(Json(BrowserDoc { csrf_token: Accounts::csrf_token(&cookie) }))
 }
 
 async fn change_password(

@@ -4,6 +4,7 @@
 
 mod account;
 mod admin;
+mod assets;
 pub mod auth;
 pub mod body;
 mod browser;

@@ -319,6 +319,8 @@ async fn a_cookie_reads_and_a_token_of_the_page_writes() {
     location(&browser.login("ana@example.org", "/").await);
     let csrf = hidden(&browser.get("/device").await, "csrf");
     assert_eq!(browser.send(Method::GET, "/auth/me", None, &[]).await.json()["email"], "ana@example.org");
+    // The web client asks for it; whoever has no cookie needs none.
+    assert_eq!(browser.send(Method::GET, "/api/v1/me/browser", None, &[]).await.json()["csrf_token"], csrf.as_str());
     let own = ("sec-fetch-site", "same-origin");
     let mutating: Vec<_> =
         world.routes.iter().filter(|r| !r.method.is_safe() && !matches!(r.access, super::Access::Public | super::Access::Signed)).collect();

@@ -1,19 +1,33 @@
 //! Pages for people: the landing page and the set-up page. No inline script, no foreign source (R50).
 
-use super::openapi;
-use super::{Access, AppState, Json, Route, Routes};
+use super::{Access, AppState, Json, Path, Problem, Route, Routes};
+use super::{assets, openapi};
+use crate::service::ServiceError;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 /// Only files of this relay, no frames, no plug-ins, no forms to elsewhere.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The same for the client, which also plays media, has a manifest and workers, and logs out by a form. No text becomes a script by mistake of ours:
+/// addresses of scripts come from one policy only.
+const CLIENT_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types ferry";
+/// Nothing of the machine: a file manager needs none of it.
+const PERMISSIONS: &str =
+    "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), bluetooth=(), midi=(), display-capture=()";
+/// A name that changes with the content is good for ever.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// Asked again each time.
+const ASK_AGAIN: &str = "no-cache";
 
 pub(super) fn routes(app: &AppState) -> Routes {
     use Access::Public;
     Routes::new(app)
-        .add(Route::get("/", Public, "The landing page"), landing)
+        .add(Route::get("/", Public, "The web client"), client)
+        .add(Route::get("/sw.js", Public, "The web client's service worker"), service_worker)
+        .add(Route::get("/assets/{build}/{file}", Public, "A file of the web client"), asset_at_root)
+        .add(Route::get("/assets/{build}/{folder}/{file}", Public, "A file of the web client, in a folder"), asset_in_folder)
         .add(Route::get("/setup", Public, "The page that makes the first administrator"), setup)
         .add(Route::get("/assets/setup.js", Public, "Script of the set-up page"), setup_js)
         .add(Route::get("/assets/relay.css", Public, "Style of the pages"), css)
@@ -32,16 +46,38 @@ fn page(body: String) -> Response {
         .into_response()
 }
 
-async fn landing(State(app): State<AppState>) -> Response {
-    let version = env!("CARGO_PKG_VERSION");
-    let url = escape(&app.base_url);
-    page(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Ferry relay</title>\n<link rel=\"stylesheet\" href=\"/assets/relay.css\">\n</head>\n<body>\n<main>\n<h1>This is a Ferry relay</h1>\n\
-         <p>Version {version}. Folders of its users are kept the same on all of their devices.</p>\n\
-         <p>Link this computer: <code>ferry login --relay {url}</code></p>\n\
-         <p><a href=\"/openapi.json\">The interface for programs</a> · <a href=\"/readyz\">State</a></p>\n</main>\n</body>\n</html>\n"
-    ))
+/// The client's one page. It holds nothing of anybody: who is logged in the client asks.
+async fn client(headers: HeaderMap) -> Result<Response, Problem> {
+    let mut response = assets::find("index.html").ok_or_else(ServiceError::not_found)?.answer(&headers, ASK_AGAIN);
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CLIENT_CSP),
+        (HeaderName::from_static("permissions-policy"), PERMISSIONS),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        // Not `no-referrer`: a browser would then hide the origin of our own form, by which the relay knows it (R51).
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+async fn service_worker(headers: HeaderMap) -> Result<Response, Problem> {
+    Ok(assets::find("sw.js").ok_or_else(ServiceError::not_found)?.answer(&headers, ASK_AGAIN))
+}
+
+async fn asset_at_root(Path((build, file)): Path<(String, String)>, headers: HeaderMap) -> Result<Response, Problem> {
+    asset_of(&build, &file, &headers)
+}
+
+async fn asset_in_folder(Path((build, folder, file)): Path<(String, String, String)>, headers: HeaderMap) -> Result<Response, Problem> {
+    asset_of(&build, &format!("{folder}/{file}"), &headers)
+}
+
+fn asset_of(build: &str, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let asset = assets::find(name).ok_or_else(ServiceError::not_found)?;
+    // A page of before an upgrade still gets its files, but keeps none of them under the old name.
+    Ok(asset.answer(headers, if build == assets::build() { FOR_EVER } else { "no-store" }))
 }
 
 async fn setup() -> Response {
@@ -60,8 +96,4 @@ async fn openapi_json(State(app): State<AppState>) -> Json<Value> {
     // Of the whole relay, whoever serves it.
     let (_, routes) = super::router(&app, &crate::config::Role::ALL.map(|(role, _)| role));
     Json(openapi::document(&routes))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

@@ -1,0 +1,64 @@
+// The start: language, who is logged in, the frame around all pages, the live connection.
+
+import * as i18n from "./lib/i18n.js";
+import { openSession } from "./lib/api.js";
+import { h, replace } from "./lib/dom.js";
+import { startRouter } from "./lib/router.js";
+import { scriptUrl } from "./lib/trusted.js";
+import { failure } from "./ui/controls.js";
+import { Shell } from "./shell.js";
+
+const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, import.meta.url))).json();
+
+/** Pages beside the files, loaded when they are wanted. */
+const PAGES = {
+  trash: () => import("./pages/trash.js"),
+  conflicts: () => import("./pages/conflicts.js"),
+  devices: () => import("./pages/devices.js"),
+  settings: () => import("./pages/settings.js"),
+  admin: () => import("./pages/admin.js"),
+};
+
+let leaving = false;
+
+function toLogin() {
+  // While the person logs out, the end of the login is no news, and another way would cut the answer off that clears the browser.
+  if (leaving) return;
+  location.assign(`/login?next=${encodeURIComponent(`/${location.hash}`)}`);
+}
+
+async function start() {
+  applyTheme();
+  await i18n.start(catalogue);
+  try {
+    await openSession(toLogin);
+  } catch (error) {
+    if (error.status !== 401) replace(document.body, h("main", { class: "alone" }, failure(error, () => location.reload())));
+    return;
+  }
+  const shell = new Shell({ toLogin, leave: () => (leaving = true), pages: PAGES });
+  replace(document.body, ...shell.elements());
+  await shell.open();
+  startRouter((parts) => shell.show(parts));
+  keepShell();
+}
+
+/** The theme that was chosen on this browser; the system's when none was. */
+function applyTheme() {
+  const theme = localStorage.getItem("ferry.theme");
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+}
+
+async function keepShell() {
+  if (!("serviceWorker" in navigator)) return;
+  try {
+    await navigator.serviceWorker.register(scriptUrl("/sw.js"));
+    const { active } = await navigator.serviceWorker.ready;
+    const shell = performance.getEntriesByType("resource").map((entry) => new URL(entry.name).pathname).filter((path) => path.startsWith("/assets/"));
+    active?.postMessage({ shell });
+  } catch {
+    // Without it the client works all the same; it only does not open without a network.
+  }
+}
+
+start();

@@ -1,0 +1,337 @@
+// The files of a directory: list or tiles, breadcrumbs, selection, keyboard, context menu, drop. The address is the state.
+
+import { allPages, get, query } from "../lib/api.js";
+import { h, replace } from "../lib/dom.js";
+import { collate, size, t, when, moment } from "../lib/i18n.js";
+import { coalesced } from "../lib/live.js";
+import { extension, joinPath, kindOf, parentPath, segments, shown } from "../lib/names.js";
+import { go, href } from "../lib/router.js";
+import { sorted } from "../lib/sort.js";
+import { button, emptyState, failure, iconButton } from "../ui/controls.js";
+import { Grid } from "../ui/grid.js";
+import { icon } from "../ui/icons.js";
+import { openMenu } from "../ui/menu.js";
+import { toast } from "../ui/toast.js";
+import { Actions } from "./actions.js";
+import { fromDrop, fromInput } from "../upload/gather.js";
+
+const VIEW = "ferry.view";
+const COLUMNS = ["name", "modified", "size"];
+const THUMBNAIL_MAX_BYTES = 3_000_000;
+
+const keyOf = (entry) => `${entry.file_id}/${entry.version_id ?? ""}`;
+
+function readView() {
+  try {
+    const view = JSON.parse(localStorage.getItem(VIEW));
+    return { sort: COLUMNS.includes(view.sort) ? view.sort : "name", descending: view.descending === true, tiles: view.tiles === true };
+  } catch {
+    return { sort: "name", descending: false, tiles: false };
+  }
+}
+
+export class FilesPage {
+  #shell;
+  #view = readView();
+  #path = "/";
+  #space = null;
+  #entries = [];
+  #scrolls = new Map();
+  #turn = 0;
+
+  constructor(shell, life) {
+    this.#shell = shell;
+    this.actions = new Actions(this, shell);
+    this.grid = new Grid(t("files.label"), {
+      key: keyOf,
+      name: (entry) => entry.file_name,
+      row: (entry, tiles) => (tiles ? this.#tile(entry) : this.#row(entry)),
+      open: (entry) => this.open(entry),
+      menu: (point) => this.#menu(point),
+      changed: () => this.#drawTools(),
+      command: (event) => this.#command(event),
+    });
+    this.crumbs = h("nav", { class: "crumbs", "aria-label": t("files.crumbs") });
+    this.tools = h("div", { class: "tools" });
+    this.heads = h("div", { class: "grid-head" });
+    this.notice = h("div", { class: "files-notice" });
+    this.status = h("p", { class: "status-line", role: "status" });
+    this.element = h("div", { class: "files" }, h("div", { class: "files-top" }, this.crumbs, this.tools), this.heads,
+      h("div", { class: "grid-frame" }, this.grid.element, this.notice), this.status,
+      h("div", { class: "drop-hint", "aria-hidden": "true" }, icon("upload", "large"), t("upload.drop")));
+    this.refresh = coalesced(() => this.load());
+    life.add(shell.onChange(({ space }) => space === null || String(space) === String(this.#space?.id) ? this.refresh() : undefined));
+    life.add(() => this.grid.end());
+    this.#drop(life);
+    this.grid.tiles = this.#view.tiles;
+  }
+
+  get space() {
+    return this.#space;
+  }
+
+  get path() {
+    return this.#path;
+  }
+
+  get entries() {
+    return this.#entries;
+  }
+
+  get canEdit() {
+    return this.#space?.role !== "viewer";
+  }
+
+  route(parts) {
+    this.#scrolls.set(this.#address(), this.grid.element.scrollTop);
+    const [id, ...names] = parts;
+    const space = this.#shell.space(id);
+    const path = `/${names.join("/")}`;
+    const moved = this.#space?.id !== space?.id || this.#path !== path;
+    this.#space = space;
+    this.#path = path;
+    if (moved) {
+      this.#entries = [];
+      this.grid.select([]);
+    }
+    this.#drawCrumbs();
+    this.#drawTools();
+    this.#drawHeads();
+    this.load({ first: true });
+  }
+
+  #address() {
+    return `${this.#space?.id}${this.#path}`;
+  }
+
+  /** Asks the relay what is here. */
+  async load({ first = false } = {}) {
+    const turn = ++this.#turn;
+    if (!this.#space) return this.#show([]);
+    this.element.setAttribute("aria-busy", "true");
+    try {
+      const ask = (cursor) => get(`/metadata/files${query({ space_id: this.#space.id, path: this.#path, limit: 1000, cursor })}`);
+      const entries = await allPages(ask, (soFar, last) => {
+        // A long directory shows its first page before the last one has come.
+        if (first && !last && turn === this.#turn) this.#show(soFar);
+      });
+      if (turn !== this.#turn) return;
+      this.#show(entries);
+      if (first) this.grid.element.scrollTop = this.#scrolls.get(this.#address()) ?? 0;
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      if (error.status === 404 && this.#path !== "/") {
+        toast(t("files.gone", { name: shown(segments(this.#path).at(-1)) }));
+        this.openPath(parentPath(this.#path));
+      } else if (first) {
+        this.grid.show([]);
+        replace(this.notice, failure(error, () => this.load({ first: true })));
+      }
+    } finally {
+      if (turn === this.#turn) this.element.setAttribute("aria-busy", "false");
+    }
+  }
+
+  #show(entries) {
+    this.#entries = sorted(entries, this.#view.sort, this.#view.descending, collate().compare);
+    this.grid.show(this.#entries);
+    this.grid.element.classList.toggle("nothing", entries.length === 0);
+    replace(this.notice, entries.length ? null : this.#empty());
+    this.#drawStatus();
+  }
+
+  #empty() {
+    const title = this.#path === "/" ? t("files.empty.title") : t("files.empty.folder");
+    if (!this.canEdit) return emptyState("directory", title, "");
+    return emptyState("directory", title, t("files.empty.text"), button(t("action.upload"), () => this.pick(false), { kind: "primary", icon: "upload" }));
+  }
+
+  /** Opens a directory, or shows a file. */
+  open(entry) {
+    if (entry.kind === "directory") this.openPath(joinPath(this.#path, entry.file_name));
+    else this.actions.preview(entry);
+  }
+
+  openPath(path) {
+    go("files", this.#space.id, ...segments(path));
+  }
+
+  /** Lets the person choose files, or a folder. */
+  pick(folder) {
+    const input = h("input", { type: "file", multiple: true, hidden: true, ...(folder ? { webkitdirectory: "" } : {}) });
+    input.addEventListener("change", () => this.upload(fromInput(input.files)));
+    input.click();
+  }
+
+  upload(files, path = this.#path) {
+    return this.#shell.uploads.add(files, { space: this.#space, path, existing: path === this.#path ? this.#entries : null });
+  }
+
+  // --- what is drawn ---
+
+  #drawCrumbs() {
+    const names = segments(this.#path);
+    const spaces = this.#shell.spaces.get();
+    const root = spaces.length > 1 ? shown(this.#space?.name ?? "") : t("nav.files");
+    const parts = [[root, []], ...names.map((name, i) => [shown(name), names.slice(0, i + 1)])];
+    this.#shell.title(parts.at(-1)[0]);
+    replace(this.crumbs, h("ol", null, parts.map(([text, path], i) => {
+      const last = i === parts.length - 1;
+      return h("li", null, last ? h("h1", { tabindex: "-1" }, text) : h("a", { href: href("files", this.#space.id, ...path), title: text }, text));
+    })));
+  }
+
+  #drawTools() {
+    const selection = this.grid.selection;
+    const tools = selection.length ? this.#selectionTools(selection) : this.#directoryTools();
+    replace(this.tools, tools);
+    this.#drawStatus();
+  }
+
+  #directoryTools() {
+    const { tiles } = this.#view;
+    return [
+      this.canEdit && button(t("action.new"), (event) => this.#newMenu(event.currentTarget), { kind: "primary", icon: "add", "aria-haspopup": "menu", "aria-expanded": "false" }),
+      h("span", { class: "tools-gap" }),
+      iconButton(tiles ? "list" : "grid", t(tiles ? "view.list" : "view.tiles"), () => this.#setView({ tiles: !tiles })),
+      iconButton("help", t("help.title"), () => this.actions.help()),
+    ];
+  }
+
+  #selectionTools(selection) {
+    return [
+      iconButton("close", t("selection.clear"), () => { this.grid.select([]); this.grid.element.focus(); }),
+      h("strong", { class: "selected-count" }, t("selection.count", { count: selection.length })),
+      h("span", { class: "tools-gap" }),
+      this.actions.forSelection(selection).filter((item) => item?.tool).map((item) => iconButton(item.icon, item.label, () => item.run(), { class: `icon-button ${item.optional ? "optional" : ""}`.trim() })),
+      iconButton("more", t("action.more"), (event) => openMenu(this.actions.forSelection(selection), event.currentTarget, t("action.more")), { "aria-haspopup": "menu", "aria-expanded": "false" }),
+    ];
+  }
+
+  #newMenu(anchor) {
+    openMenu([
+      { label: t("action.newFolder"), icon: "newFolder", run: () => this.actions.newFolder() },
+      null,
+      { label: t("action.uploadFiles"), icon: "upload", run: () => this.pick(false) },
+      { label: t("action.uploadFolder"), icon: "directory", run: () => this.pick(true) },
+    ], anchor, t("action.new"));
+  }
+
+  #drawHeads() {
+    this.heads.hidden = false;
+    replace(this.heads, COLUMNS.map((column) => {
+      const on = this.#view.sort === column;
+      const label = t(`column.${column}`);
+      const text = on ? t(this.#view.descending ? "sort.descending" : "sort.ascending", { column: label }) : t("sort.by", { column: label });
+      return h("button", { type: "button", class: `head-${column}`, "aria-pressed": String(on), "aria-label": text, onclick: () => this.#sortBy(column) },
+        label, on && icon(this.#view.descending ? "down" : "up", "small"));
+    }));
+  }
+
+  #drawStatus() {
+    const selected = this.grid.selection;
+    const of = selected.length ? selected : this.#entries;
+    const bytes = of.reduce((sum, entry) => sum + entry.file_size, 0);
+    const key = selected.length ? "selection.count" : "files.count";
+    this.status.textContent = of.length ? `${t(key, { count: of.length })}${bytes ? ` · ${size(bytes)}` : ""}` : "";
+  }
+
+  #sortBy(column) {
+    const descending = this.#view.sort === column ? !this.#view.descending : column !== "name";
+    this.#setView({ sort: column, descending });
+    this.heads.querySelector(`.head-${column}`).focus();
+  }
+
+  #setView(change) {
+    Object.assign(this.#view, change);
+    localStorage.setItem(VIEW, JSON.stringify(this.#view));
+    this.grid.tiles = this.#view.tiles;
+    this.#drawHeads();
+    this.#drawTools();
+    this.#show(this.#entries);
+  }
+
+  #name(entry) {
+    const label = shown(entry.file_name);
+    return h("span", { class: "row-name", title: label }, label, entry.is_conflict && h("span", { class: "tag warn" }, t("files.conflict")));
+  }
+
+  #row(entry) {
+    const cell = (name, ...content) => h("div", { role: "gridcell", class: name }, content);
+    const size_ = entry.kind === "directory" ? "" : size(entry.file_size);
+    const time = entry.modified_at ?? entry.updated_at;
+    return [
+      cell("row-check", h("span", { class: "check" }, icon("check", "small"))),
+      cell("row-main", icon(kindOf(entry), `kind-${kindOf(entry)}`), this.#name(entry)),
+      cell("row-modified", h("time", { datetime: time, title: moment(time) }, when(time))),
+      cell("row-size", size_),
+      cell("row-more", h("span", { class: "more", title: t("action.more") }, icon("more"))),
+    ];
+  }
+
+  #tile(entry) {
+    const kind = kindOf(entry);
+    const isPicture = kind === "image" && extension(entry.file_name) !== "ico" && entry.file_size <= THUMBNAIL_MAX_BYTES;
+    const drawn = icon(kind, `large kind-${kind}`);
+    const picture = isPicture
+      ? h("img", { src: this.actions.address(entry), alt: "", loading: "lazy", decoding: "async", draggable: false, onerror: (event) => event.target.replaceWith(drawn) })
+      : drawn;
+    return [
+      h("div", { role: "gridcell", class: "row-check" }, h("span", { class: "check" }, icon("check", "small"))),
+      h("div", { role: "gridcell", class: "tile" }, h("span", { class: "tile-picture" }, picture), this.#name(entry)),
+      h("div", { role: "gridcell", class: "row-more" }, h("span", { class: "more", title: t("action.more") }, icon("more"))),
+    ];
+  }
+
+  // --- what the person does ---
+
+  #menu(point) {
+    const selection = this.grid.selection;
+    const items = selection.length ? this.actions.forSelection(selection) : this.actions.forDirectory();
+    if (items.length) openMenu(items, point, selection.length === 1 ? shown(selection[0].file_name) : t("action.more"));
+  }
+
+  #command(event) {
+    const selection = this.grid.selection.length ? this.grid.selection : this.grid.activeEntry ? [this.grid.activeEntry] : [];
+    const one = selection.length === 1 ? selection[0] : null;
+    const commands = {
+      F2: () => one && this.actions.canChange(one) && this.actions.rename(one),
+      Delete: () => selection.length && selection.every((entry) => this.actions.canChange(entry)) && this.actions.remove(selection),
+      Backspace: () => this.#path !== "/" && this.openPath(parentPath(this.#path)),
+      "?": () => this.actions.help(),
+    };
+    if (event.altKey && event.key === "ArrowUp") commands.Backspace();
+    else if (event.altKey || event.ctrlKey || event.metaKey || !commands[event.key]) return false;
+    else commands[event.key]();
+    return true;
+  }
+
+  #drop(life) {
+    const isFiles = (event) => this.canEdit && [...(event.dataTransfer?.types ?? [])].includes("Files");
+    let depth = 0;
+    const paint = () => this.element.classList.toggle("dropping", depth > 0);
+    life.listen(document, "dragenter", (event) => {
+      if (!isFiles(event)) return;
+      event.preventDefault();
+      depth += 1;
+      paint();
+    });
+    life.listen(document, "dragleave", () => {
+      depth = Math.max(0, depth - 1);
+      paint();
+    });
+    life.listen(document, "dragover", (event) => isFiles(event) && event.preventDefault());
+    life.listen(document, "drop", async (event) => {
+      depth = 0;
+      paint();
+      if (!isFiles(event)) return;
+      event.preventDefault();
+      this.upload(await fromDrop(event.dataTransfer));
+    });
+    life.listen(document, "paste", (event) => {
+      if (!this.canEdit || event.target.closest?.("input,textarea,dialog") || !event.clipboardData?.files.length) return;
+      event.preventDefault();
+      this.upload(fromInput(event.clipboardData.files));
+    });
+  }
+}

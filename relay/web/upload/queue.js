@@ -1,0 +1,117 @@
+// All uploads of this page: some at once, the rest in turn; paused, resumed and given up by the person.
+
+import { allPages, get, post, query } from "../lib/api.js";
+import { t } from "../lib/i18n.js";
+import { joinPath, shown } from "../lib/names.js";
+import { toast, toastError } from "../ui/toast.js";
+import { settleNames } from "./clash.js";
+import { Job } from "./job.js";
+
+const FILES_AT_ONCE = 3;
+
+export class UploadQueue {
+  jobs = [];
+  #listeners = new Set();
+  #done = new Set();
+  #drawing = 0;
+
+  constructor() {
+    addEventListener("beforeunload", (event) => {
+      if (this.jobs.some((job) => job.isActive || job.state === "waiting")) event.preventDefault();
+    });
+  }
+
+  /** Calls back at each change, at most once a frame. */
+  watch(listener) {
+    this.#listeners.add(listener);
+    listener(this.jobs);
+  }
+
+  /** Calls back when a file is on the relay. */
+  onDone(listener) {
+    this.#done.add(listener);
+  }
+
+  #changed() {
+    this.#drawing ||= requestAnimationFrame(() => {
+      this.#drawing = 0;
+      for (const listener of this.#listeners) listener(this.jobs);
+    });
+  }
+
+  /** Sends files to a directory of a space, after asking about names that are taken. */
+  async add(files, { space, path, existing }) {
+    if (!files.length) return;
+    try {
+      const entries = existing ?? (await allPages((cursor) => get(`/metadata/files${query({ space_id: space.id, path, limit: 1000, cursor })}`)));
+      const chosen = await settleNames(files, new Map(entries.map((entry) => [entry.file_name, entry.kind])));
+      if (!chosen) return;
+      await makeDirectories(chosen.filter((one) => one.isDirectory), space, path);
+      for (const one of chosen) {
+        if (one.unreadable) toast(t("upload.unreadable", { name: shown(one.name) }), { error: true });
+        else if (!one.isDirectory) this.#enqueue(one, space, path);
+      }
+      this.#pump();
+    } catch (error) {
+      toastError(error);
+    }
+  }
+
+  #enqueue(one, space, path) {
+    const job = new Job(one.file, one.name, one.directory.reduce(joinPath, path), space);
+    job.onChange = () => {
+      this.#changed();
+      if (job.isOver) {
+        if (job.state === "done" || job.state === "same") for (const listener of this.#done) listener(job);
+      }
+    };
+    this.jobs.push(job);
+    this.#changed();
+  }
+
+  #pump() {
+    const running = this.jobs.filter((job) => job.running).length;
+    const next = this.jobs.filter((job) => job.state === "waiting" && !job.running).slice(0, FILES_AT_ONCE - running);
+    for (const job of next) {
+      job.running = true;
+      job.run().catch((error) => {
+        job.state = "failed";
+        job.error = error;
+      }).finally(() => {
+        job.running = false;
+        this.#changed();
+        this.#pump();
+      });
+    }
+  }
+
+  pause(jobs = this.jobs) {
+    for (const job of jobs) job.pause();
+    this.#pump();
+  }
+
+  resume(jobs = this.jobs) {
+    for (const job of jobs) job.resume();
+    this.#pump();
+  }
+
+  cancel(job) {
+    return job.cancel();
+  }
+
+  /** Takes what is over off the list. */
+  clear() {
+    this.jobs = this.jobs.filter((job) => !job.isOver);
+    this.#changed();
+  }
+}
+
+/** Directories that hold nothing; those that hold files are made with these. */
+async function makeDirectories(directories, space, path) {
+  for (const one of directories) {
+    const names = [...one.directory, one.name];
+    const actions = names.map((name, i) => ({ action: "mkdir", path: names.slice(0, i).reduce(joinPath, path), file_name: name }));
+    // Those that are there already are refused, which is well.
+    await post("/api/v1/files/batch", { space_id: space.id, actions });
+  }
+}

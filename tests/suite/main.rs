@@ -16,6 +16,7 @@
 //! | [`set_back`] | what if a store goes back in time, or an answer comes late? | nothing (the simulated world) |
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //! | [`units`] | does systemd accept the units, and are they as closed as we say? | `systemd-analyze` |
+//! | [`web`] | does the web client do in a browser what it promises? | the built programs, Node.js with npm, Chromium |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
 
@@ -33,3 +34,4 @@ mod scenarios;
 mod set_back;
 mod tidy;
 mod units;
+mod web;

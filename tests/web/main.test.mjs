@@ -1,0 +1,19 @@
+// The web client in Chromium against a real relay and a real device. Run by `tests/web/run`.
+
+import { after, before } from "node:test";
+import { Harness } from "./harness.mjs";
+import { tests as sync } from "./sync.mjs";
+import { tests as hostile } from "./hostile.mjs";
+import { tests as access } from "./access.mjs";
+
+const world = new Harness();
+
+before(async () => {
+  await world.open();
+  await world.startDevice();
+});
+after(() => world.close());
+
+sync(world);
+hostile(world);
+access(world);

@@ -100,8 +100,80 @@ pub struct Auth {
     /// The file of the key that signs grants, by which devices know each other without the relay (PEM, Ed25519); not set: `grant.key` in the data
     /// directory, made at the first start. Several processes of one relay need the same one. Devices take another one with their next token.
     pub grant_key: String,
+    /// Other providers through which people log in (OpenID Connect), by a short name that stands in addresses: `[auth.oidc.NAME]`.
+    pub oidc: BTreeMap<String, OidcSettings>,
     /// How long a grant is good, in seconds: for so long devices that cannot reach the relay go on together.
     pub grant_ttl_s: u32,
+}
+
+/// A provider of identities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OidcSettings {
+    /// Its address: `/.well-known/openid-configuration` stands below it.
+    pub issuer: String,
+    /// The name under which this relay is registered there. The address to which it sends people back is `PUBLIC_URL/auth/oidc/NAME/callback`.
+    pub client_id: String,
+    /// The secret that goes with it; not set: a public client.
+    pub client_secret: String,
+    /// A file that holds the secret, instead.
+    pub client_secret_file: String,
+    /// What is asked for beside `openid`.
+    pub scopes: Vec<String>,
+    /// Its name for people; not set: NAME.
+    pub label: String,
+    /// Whether somebody without an account here gets one.
+    pub allow_new_users: bool,
+    /// Whether somebody whose e-mail address the provider has verified is let into the account that has this address here. Whoever controls the
+    /// provider can then log in as anyone.
+    pub link_by_email: bool,
+    /// The domains whose addresses are taken; none: all.
+    pub email_domains: Vec<String>,
+}
+
+impl Default for OidcSettings {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            client_id: String::new(),
+            client_secret: String::new(),
+            client_secret_file: String::new(),
+            scopes: vec!["email".into(), "profile".into()],
+            label: String::new(),
+            allow_new_users: false,
+            link_by_email: false,
+            email_domains: Vec::new(),
+        }
+    }
+}
+
+impl OidcSettings {
+    fn check(&self, name: &str) -> Result<(), ConfigError> {
+        let wrong = |key: &str, what: &str| Err(ConfigError(format!("auth.oidc.{name}{key} {what}")));
+        if name.is_empty() || name.len() > 32 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            return wrong("", "is no name for a provider: up to 32 of a-z, 0-9 and -");
+        }
+        if !crate::oidc::is_safe(&self.issuer) {
+            return wrong(".issuer", "must begin with https:// (http:// on this machine only)");
+        }
+        if self.client_id.is_empty() {
+            return wrong(".client_id", "is missing");
+        }
+        if !self.client_secret.is_empty() && !self.client_secret_file.is_empty() {
+            return wrong(".client_secret", "and client_secret_file are not needed together");
+        }
+        Ok(())
+    }
+
+    /// The settings with the secret that a file holds.
+    pub fn with_secret(&self) -> Result<Self, ConfigError> {
+        if self.client_secret_file.is_empty() {
+            return Ok(self.clone());
+        }
+        let text = std::fs::read_to_string(&self.client_secret_file)
+            .map_err(|e| ConfigError(format!("auth.oidc: cannot read {}: {e}", self.client_secret_file)))?;
+        Ok(Self { client_secret: text.trim().to_owned(), ..self.clone() })
+    }
 }
 
 /// Who may register.
@@ -207,6 +279,7 @@ impl Default for Auth {
             default_storage_limit_bytes: 0,
             jwt_key: String::new(),
             secrets_key: String::new(),
+            oidc: BTreeMap::new(),
             grant_key: String::new(),
             grant_ttl_s: 7 * 24 * 3600,
         }
@@ -275,6 +348,12 @@ impl Config {
         }
         if self.audit.keep_days != 0 && !(8..=36_500).contains(&self.audit.keep_days) {
             return Err(ConfigError("audit.keep_days must be between 8 and 36500; 0 keeps entries for ever".into()));
+        }
+        for (name, provider) in &self.auth.oidc {
+            provider.check(name)?;
+        }
+        if !self.auth.oidc.is_empty() && self.public_url.is_empty() {
+            return Err(ConfigError("public_url is needed for auth.oidc: providers send people back to it".into()));
         }
         self.proxies().map(drop)
     }

@@ -24,6 +24,7 @@ pub mod config;
 pub mod embedded;
 pub mod http;
 mod lock;
+pub mod oidc;
 pub mod service;
 pub mod store;
 pub mod telemetry;
@@ -77,6 +78,8 @@ pub struct App {
     pub content: Arc<Content>,
     /// Grants, and where devices are.
     pub peers: Arc<Peers>,
+    /// Other providers through which people log in.
+    pub oidc: Vec<Arc<oidc::Provider>>,
     /// What the processes of this relay share besides the database.
     pub shared: Shared,
     /// The metadata database.
@@ -129,6 +132,7 @@ impl App {
             accounts,
             content: Arc::new(content),
             peers,
+            oidc: open_providers(config)?,
             shared,
             db,
             clock,
@@ -232,6 +236,16 @@ async fn shared_key(db: &Arc<dyn MetaStore>, name: &str, clock: &dyn Clock) -> R
     let mut key = [0; 32];
     hex::decode_to_slice(&text, &mut key).map_err(|_| StoreError::Corrupt(format!("the setting '{name}' is not a key")))?;
     Ok(key)
+}
+
+/// The other providers that the operator has named. Nothing is asked of them before somebody logs in.
+fn open_providers(config: &Config) -> Result<Vec<Arc<oidc::Provider>>, StartError> {
+    let base_url = config.base_url();
+    let made = config.auth.oidc.iter().map(|(name, settings)| {
+        let provider = oidc::Provider::new(name, &settings.with_secret()?, &base_url).map_err(StartError::Data)?;
+        Ok(Arc::new(provider))
+    });
+    made.collect()
 }
 
 /// The content service over the configured blob store.

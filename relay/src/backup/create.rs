@@ -166,6 +166,7 @@ fn copy_keys(config: &Config, folder: &Path) -> Result<Vec<String>, BackupError>
     for name in KEYS {
         let from = match name {
             "jwt.key" if !config.auth.jwt_key.is_empty() => config.auth.jwt_key.clone().into(),
+            "secrets.key" if !config.auth.secrets_key.is_empty() => config.auth.secrets_key.clone().into(),
             "grant.key" if !config.auth.grant_key.is_empty() => config.auth.grant_key.clone().into(),
             _ => config.data.join(name),
         };

@@ -25,7 +25,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Names of the keys that a backup takes along, as far as they are there.
-pub(crate) const KEYS: [&str; 4] = ["jwt.key", "grant.key", "tls.key.der", "tls.crt.der"];
+pub(crate) const KEYS: [&str; 5] = ["jwt.key", "grant.key", "secrets.key", "tls.key.der", "tls.crt.der"];
 
 /// Why a backup could not be made, checked or restored: a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -68,6 +68,7 @@ fn restore_keys(config: &Config, manifest: &Manifest, folder: &Path) -> Result<(
         let configured = match name {
             "jwt.key" => &config.auth.jwt_key,
             "grant.key" => &config.auth.grant_key,
+            "secrets.key" => &config.auth.secrets_key,
             _ => "",
         };
         let to = if configured.is_empty() { config.data.join(name) } else { configured.into() };

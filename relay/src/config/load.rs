@@ -16,6 +16,7 @@ const PREFIX: &str = "FERRY_RELAY__";
 const CREDENTIALS: &[(&str, &str, bool)] = &[
     ("jwt_key", "auth.jwt_key", true),
     ("grant_key", "auth.grant_key", true),
+    ("secrets_key", "auth.secrets_key", true),
     ("metrics_token", "admin.metrics_token", false),
     ("database_url", "database.url", false),
     ("redis_url", "redis.url", false),
@@ -165,6 +166,11 @@ impl Layers {
         if let Some((name, key)) = key.strip_prefix("blobs.regions.").and_then(|rest| rest.split_once('.')) {
             let shape = Table::try_from(BlobRegion::default()).ok().filter(|_| is_region_name(name))?;
             return shape.get(key).cloned();
+        }
+        if let Some((name, field)) = key.strip_prefix("auth.oidc.").and_then(|rest| rest.split_once('.')) {
+            // Providers have the names that the operator gives them.
+            let shape = Table::try_from(super::OidcSettings::default()).ok()?;
+            return shape.get(field).filter(|_| !name.is_empty()).cloned();
         }
         let mut parts = key.split('.');
         let first = self.shape.get(parts.next()?)?;

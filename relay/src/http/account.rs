@@ -443,7 +443,7 @@ async fn server(State(app): State<AppState>) -> Answer<ServerDoc> {
         grant_key: app.peers.grant_key(),
         url: app.base_url.clone(),
         registration: app.accounts.registration(),
-        auth_methods: vec!["password", "join_code", "device_code"],
+        auth_methods: [&["password", "join_code", "device_code"][..], if app.oidc.is_empty() { &[] } else { &["oidc"] }].concat(),
         is_set_up: app.accounts.is_set_up().await?,
         limits: LimitsDoc {
             chunk_max_bytes: limits::CHUNK_MAX_BYTES,

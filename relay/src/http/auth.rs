@@ -3,13 +3,18 @@
 use super::AppState;
 use super::browser::{CSRF_HEADER, Cookie, check_form};
 use super::error::Problem;
+use super::layers::client_of;
 use super::routes::Access;
+use crate::service::accounts::Accounts;
 use crate::service::{Caller, Kind, Scope, ServiceError, ServiceResult, UserRole, origin};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
 
 /// What a route demands of its caller.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +28,30 @@ pub(super) struct Demand {
 pub(super) enum Credential {
     /// An access token, or an app password.
     Bearer(String),
+    /// An address and an app password, as WebDAV's clients send them.
+    Basic(String, String),
     /// A browser's cookie.
     Cookie(String),
 }
 
 impl Credential {
     /// What this request brought. An `Authorization` header counts alone: whatever it says, no cookie helps it.
-    pub(super) fn of(app: &AppState, headers: &HeaderMap) -> Option<Self> {
+    /// `Basic` is looked at where the route is WebDAV's.
+    pub(super) fn of(app: &AppState, headers: &HeaderMap, scope: Option<Scope>) -> Option<Self> {
         if headers.contains_key(header::AUTHORIZATION) {
-            return bearer(headers).map(Self::Bearer);
+            let basic = || basic(headers).filter(|_| scope == Some(Scope::Dav)).map(|(email, secret)| Self::Basic(email, secret));
+            return bearer(headers).map(Self::Bearer).or_else(basic);
         }
         bearer(headers).map(Self::Bearer).or_else(|| Cookie::Session.read(app, headers).map(Self::Cookie))
     }
 
     /// Who it is of, as of now.
-    pub(super) async fn check(&self, app: &AppState) -> ServiceResult<Caller> {
+    pub(super) async fn check(&self, app: &AppState, ip: IpAddr) -> ServiceResult<Caller> {
         match self {
+            Self::Bearer(token) if Accounts::is_app_password(token) => app.accounts.authenticate_app_password(token, None, ip).await,
             Self::Bearer(token) => app.accounts.authenticate(token).await,
+            // The account's password is never taken here: it would pass by the second factor.
+            Self::Basic(email, secret) => app.accounts.authenticate_app_password(secret, Some(email), ip).await,
             Self::Cookie(cookie) => app.accounts.authenticate_cookie(cookie).await,
         }
     }
@@ -47,8 +59,11 @@ impl Credential {
 
 impl Credential {
     /// [`Credential::check`] by the store, whatever is remembered.
-    pub(super) async fn check_anew(&self, app: &AppState) -> ServiceResult<Caller> {
+    pub(super) async fn check_anew(&self, app: &AppState, ip: IpAddr) -> ServiceResult<Caller> {
         match self {
+            // The store is asked about app passwords each time.
+            Self::Basic(..) => self.check(app, ip).await,
+            Self::Bearer(token) if Accounts::is_app_password(token) => self.check(app, ip).await,
             Self::Bearer(token) => app.accounts.authenticate_anew(token).await,
             Self::Cookie(cookie) => app.accounts.authenticate_cookie_anew(cookie).await,
         }
@@ -61,8 +76,9 @@ pub(super) async fn require(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let credential = Credential::of(&app, request.headers()).ok_or_else(ServiceError::unauthenticated)?;
-    let caller = credential.check(&app).await?;
+    let credential = Credential::of(&app, request.headers(), demand.scope).ok_or_else(ServiceError::unauthenticated)?;
+    let ip = client_of(&app, request.extensions(), request.headers());
+    let caller = credential.check(&app, ip).await?;
     if matches!(credential, Credential::Cookie(_)) && !request.method().is_safe() {
         // A browser sends the cookie along whatever page asks it to (R51).
         let token = request.headers().get(CSRF_HEADER).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
@@ -115,6 +131,18 @@ pub fn bearer(headers: &HeaderMap) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Name and secret of `Authorization: Basic ...` (RFC 7617).
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    text.split_once(':').map(|(name, secret)| (name.to_owned(), secret.to_owned()))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -19,6 +19,8 @@ pub(super) enum Cookie {
     Session,
     /// Ties a form to the browser that fetched it, before anybody is logged in.
     Form,
+    /// A login that is under way at another provider.
+    Oidc,
 }
 
 impl Cookie {
@@ -28,6 +30,8 @@ impl Cookie {
             (Self::Session, false) => "ferry-session",
             (Self::Form, true) => "__Host-ferry-form",
             (Self::Form, false) => "ferry-form",
+            (Self::Oidc, true) => "__Host-ferry-oidc",
+            (Self::Oidc, false) => "ferry-oidc",
         }
     }
 
@@ -45,8 +49,8 @@ impl Cookie {
 
     /// Sets it; no time removes it.
     pub(super) fn set(self, app: &AppState, value: &str, max_age_s: i64) -> ServiceResult<HeaderValue> {
-        // The session comes along when somebody follows a link to us; the form's needs not.
-        let same_site = if self == Self::Session { "Lax" } else { "Strict" };
+        // The session comes along when somebody follows a link to us, the login when a provider sends somebody back; the form's needs not.
+        let same_site = if self == Self::Form { "Strict" } else { "Lax" };
         let secure = if is_secure(app) { "; Secure" } else { "" };
         let text = format!("{}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite={same_site}{secure}", self.name(app));
         HeaderValue::from_str(&text).map_err(ServiceError::internal)

@@ -22,7 +22,7 @@ pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 pub(super) struct World {
     pub(super) app: AppState,
     pub(super) router: Router,
-    _dir: Option<tempfile::TempDir>,
+    pub(super) _dir: Option<tempfile::TempDir>,
 }
 
 pub(super) struct Answer {

@@ -5,7 +5,7 @@ use super::chunks::body_of;
 use super::plain::{bytes_of, node_of, time};
 use super::{Access, AppState, Json, Path, Problem, Query, RawBody, Route, Routes};
 use crate::service::content::{Download, Entry};
-use crate::service::{Caller, Kind, ServiceError};
+use crate::service::{Caller, Kind, Scope, ServiceError};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -18,7 +18,12 @@ use std::ops::Range;
 
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
-        .add(Route::get("/download/{file_id}", Access::User, "A file, a part of it, or an older version").no_timeout(), file)
+        .add(
+            Route::get("/download/{file_id}", Access::User, "A file, a part of it, or an older version")
+                .scope(Scope::FilesRead)
+                .no_timeout(),
+            file,
+        )
         .add(Route::post("/download/{file_id}/url", Access::User, "A signed address that expires"), sign)
         .add(Route::get("/d/{token}", Access::Signed, "A file by its signed address").no_timeout(), signed)
 }

@@ -38,6 +38,11 @@ impl<'a> From<&'a Html> for Slot<'a> {
 }
 
 impl Html {
+    /// One after the other.
+    pub(super) fn concat(parts: impl IntoIterator<Item = Html>) -> Self {
+        Self(parts.into_iter().map(|p| p.0).collect())
+    }
+
     /// A whole page, never cached, under a policy without any script.
     pub(super) fn into_page(self, status: StatusCode, title: &str) -> Response {
         let page = fill(include_str!("pages/shell.html"), &[("title", title.into()), ("body", (&self).into())]);

@@ -8,7 +8,7 @@ use crate::service::origin::{self, Origin, Via};
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use std::any::Any;
@@ -31,9 +31,14 @@ impl FromRequestParts<AppState> for ClientIp {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<RemoteAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |r| r.0.ip().to_canonical());
-        Ok(Self(client_ip(peer, &parts.headers, &app.proxies)))
+        Ok(Self(client_of(app, &parts.extensions, &parts.headers)))
     }
+}
+
+/// The address that a request comes from, for those who have no extractor.
+pub(super) fn client_of(app: &AppState, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
+    let peer = extensions.get::<RemoteAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |r| r.0.ip().to_canonical());
+    client_ip(peer, headers, &app.proxies)
 }
 
 /// Walks `X-Forwarded-For` from the right while the hop that wrote it is trusted.

@@ -151,7 +151,7 @@ fn login_form(
 ) -> Result<Response, ServiceError> {
     let (csrf, cookie) = form(app, headers)?;
     let status = error.map_or(StatusCode::OK, |e| status_of(e.kind()));
-    let (alert, providers) = (alert(error), Html::default());
+    let (alert, providers) = (alert(error), providers(app, place(next)));
     let body = fill(
         include_str!("pages/login.html"),
         &[
@@ -163,6 +163,19 @@ fn login_form(
         ],
     );
     Ok(with_cookie(body.into_page(status, "Log in"), cookie))
+}
+
+/// The ways through other providers.
+fn providers(app: &AppState, next: &str) -> Html {
+    let links = app.oidc.iter().map(|provider| {
+        let to = format!("/auth/oidc/{}/start?next={}", provider.name(), urlencoded(next));
+        fill(include_str!("pages/provider.html"), &[("to", (&to).into()), ("label", provider.label().into())])
+    });
+    let links = Html::concat(links);
+    if links == Html::default() {
+        return links;
+    }
+    fill(include_str!("pages/providers.html"), &[("links", (&links).into())])
 }
 
 fn code_form(

@@ -3,7 +3,7 @@
 use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, path_text, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
 use crate::service::content::{Entry, FileUpdate, ListQuery, PurgeWhat, Sort, TrashItem, parse_path};
-use crate::service::{Caller, ServiceError, ServiceResult};
+use crate::service::{Caller, Scope, ServiceError, ServiceResult};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -16,15 +16,15 @@ const LIMIT_DEFAULT: usize = 200;
 
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
-        .add(Route::get("/metadata/files", Access::User, "List files: all, or those of a directory"), list)
-        .add(Route::get("/metadata/files/{file_id}", Access::User, "One file"), info)
-        .add(Route::put("/metadata/files/{file_id}", Access::User, "Rename or move"), update)
-        .add(Route::delete("/metadata/files/{file_id}", Access::User, "Delete to the trash"), delete)
-        .add(Route::get("/api/v1/files/{file_id}/versions", Access::User, "The versions of a file"), versions)
-        .add(Route::get("/api/v1/trash", Access::User, "What was deleted"), trash)
-        .add(Route::post("/api/v1/trash/restore", Access::User, "Bring something back from the trash"), restore)
+        .add(Route::get("/metadata/files", Access::User, "List files: all, or those of a directory").scope(Scope::FilesRead), list)
+        .add(Route::get("/metadata/files/{file_id}", Access::User, "One file").scope(Scope::FilesRead), info)
+        .add(Route::put("/metadata/files/{file_id}", Access::User, "Rename or move").scope(Scope::FilesWrite), update)
+        .add(Route::delete("/metadata/files/{file_id}", Access::User, "Delete to the trash").scope(Scope::FilesWrite), delete)
+        .add(Route::get("/api/v1/files/{file_id}/versions", Access::User, "The versions of a file").scope(Scope::FilesRead), versions)
+        .add(Route::get("/api/v1/trash", Access::User, "What was deleted").scope(Scope::FilesRead), trash)
+        .add(Route::post("/api/v1/trash/restore", Access::User, "Bring something back from the trash").scope(Scope::FilesWrite), restore)
         .add(Route::delete("/api/v1/trash", Access::User, "Remove one thing, or all that is old enough, from the trash for good"), purge)
-        .add(Route::get("/api/v1/me/usage", Access::User, "Storage used and allowed"), usage)
+        .add(Route::get("/api/v1/me/usage", Access::User, "Storage used and allowed").scope(Scope::FilesRead), usage)
 }
 
 /// The named namespace or the caller's home.
@@ -54,7 +54,8 @@ async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<L
             (entry, Some(path))
         }
         (None, path) => {
-            let entry = space(&app, &caller, query.space_id.as_deref(), Role::Viewer).await?;
+            let namespace = query.space_id.as_deref().map(namespace_of).transpose()?;
+            let entry = app.content.enter_to_list(&caller, namespace).await?;
             (entry, path.as_deref().map(parse_path).transpose()?)
         }
         (Some(_), Some(_)) => return Err(ServiceError::malformed("Give 'path' or 'parent', not both.").into()),

@@ -4,6 +4,7 @@
 
 mod account;
 mod admin;
+mod app_passwords;
 mod assets;
 pub mod auth;
 pub mod body;
@@ -21,6 +22,7 @@ mod login;
 mod measured;
 mod metadata;
 mod oauth;
+mod oidc;
 pub mod openapi;
 mod peers;
 mod plain;
@@ -35,12 +37,18 @@ mod ws;
 
 #[cfg(test)]
 mod abuse_tests;
+#[cfg(test)]
+mod app_password_tests;
 #[cfg(all(test, feature = "cluster"))]
 mod cluster_tests;
 #[cfg(test)]
 mod content_tests;
 #[cfg(test)]
 mod files_tests;
+#[cfg(test)]
+mod matrix_tests;
+#[cfg(test)]
+mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
 #[cfg(test)]
@@ -85,7 +93,11 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
     let mut routes = health::public_routes(app).of_service("health");
     for role in roles {
         let served = match role {
-            Role::Auth => account::routes(app).merge(factors::routes(app)).merge(oauth::routes(app)),
+            Role::Auth => account::routes(app)
+                .merge(factors::routes(app))
+                .merge(app_passwords::routes(app))
+                .merge(oauth::routes(app))
+                .merge(oidc::routes(app)),
             Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),

@@ -4,7 +4,7 @@ use super::plain::{kind, parse_time_ns, path_text, time, uuid};
 use super::wire::{CanEdit, CanRead, Wire, answer};
 use super::{Access, AppState, Json, Problem, Query, Route, Routes};
 use crate::service::content::{Change, Since as ChangedSince};
-use crate::service::{Caller, ServiceError};
+use crate::service::{Caller, Scope, ServiceError};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
-        .add(Route::get("/sync/delta", Access::User, "Files changed since a time or a cursor"), changes)
+        .add(Route::get("/sync/delta", Access::User, "Files changed since a time or a cursor").scope(Scope::FilesRead), changes)
         .add(Route::get("/sync/v1/namespaces", Access::User, "The namespaces that the caller is a member of"), list)
         .add(Route::post("/sync/v1/namespaces", Access::User, "Create a namespace"), create)
         .add(Route::get("/sync/v1/{ns}/delta", Access::User, "Node states changed after a number of the feed"), delta)

@@ -159,6 +159,8 @@ async fn the_public_routes_are_exactly_these(kind: Db) {
         "GET /assets/setup.js",
         "GET /assets/{build}/{file}",
         "GET /assets/{build}/{folder}/{file}",
+        "GET /auth/oidc/{provider}/callback",
+        "GET /auth/oidc/{provider}/start",
         "GET /device",
         "GET /healthz",
         "GET /login",

@@ -3,7 +3,7 @@
 use super::plain::{bytes_of, namespace_of, parse_time_ns, time, uuid};
 use super::{Access, AppState, Json, Path, Problem, RawBody, Route, Routes};
 use crate::service::content::{Completed, NewUpload, UploadBegun, UploadProgress};
-use crate::service::{Caller, Kind, ServiceError, ServiceResult};
+use crate::service::{Caller, Kind, Scope, ServiceError, ServiceResult};
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
@@ -18,15 +18,25 @@ const CHUNK_BODY_MAX_BYTES: usize = 6 * 1024 * 1024;
 
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
-        .add(Route::post("/upload/init", Access::User, "Begin an upload, or deduplicate it"), init)
-        .add(Route::post("/upload/chunk", Access::User, "Send one chunk (JSON or multipart)").body_max(CHUNK_BODY_MAX_BYTES), chunk)
+        .add(Route::post("/upload/init", Access::User, "Begin an upload, or deduplicate it").scope(Scope::FilesWrite), init)
         .add(
-            Route::put("/upload/{version_id}/chunks/{index}", Access::User, "Send one chunk (raw)").body_max(CHUNK_BODY_MAX_BYTES),
+            Route::post("/upload/chunk", Access::User, "Send one chunk (JSON or multipart)")
+                .scope(Scope::FilesWrite)
+                .body_max(CHUNK_BODY_MAX_BYTES),
+            chunk,
+        )
+        .add(
+            Route::put("/upload/{version_id}/chunks/{index}", Access::User, "Send one chunk (raw)")
+                .scope(Scope::FilesWrite)
+                .body_max(CHUNK_BODY_MAX_BYTES),
             raw_chunk,
         )
-        .add(Route::get("/upload/{version_id}", Access::User, "What an upload has and lacks"), state)
-        .add(Route::delete("/upload/{version_id}", Access::User, "Give an upload up"), abort)
-        .add(Route::post("/upload/complete/{version_id}", Access::User, "Complete an upload").no_timeout(), complete)
+        .add(Route::get("/upload/{version_id}", Access::User, "What an upload has and lacks").scope(Scope::FilesWrite), state)
+        .add(Route::delete("/upload/{version_id}", Access::User, "Give an upload up").scope(Scope::FilesWrite), abort)
+        .add(
+            Route::post("/upload/complete/{version_id}", Access::User, "Complete an upload").scope(Scope::FilesWrite).no_timeout(),
+            complete,
+        )
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::auth::Credential;
 use super::browser::is_own_origin;
-use super::{Access, AppState, Path, Problem, Route, Routes};
+use super::{Access, AppState, ClientIp, Path, Problem, Route, Routes};
 use crate::service::content::WatchGuard;
 use crate::service::{Caller, ServiceError};
 use crate::store::bus::{Heard, Wake};
@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use ferry_protocol::{NamespaceId, UserId};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
@@ -42,6 +43,7 @@ pub(super) fn routes(app: &AppState) -> Routes {
 async fn connect(
     State(app): State<AppState>,
     caller: Caller,
+    ClientIp(ip): ClientIp,
     Path(user): Path<String>,
     headers: HeaderMap,
     request: Request,
@@ -51,7 +53,7 @@ async fn connect(
     if named != Some(caller.user_id) {
         return Err(ServiceError::forbidden("The token is of another user than the address names.").into());
     }
-    let Some(credential) = Credential::of(&app, &headers) else { return Err(ServiceError::unauthenticated().into()) };
+    let Some(credential) = Credential::of(&app, &headers, None) else { return Err(ServiceError::unauthenticated().into()) };
     // A browser names the page's origin; programs send none. A cookie is a browser's.
     let is_ours = match headers.get(header::ORIGIN) {
         Some(origin) => is_own_origin(&app, &headers, origin),
@@ -71,7 +73,7 @@ async fn connect(
     Ok(upgrade
         .on_upgrade(move |socket| {
             tracker.track_future(async move {
-                Connection { app, caller, credential, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
+                Connection { app, caller, credential, ip, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
             })
         })
         .into_response())
@@ -81,6 +83,7 @@ struct Connection {
     app: AppState,
     caller: Caller,
     credential: Credential,
+    ip: IpAddr,
     socket: WebSocket,
     /// Whether the caller is a member, for namespaces asked about since the last ping.
     members: BTreeMap<NamespaceId, bool>,
@@ -174,7 +177,7 @@ impl Connection {
     /// The token and the memberships may have been taken away since (R21, R53).
     async fn recheck(&mut self) -> Result<(), End> {
         self.members.clear();
-        match self.credential.check_anew(&self.app).await {
+        match self.credential.check_anew(&self.app, self.ip).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
             Err(_) => Err(End(RESTART, "store")),

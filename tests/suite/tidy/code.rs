@@ -75,6 +75,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "daemon/src/relay/",
             "daemon/src/cli/",
             "relay/src/cli/doctor.rs",
+            "relay/src/oidc.rs",
             "tests/",
             "relay/src/store/blob_s3/tests.rs",
             "relay/src/service/content/tests/chunks.rs",

@@ -1,7 +1,7 @@
 //! Coming in and staying in: login, refresh, logout, join by code, password changes.
 
 use super::device_flow::{device_of_another_user, device_revoked};
-use super::secrets::{code_hash, new_code, new_refresh_token, refresh_hash};
+use super::secrets::{Bearer, code_hash, new_code, new_refresh_token, refresh_hash};
 use super::users::email_key;
 use super::{Accounts, passwords, random};
 use crate::service::{Caller, ServiceError, ServiceResult, SessionId};
@@ -148,6 +148,14 @@ impl Accounts {
     /// Ends what a token is of, whatever kind it is: the whole session of a refresh or an access token. A token that is not known is no error.
     pub async fn revoke_token(&self, token: &str, ip: IpAddr) -> ServiceResult<()> {
         let now_ms = self.clock.now_ms();
+        if let Some(hash) = Bearer::App.hash(token) {
+            if let Some(found) = self.store.api_token(hash).await?
+                && self.store.revoke_api_token(found.token.user_id, found.token.token_id, now_ms).await?
+            {
+                self.note("token.revoked", Some(found.token.user_id), None, Some(ip), "app password").await;
+            }
+            return Ok(());
+        }
         let found = if let Some(hash) = refresh_hash(token) {
             self.store.session_of_refresh(hash).await?
         } else if let Some(claims) = self.key.verify(token, now_ms) {

@@ -7,9 +7,11 @@
 //! * **A3** An unknown address and a wrong password have one answer and cost the same.
 //! * **A4** A failure to find out is a refusal.
 
+mod app_passwords;
 mod browser;
 mod device_flow;
 mod factors;
+mod identities;
 mod limiter;
 mod login;
 mod passwords;
@@ -21,9 +23,11 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+pub use app_passwords::NewAppPassword;
 pub use browser::BrowserLogin;
 pub use device_flow::{DeviceCodes, WaitingDevice};
 pub use factors::{NewTotp, TotpState};
+pub use identities::FLOW_TTL_MS;
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use users::NewUser;

@@ -95,6 +95,31 @@ fn verify_now(password: &str, stored: &str) -> Verdict {
 mod tests {
     use super::*;
 
+    /// R13: so many hash at once, so many wait, and whoever comes then is told so at once instead of waiting with the others.
+    #[tokio::test]
+    async fn a_crowd_waits_in_a_short_queue() {
+        let passwords = Arc::new(Passwords::new().unwrap());
+        let at_once = passwords.turns.available_permits();
+        assert!(at_once < std::thread::available_parallelism().map_or(2, usize::from).max(2), "other requests have a processor left");
+        let held = passwords.turns.clone().acquire_many_owned(at_once as u32).await.unwrap();
+        let waiting: Vec<_> = (0..QUEUE_MAX)
+            .map(|n| {
+                let passwords = passwords.clone();
+                tokio::spawn(async move { passwords.in_turn(move || n).await })
+            })
+            .collect();
+        while passwords.queue.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let turned_away = passwords.in_turn(|| ()).await.unwrap_err();
+        assert_eq!((turned_away.kind(), turned_away.retry_after_s()), (crate::service::Kind::Unavailable, Some(1)));
+        drop(held);
+        for (n, one) in waiting.into_iter().enumerate() {
+            assert_eq!(one.await.unwrap().unwrap(), n);
+        }
+        assert!(passwords.in_turn(|| ()).await.is_ok(), "and then there is room again");
+    }
+
     #[tokio::test]
     async fn argon2_and_bcrypt_verify_and_nobody_has_no_password() {
         let passwords = Passwords::new().unwrap();

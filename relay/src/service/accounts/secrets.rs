@@ -29,6 +29,8 @@ pub(super) enum Bearer {
     Cookie,
     /// The password was right, the second factor is still to come.
     Mfa,
+    /// An app password.
+    App,
 }
 
 impl Bearer {
@@ -39,6 +41,7 @@ impl Bearer {
             Self::DeviceCode => "fdc_",
             Self::Cookie => "fws_",
             Self::Mfa => "fmt_",
+            Self::App => "fap_",
         }
     }
 
@@ -188,7 +191,7 @@ mod tests {
         assert_eq!(refresh_hash(&token), Some(hash));
         assert_eq!(refresh_hash(&token[4..]), None);
         assert_eq!(refresh_hash("eyJhbGciOiJFZERTQSJ9.e30.x"), None);
-        for other in [Bearer::DeviceCode, Bearer::Cookie, Bearer::Mfa] {
+        for other in [Bearer::DeviceCode, Bearer::Cookie, Bearer::Mfa, Bearer::App] {
             assert_eq!(refresh_hash(&other.mint().unwrap().0), None, "one kind is never taken for another");
         }
     }

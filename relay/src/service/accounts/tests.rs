@@ -351,3 +351,108 @@ async fn a_store_that_does_not_answer_lets_nobody_in(kind: Db) {
     assert_eq!(world.kind(&set.access_token).await, Some(Kind::Unavailable));
     assert_eq!(world.accounts.login("ana@example.org", PASSWORD, None, ip(1)).await.unwrap_err().kind(), Kind::Unavailable);
 }
+
+fn whole(world: &World, user: &User) -> Caller {
+    let session_id = SessionId::from_bytes([7; 16]);
+    let expires_at_ms = world.clock.now_ms() + 1000;
+    Caller { user_id: user.user_id, device_id: None, session_id, role: user.role, expires_at_ms, token: None }
+}
+
+on_each_store!(a_device_asks_slows_down_and_is_let_in_once);
+
+/// The words of RFC 8628, in the order in which a device hears them.
+async fn a_device_asks_slows_down_and_is_let_in_once(kind: Db) {
+    let world = World::on(kind).await;
+    let ana = world.user("ana@example.org").await;
+    let codes = world.accounts.request_device(&intro(1), "Linux", ip(1)).await.unwrap();
+    let code = |result: ServiceResult<TokenSet>| result.map(|_| "in").unwrap_or_else(|e| e.code());
+    let ask = || async { code(world.accounts.redeem_device(&codes.device_code, ip(1)).await) };
+    assert_eq!(ask().await, "authorization_pending");
+    assert_eq!(ask().await, "slow_down");
+    world.clock.advance_ms(9_999);
+    assert_eq!(ask().await, "slow_down", "ten seconds now");
+    world.clock.advance_ms(15_000);
+    assert_eq!(ask().await, "authorization_pending");
+    let shown = world.accounts.waiting_device(&codes.user_code, ip(2)).await.unwrap();
+    assert_eq!((shown.name.as_str(), shown.system.as_str(), shown.remote_ip.as_str()), ("device 1", "Linux", "10.0.1.1"));
+    world.accounts.decide_device(&whole(&world, &ana), &codes.user_code, true, ip(2)).await.unwrap();
+    world.clock.advance_ms(15_000);
+    assert_eq!(ask().await, "in");
+    assert_eq!(ask().await, "invalid_grant");
+    assert_eq!(world.accounts.devices(ana.user_id).await.unwrap().len(), 1);
+}
+
+on_each_store!(nobody_decides_too_late);
+
+async fn nobody_decides_too_late(kind: Db) {
+    let world = World::on(kind).await;
+    let ana = world.user("ana@example.org").await;
+    let codes = world.accounts.request_device(&intro(1), "", ip(1)).await.unwrap();
+    world.clock.advance_ms(10 * 60_000);
+    assert_eq!(world.accounts.redeem_device(&codes.device_code, ip(1)).await.unwrap_err().code(), "expired_token");
+    let late = world.accounts.decide_device(&whole(&world, &ana), &codes.user_code, true, ip(1)).await.unwrap_err();
+    assert_eq!(late.kind(), Kind::NotFound);
+    // Approved in time and then locked out: nothing.
+    let codes = world.accounts.request_device(&intro(2), "", ip(1)).await.unwrap();
+    world.accounts.decide_device(&whole(&world, &ana), &codes.user_code, true, ip(1)).await.unwrap();
+    world.accounts.update_user(ana.user_id, &UserChange { disabled: Some(true), ..UserChange::default() }).await.unwrap();
+    assert_eq!(world.accounts.redeem_device(&codes.device_code, ip(1)).await.unwrap_err().code(), "access_denied");
+}
+
+on_each_store!(a_browser_is_logged_in_for_a_month);
+
+async fn a_browser_is_logged_in_for_a_month(kind: Db) {
+    let world = World::on(kind).await;
+    world.user("ana@example.org").await;
+    let login = world.accounts.login_browser("ana@example.org", PASSWORD, ip(1)).await.unwrap();
+    world.clock.advance_ms(login.max_age_s * 1000 - 1);
+    assert!(world.accounts.authenticate_cookie(&login.cookie).await.is_ok());
+    world.clock.advance_ms(1);
+    assert_eq!(world.accounts.authenticate_cookie(&login.cookie).await.unwrap_err().kind(), Kind::Unauthenticated);
+    assert_eq!(world.accounts.authenticate(&login.cookie).await.unwrap_err().kind(), Kind::Unauthenticated, "a cookie is no token");
+}
+
+on_each_store!(an_app_password_ends_by_itself_and_with_its_owner);
+
+async fn an_app_password_ends_by_itself_and_with_its_owner(kind: Db) {
+    let world = World::on(kind).await;
+    let ana = world.user("ana@example.org").await;
+    let new = |expires_at_ms| NewAppPassword { name: "x".into(), scopes: vec!["dav".into()], folder: None, expires_at_ms };
+    let caller = whole(&world, &ana);
+    let (ends, _) = world.accounts.create_app_password(&caller, new(Some(T0 + 60_000)), ip(1)).await.unwrap();
+    let (stays, _) = world.accounts.create_app_password(&caller, new(None), ip(1)).await.unwrap();
+    let refused = |secret: String| {
+        let accounts = world.accounts.clone();
+        async move { accounts.authenticate_app_password(&secret, None, ip(1)).await.err().map(|e| e.kind()) }
+    };
+    assert_eq!((refused(ends.clone()).await, refused(stays.clone()).await), (None, None));
+    world.clock.advance_ms(60_000);
+    assert_eq!((refused(ends).await, refused(stays.clone()).await), (Some(Kind::Unauthenticated), None));
+    assert_eq!(world.kind(&stays).await, Some(Kind::Unauthenticated), "it is no access token");
+    world.accounts.update_user(ana.user_id, &UserChange { disabled: Some(true), ..UserChange::default() }).await.unwrap();
+    assert_eq!(refused(stays).await, Some(Kind::Unauthenticated));
+}
+
+on_each_store!(guesses_of_a_second_factor_are_counted_for_the_account);
+
+/// The right password alone buys no guesses of the second factor.
+async fn guesses_of_a_second_factor_are_counted_for_the_account(kind: Db) {
+    let world = World::on(kind).await;
+    let ana = world.user("ana@example.org").await;
+    let new = world.accounts.begin_totp(&whole(&world, &ana), PASSWORD, ip(1)).await.unwrap();
+    let secret = totp_rs::Secret::try_from_base32(&new.secret).unwrap();
+    let app = totp_rs::Builder::new().with_secret(secret).build().unwrap();
+    let code = app.generate(T0 as u64 / 1000).to_string();
+    world.accounts.confirm_totp(&whole(&world, &ana), &code, ip(1)).await.unwrap();
+    let mut kinds = Vec::new();
+    for n in 0..12 {
+        let asked = world.accounts.login("ana@example.org", PASSWORD, None, ip(100 + n)).await.unwrap_err();
+        if asked.code() != "mfa_required" {
+            kinds.push(asked.kind());
+            continue;
+        }
+        let token = asked.extra()["mfa_token"].as_str().unwrap().to_owned();
+        kinds.push(world.accounts.login_mfa(&token, "000000", None, ip(100 + n)).await.unwrap_err().kind());
+    }
+    assert!(kinds.contains(&Kind::TooMany), "{kinds:?}");
+}

@@ -77,7 +77,7 @@ impl Accounts {
         Ok(user)
     }
 
-    async fn prepare(&self, new: NewUser<'_>, role: UserRole) -> ServiceResult<User> {
+    pub(super) async fn prepare(&self, new: NewUser<'_>, role: UserRole) -> ServiceResult<User> {
         let email_key = email_key(new.email).ok_or_else(|| {
             ServiceError::invalid("invalid_email", "The e-mail address must look like name@example.org, in ASCII, at most 254 bytes.")
         })?;
@@ -290,7 +290,7 @@ pub(super) fn email_key(email: &str) -> Option<String> {
     (right && !domain.starts_with(['.', '-']) && !domain.ends_with(['.', '-'])).then(|| email.to_ascii_lowercase())
 }
 
-fn check_name(name: &str) -> ServiceResult<String> {
+pub(super) fn check_name(name: &str) -> ServiceResult<String> {
     let name = name.trim();
     if name.is_empty() || name.len() > NAME_MAX_BYTES || name.chars().any(char::is_control) {
         return Err(ServiceError::invalid("invalid_name", format!("A name has 1 to {NAME_MAX_BYTES} bytes and no control characters.")));

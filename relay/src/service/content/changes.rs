@@ -4,6 +4,7 @@ use super::{Content, feed::epoch_changed};
 use crate::service::{Caller, ServiceError, ServiceResult};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ferry_protocol::wire::Role;
 use ferry_protocol::{Epoch, NamespaceId, NodeId, RelPath, node, read};
 use std::collections::BTreeMap;
 
@@ -60,7 +61,14 @@ impl Content {
     pub async fn changes(&self, caller: &Caller, since: Since, limit: usize) -> ServiceResult<ChangePage> {
         let server_time_ms = self.clock.now_ms();
         let epoch = self.identity().epoch;
-        let namespaces = self.meta.namespaces_of(caller.user_id).await?;
+        let mut namespaces = self.meta.namespaces_of(caller.user_id).await?;
+        if let Some(folder) = super::folder_of(caller) {
+            namespaces.retain(|row| row.id == folder.namespace);
+            if let Some(row) = namespaces.first() {
+                // Feeds are of whole namespaces.
+                self.entry(caller, row.clone(), Role::Viewer)?;
+            }
+        }
         let mut position = match &since {
             Since::Cursor(text) => decode(text, epoch)?,
             Since::TimeMs(_) => Position::new(),

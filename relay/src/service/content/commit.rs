@@ -114,7 +114,7 @@ impl Content {
         }
         // The role is looked at again inside the transaction: it may have been taken away since (R21).
         let namespace = tx.namespace_for(namespace_id, user).await?.ok_or_else(ServiceError::not_found)?;
-        self.entry(&entry.caller, namespace.clone(), Role::Editor)?;
+        super::check_membership(&entry.caller, &namespace, Role::Editor)?;
         if let Some(record) = tx.commit_record(namespace_id, user, request.commit).await? {
             self.discard(staged).await;
             return repeated(record, digest).map(Attempt::Reply);

@@ -40,7 +40,7 @@ impl Content {
         let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
         let replica = self.identity_in(&mut *tx).await?.replica;
         let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
-        self.entry(&entry.caller, namespace.clone(), Role::Editor)?;
+        super::check_membership(&entry.caller, &namespace, Role::Editor)?;
         let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
         let before: BTreeMap<NodeId, NodeState> = rows.into_iter().map(|r| (r.id, r.state)).collect();
         Ok(Edit {

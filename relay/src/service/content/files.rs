@@ -109,15 +109,27 @@ impl Content {
     /// The namespace in which the caller sees this node, entered with this role.
     pub async fn enter_by_file(&self, caller: &Caller, file: NodeId, role: Role) -> ServiceResult<Entry> {
         let row = self.meta.locate_node(caller.user_id, file).await?.into_iter().next().ok_or_else(ServiceError::not_found)?;
-        self.entry(caller, row, role)
+        let entry = self.part(caller, row, role).await?;
+        if !entry.within.is_root() {
+            let tree = self.tree(entry.row.id).await?;
+            let (path, _) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
+            entry.confine(path)?;
+        }
+        Ok(entry)
+    }
+
+    /// The namespace to list: the named one, or the caller's home. An app password of one folder sees that folder.
+    pub async fn enter_to_list(&self, caller: &Caller, namespace: Option<NamespaceId>) -> ServiceResult<Entry> {
+        self.enter_part(caller, namespace, Role::Viewer).await
     }
 
     /// Lists what a namespace shows.
     pub async fn list_files(&self, entry: &Entry, query: &ListQuery) -> ServiceResult<FilePage> {
         let tree = self.tree(entry.row.id).await?;
         let mut found: Vec<(&RelPath, &read::Entry)> = match &query.directory {
-            None => tree.entries.iter().collect(),
+            None => tree.entries.iter().filter(|(path, _)| entry.confine_below(path).is_ok()).collect(),
             Some(directory) => {
+                entry.confine(directory)?;
                 directory_of(&tree, directory)?;
                 let depth = directory.names().len() + 1;
                 tree.below(directory).filter(|(path, _)| path.names().len() == depth).collect()
@@ -140,6 +152,7 @@ impl Content {
     pub async fn file_info(&self, entry: &Entry, file: NodeId) -> ServiceResult<FileInfo> {
         let tree = self.tree(entry.row.id).await?;
         let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
+        entry.confine(path)?;
         self.describe(entry.row.id, &tree, path, shown).await
     }
 
@@ -191,6 +204,8 @@ impl Content {
             return Err(ServiceError::invalid("move_into_itself", "A directory cannot be moved into itself."));
         }
         let target = directory.join(&name);
+        entry.confine_below(path)?;
+        entry.confine_below(&target)?;
         check_place(&target)?;
         if target != *path && tree.entries.contains_key(&target) {
             return Err(ServiceError::conflict("name_taken", "There is something of that name already. Choose another name."));
@@ -209,6 +224,7 @@ impl Content {
     pub async fn delete_file(&self, entry: &Entry, file: NodeId, if_seq: Option<u64>) -> ServiceResult<usize> {
         let tree = self.tree(entry.row.id).await?;
         let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
+        entry.confine_below(path)?;
         check_seq(&tree, file, if_seq)?;
         let mut gone: Vec<(NodeId, Vec<ferry_protocol::Dot>)> = Vec::new();
         for one in std::iter::once(shown).chain(tree.below(path).map(|(_, e)| e)) {

@@ -76,7 +76,7 @@ pub use uploads::{Completed, NewUpload, UploadBegun, UploadProgress, UploadState
 pub use verify::VerifyReport;
 pub use watch::WatchGuard;
 
-use super::{Caller, ServiceError, ServiceResult};
+use super::{Caller, ServiceError, ServiceResult, TokenFolder};
 use crate::clock::Clock;
 use crate::store::StoreError;
 use crate::store::blob::BlobRegions;
@@ -84,7 +84,7 @@ use crate::store::bus::{Bus, Wakes};
 use crate::store::content::{ContentStore, ContentTx, Identity, NamespaceRow, Scope};
 use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
 use ferry_protocol::wire::{NamespaceInfo, Role};
-use ferry_protocol::{Epoch, NamespaceId, ReplicaId, UserId};
+use ferry_protocol::{Epoch, NamespaceId, NodeId, RelPath, ReplicaId, UserId};
 use std::sync::{Arc, RwLock};
 
 /// The name of every user's home namespace.
@@ -128,6 +128,8 @@ pub struct Content {
 pub struct Entry {
     caller: Caller,
     row: NamespaceRow,
+    /// The part of the namespace that is open, for an app password of one folder; the root for all others.
+    within: RelPath,
 }
 
 impl Entry {
@@ -144,6 +146,22 @@ impl Entry {
     /// What the caller may do.
     pub fn role(&self) -> Role {
         self.row.role
+    }
+
+    /// The open part of the namespace; the root when all of it is.
+    pub fn within(&self) -> &RelPath {
+        &self.within
+    }
+
+    /// Refuses a place outside of the open part: there is nothing there, as far as this caller is told.
+    fn confine(&self, path: &RelPath) -> ServiceResult<()> {
+        if path.starts_with(&self.within) { Ok(()) } else { Err(ServiceError::not_found()) }
+    }
+
+    /// The same, and refuses the open part itself where it is not the whole: whoever was given a folder may not rename or delete it.
+    fn confine_below(&self, path: &RelPath) -> ServiceResult<()> {
+        self.confine(path)?;
+        if self.within.is_root() || *path != self.within { Ok(()) } else { Err(ServiceError::not_found()) }
     }
 }
 
@@ -217,12 +235,12 @@ impl Content {
 
     /// The namespaces that the caller is a member of, the home first.
     pub async fn namespaces(&self, caller: &Caller) -> ServiceResult<Vec<NamespaceInfo>> {
-        let rows = self.meta.namespaces_of(caller.user_id).await?;
+        let mut rows = self.meta.namespaces_of(caller.user_id).await?;
         if !rows.iter().any(|r| r.is_home && r.owner == caller.user_id) {
             self.ensure_home(caller.user_id).await?;
-            let rows = self.meta.namespaces_of(caller.user_id).await?;
-            return Ok(rows.into_iter().map(|r| self.info(r)).collect());
+            rows = self.meta.namespaces_of(caller.user_id).await?;
         }
+        rows.retain(|row| folder_of(caller).is_none_or(|folder| folder.namespace == row.id));
         Ok(rows.into_iter().map(|r| self.info(r)).collect())
     }
 
@@ -299,12 +317,65 @@ impl Content {
     }
 
     fn entry(&self, caller: &Caller, row: NamespaceRow, role: Role) -> ServiceResult<Entry> {
-        if row.role < role {
-            let needed = if role == Role::Owner { "owner" } else { "editor" };
-            return Err(ServiceError::forbidden(format!("This needs the role '{needed}' in the namespace.")));
+        check_membership(caller, &row, role)?;
+        if folder_of(caller).is_some_and(|f| f.directory != NodeId::ROOT) {
+            let detail = "This app password opens one folder; this needs the whole namespace.";
+            return Err(ServiceError::new(super::Kind::Forbidden, "one_folder_only", detail));
         }
-        Ok(Entry { caller: *caller, row })
+        Ok(Entry { caller: *caller, row, within: RelPath::root() })
     }
+
+    /// As [`Content::enter`] (nothing: the caller's home), for what keeps to the open part by itself.
+    pub(super) async fn enter_part(&self, caller: &Caller, namespace: Option<NamespaceId>, role: Role) -> ServiceResult<Entry> {
+        let namespace = match (namespace, folder_of(caller)) {
+            (Some(namespace), _) => namespace,
+            (None, Some(folder)) => folder.namespace,
+            (None, None) => return self.enter_home(caller).await,
+        };
+        let row = self.meta.namespace_for(namespace, caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
+        self.part(caller, row, role).await
+    }
+
+    /// An entry to the part that the caller's app password opens; to all of it for everybody else.
+    async fn part(&self, caller: &Caller, row: NamespaceRow, role: Role) -> ServiceResult<Entry> {
+        check_membership(caller, &row, role)?;
+        let within = match folder_of(caller) {
+            Some(folder) if folder.directory != NodeId::ROOT => {
+                // The folder may have been moved since, or be gone: then nothing is open.
+                self.tree(row.id).await?.of_node(folder.directory).map(|(path, _)| path.clone()).ok_or_else(ServiceError::not_found)?
+            }
+            _ => RelPath::root(),
+        };
+        Ok(Entry { caller: *caller, row, within })
+    }
+
+    /// The folder of an app password that is to be made, and where it is.
+    pub async fn token_folder(&self, caller: &Caller, namespace: Option<NamespaceId>, path: &str) -> ServiceResult<(TokenFolder, String)> {
+        let entry = match namespace {
+            Some(namespace) => self.enter(caller, namespace, Role::Viewer).await?,
+            None => self.enter_home(caller).await?,
+        };
+        let path = parse_path(path)?;
+        let directory = files::directory_of(&*self.tree(entry.row.id).await?, &path)?;
+        Ok((TokenFolder { namespace: entry.row.id, directory }, format!("/{path}")))
+    }
+}
+
+/// The one folder that the caller's app password opens.
+fn folder_of(caller: &Caller) -> Option<TokenFolder> {
+    caller.token.and_then(|limits| limits.folder)
+}
+
+/// Whether a caller who is a member has this role, and an app password opens this namespace at all.
+fn check_membership(caller: &Caller, row: &NamespaceRow, role: Role) -> ServiceResult<()> {
+    if folder_of(caller).is_some_and(|folder| folder.namespace != row.id) {
+        return Err(ServiceError::not_found());
+    }
+    if row.role < role {
+        let needed = if role == Role::Owner { "owner" } else { "editor" };
+        return Err(ServiceError::forbidden(format!("This needs the role '{needed}' in the namespace.")));
+    }
+    Ok(())
 }
 
 /// Waits some milliseconds, more each time and never the same for two that met.

@@ -78,11 +78,9 @@ pub struct UploadProgress {
 impl Content {
     /// Begins an upload, or makes the file at once from content that the caller may already read.
     pub async fn begin_upload(&self, caller: &Caller, new: &NewUpload) -> ServiceResult<UploadBegun> {
-        let entry = match new.namespace {
-            Some(namespace) => self.enter(caller, namespace, Role::Editor).await?,
-            None => self.enter_home(caller).await?,
-        };
+        let entry = self.enter_part(caller, new.namespace, Role::Editor).await?;
         let path = parse_path(&new.directory)?.join(&name_of(&new.file_name)?);
+        entry.confine_below(&path)?;
         check_place(&path)?;
         if new.size_bytes > FILE_MAX_BYTES {
             return Err(ServiceError::too_large(format!("A file has at most {FILE_MAX_BYTES} bytes.")));
@@ -90,7 +88,9 @@ impl Content {
         if new.size_bytes == 0 && new.hash != ContentHash::of(b"") {
             return Err(ServiceError::invalid("file_hash_mismatch", "An empty file has another hash."));
         }
+        // Who may see one folder only must not get at the rest of the account by a hash (RC3).
         if new.size_bytes > 0
+            && super::folder_of(caller).is_none()
             && let Some((namespace, node)) = self.meta.find_content(caller.user_id, entry.row.id, new.hash, new.size_bytes).await?
             && let Some(done) = self.deduplicate(&entry, &path, namespace, node, new).await?
         {
@@ -200,7 +200,9 @@ impl Content {
         if row.completed_at_ms.is_none() && row.expires_at_ms < self.clock.now_ms() {
             return Err(ServiceError::new(Kind::Gone, "upload_expired", "This upload was begun too long ago. Begin it again."));
         }
-        Ok((self.enter(caller, row.namespace, Role::Editor).await?, row))
+        let entry = self.enter_part(caller, Some(row.namespace), Role::Editor).await?;
+        entry.confine_below(&RelPath::parse(&row.path).map_err(ServiceError::internal)?)?;
+        Ok((entry, row))
     }
 
     /// What an upload has and lacks.

@@ -1,0 +1,175 @@
+//! Every route x who calls x whose ids: generated from the router, so that a new route is in it, or fails it until it says what belongs into its path.
+
+use super::content_tests::*;
+use super::*;
+use crate::store::testing::{Db, on_each_store};
+use axum::body::Body;
+use axum::http::{Method, Request};
+use ferry_protocol::wire::{CHUNKS_CONTENT_TYPE, CONTENT_TYPE, ChunkIds, Role as Member, encode};
+use ferry_protocol::{ChunkId, ContentHash, Epoch};
+use serde_json::json;
+
+const JSON: &str = "application/json";
+
+/// Things of alice's, by the name of the path parameter that names such a thing.
+struct Things(Vec<(&'static str, String)>);
+
+impl Things {
+    async fn of(world: &World, alice: &User) -> Self {
+        let file = world.upload(alice, "secret", b"secret").await;
+        let init = json!({"file_name": "open", "file_size": 4, "file_hash": ContentHash::of(b"open")});
+        let upload = world.json(alice, Method::POST, "/upload/init", init).await.text("version_id");
+        let made = world.json(alice, Method::POST, "/api/v1/me/tokens", json!({"name": "x", "scopes": ["dav"]})).await;
+        let session = world.app.accounts.sessions(alice.id).await.unwrap()[0].session_id;
+        Self(vec![
+            ("ns", alice.home.to_string()),
+            ("file_id", file),
+            ("version_id", upload),
+            ("index", "0".into()),
+            ("device_id", alice.device.to_string()),
+            ("session_id", session.to_string()),
+            ("user_id", alice.id.to_string()),
+            ("token_id", made.json()["token"]["token_id"].as_str().unwrap().into()),
+        ])
+    }
+
+    /// A route's path with these things in it; none when it names nothing.
+    fn path(&self, route: &Route) -> Option<String> {
+        let mut named = false;
+        let part = |part: &str| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+            None => part.to_owned(),
+            Some(name) => {
+                let thing = self.0.iter().find(|(n, _)| *n == name);
+                thing.unwrap_or_else(|| panic!("{}: say in this test what {{{name}}} is, and whose", route.path)).1.clone()
+            }
+        };
+        let parts: Vec<String> = route.path.split('/').inspect(|p| named |= p.starts_with('{')).map(part).collect();
+        named.then(|| parts.join("/"))
+    }
+}
+
+/// A body that the route takes, as far as its form goes.
+fn body_of(route: &Route) -> (&'static str, Vec<u8>) {
+    let ids = || encode(&ChunkIds { ids: vec![ChunkId::of(b"secret")] });
+    match route.path {
+        "/sync/v1/{ns}/commit" => (CONTENT_TYPE, encode(&commit(1, Epoch::default(), vec![]))),
+        "/upload/v1/{ns}/missing" | "/download/v1/{ns}/chunks" => (CONTENT_TYPE, ids()),
+        "/upload/v1/{ns}/chunks" => (CHUNKS_CONTENT_TYPE, frames(b"x")),
+        "/upload/{version_id}/chunks/{index}" => ("application/octet-stream", b"open".to_vec()),
+        "/metadata/files/{file_id}" if route.method == Method::PUT => (JSON, json!({"file_name": "mine"}).to_string().into_bytes()),
+        "/api/v1/devices/{device_id}" if route.method == Method::PATCH => (JSON, json!({"name": "mine"}).to_string().into_bytes()),
+        _ => (JSON, b"{}".to_vec()),
+    }
+}
+
+async fn call(world: &World, token: &str, route: &Route, path: &str) -> Answer {
+    let (kind, body) = body_of(route);
+    let request = Request::builder().method(route.method.clone()).uri(path).header("authorization", format!("Bearer {token}"));
+    world.send(request.header("content-type", kind).body(Body::from(body)).unwrap()).await
+}
+
+fn protected(world: &World) -> Vec<Route> {
+    let (_, routes) = router(&world.app, &world.app.roles);
+    routes.into_iter().filter(|r| !matches!(r.access, Access::Public | Access::Signed)).collect()
+}
+
+on_each_store!(what_is_named_in_a_path_is_its_owners);
+
+/// R16: what is alice's does not exist for another user, whatever kind of thing it is, and nothing happens to it.
+async fn what_is_named_in_a_path_is_its_owners(kind: Db) {
+    let world = World::on(kind).await;
+    let (alice, mal) = (world.user(1).await, world.user(2).await);
+    let things = Things::of(&world, &alice).await;
+    let mut seen = 0;
+    for route in protected(&world) {
+        let Some(path) = things.path(&route) else { continue };
+        let answer = call(&world, &mal.token, &route, &path).await;
+        let expected = match (route.access, route.path) {
+            (Access::Admin, _) => 403,
+            // The id is the caller's own by definition: another one is refused, not missing.
+            (_, "/ws/sync/{user_id}") => 403,
+            _ => 404,
+        };
+        assert_eq!(answer.status, expected, "{} {path}", route.method);
+        seen += 1;
+    }
+    assert!(seen > 25, "{seen}");
+    // All of it is as it was.
+    for route in protected(&world).iter().filter(|r| r.method == Method::GET && r.access == Access::User) {
+        let Some(path) = things.path(route).filter(|_| !route.path.starts_with("/ws/")) else { continue };
+        let answer = call(&world, &alice.token, route, &path).await;
+        assert!(answer.status < 300, "{path}: {}", answer.status);
+    }
+}
+
+on_each_store!(each_role_does_what_it_may);
+
+/// R17: what each role may do with a folder that is shared with it.
+async fn each_role_does_what_it_may(kind: Db) {
+    for role in [Member::Viewer, Member::Editor] {
+        let world = World::on(kind).await;
+        let (alice, guest) = (world.user(1).await, world.user(2).await);
+        let things = Things::of(&world, &alice).await;
+        let mut tx = world.app.db.begin(crate::store::content::Scope::Namespace(alice.home)).await.unwrap();
+        tx.set_member(alice.home, guest.id, role, 0).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut seen = 0;
+        for route in protected(&world) {
+            let names = |name: &str| route.path.split('/').any(|p| p == format!("{{{name}}}"));
+            // Deleting comes last, by being left to the test above: here it would take the file from the others.
+            if !(names("ns") || names("file_id")) || (role == Member::Editor && route.method == Method::DELETE) {
+                continue;
+            }
+            let path = things.path(&route).unwrap();
+            // Questions that need a body are asked with POST.
+            // What the relay lacks is asked for by those who can send it.
+            let reads = (route.method == Method::GET && !route.path.ends_with("/lacks"))
+                || ["/download/v1/{ns}/chunks", "/download/{file_id}/url"].contains(&route.path);
+            let answer = call(&world, &guest.token, &route, &path).await;
+            let may = reads || role == Member::Editor;
+            assert_eq!(answer.status == 403, !may, "{role:?} {} {path}: {}", route.method, answer.status);
+            // The upload's id is no version of the file.
+            assert!(
+                answer.status != 401 && (answer.status != 404 || names("version_id")),
+                "{role:?} {} {path}: {}",
+                route.method,
+                answer.status
+            );
+            seen += 1;
+        }
+        assert!(seen > 8, "{seen}");
+    }
+}
+
+on_each_store!(what_has_ended_opens_nothing);
+
+/// R06: whatever has ended opens no route at all.
+async fn what_has_ended_opens_nothing(kind: Db) {
+    let world = World::on(kind).await;
+    let (alice, bob, carol, dave) = (world.user(1).await, world.user(2).await, world.user(3).await, world.user(4).await);
+    let made =
+        world.json(&alice, Method::POST, "/api/v1/me/tokens", json!({"name": "x", "scopes": ["files:read", "files:write", "dav"]})).await;
+    let password = made.text("secret");
+    let id = made.json()["token"]["token_id"].as_str().unwrap().to_owned();
+    assert_eq!(world.call(&alice, Method::DELETE, &format!("/api/v1/me/tokens/{id}"), &[], "").await.status, 204);
+    let logged_out = world.browser(&alice).await;
+    assert_eq!(world.json(&logged_out, Method::POST, "/auth/logout", json!({})).await.status, 204);
+    world.app.accounts.revoke_device(bob.id, bob.device).await.unwrap();
+    let lock = crate::store::accounts::UserChange { disabled: Some(true), ..Default::default() };
+    world.app.accounts.update_user(carol.id, &lock).await.unwrap();
+    world.app.accounts.delete_user(dave.id).await.unwrap();
+    let ended = [
+        ("a revoked app password", &password),
+        ("a login that ended", &logged_out.token),
+        ("a revoked device", &bob.token),
+        ("a locked user", &carol.token),
+        ("a deleted user", &dave.token),
+    ];
+    for route in protected(&world) {
+        for (what, token) in ended {
+            let answer = call(&world, token, &route, &super::tests::filled(route.path)).await;
+            assert_eq!(answer.status, 401, "{what}: {} {}", route.method, route.path);
+        }
+    }
+    assert_eq!(world.get(&alice, "/auth/me").await.status, 200);
+}

@@ -2,12 +2,12 @@
 
 use super::files::{body, query};
 use crate::problem::Problem;
+use crate::relay::Method;
 use crate::supervisor::{Daemon, Running, now_ms};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::Uri;
-use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use super::files::body;
 use crate::problem::Problem;
+use crate::relay::Method;
 use crate::supervisor::Daemon;
 use axum::Json;
 use axum::body::Bytes;
@@ -35,7 +36,7 @@ pub async fn rewind(State(daemon): State<Arc<Daemon>>, Path(folder): Path<String
     let config = daemon.find(&folder)?.record.config;
     let wish = serde_json::to_value(&wish).unwrap_or_default();
     let path = format!("/api/v1/folders/{}/rewind", config.id);
-    let mut answer = daemon.relay_client().await?.json(reqwest::Method::POST, &path, Some(&wish)).await?;
+    let mut answer = daemon.relay_client().await?.json(Method::POST, &path, Some(&wish)).await?;
     answer["type"] = json!("rewind");
     answer["folder"] = json!(config.name);
     Ok(Json(answer))

@@ -23,6 +23,9 @@ mod tls;
 pub mod url;
 mod wakeups;
 
+/// How a call of the relay's JSON API is made, see [`RelayClient::json`].
+pub use reqwest::Method;
+
 pub use announce::{ADDRESSES_MAX, Announce, Announced, AnnouncedPeer};
 pub use chunks::{ChunkStream, FetchedChunk};
 pub use client::{DeltaReply, JoinSecret, LoginCodes, RelayClient, RelayOptions, ServerInfo};

@@ -28,6 +28,8 @@ const EVERY_COMMAND: &[&str] = &[
     "folder show Docs",
     "folder remove Nothing",
     "folder approve Docs",
+    "folder dismiss Docs",
+    "folder rewind Docs --to 2h --dry-run",
     "folder scan",
     "folder set Docs paused=maybe",
     "folder ignore list Docs",

@@ -235,7 +235,7 @@ fn the_relay_starts_with_the_keys_that_are_made() {
     make_secrets(dir.path());
     let folder = dir.path().join("keys");
     std::fs::create_dir(&folder).unwrap();
-    for key in ["jwt_key", "grant_key"] {
+    for key in ["jwt_key", "grant_key", "secrets_key"] {
         std::fs::copy(dir.path().join(key), folder.join(key)).unwrap();
     }
     let run = |credentials: &Path| {
@@ -245,6 +245,7 @@ fn the_relay_starts_with_the_keys_that_are_made() {
             .env("FERRY_RELAY__DATA", dir.path().join("data"))
             .env("FERRY_RELAY__AUTH__JWT_KEY", folder.join("jwt_key"))
             .env("FERRY_RELAY__AUTH__GRANT_KEY", folder.join("grant_key"))
+            .env("FERRY_RELAY__AUTH__SECRETS_KEY", folder.join("secrets_key"))
             .args(["user", "list"])
             .output()
             .unwrap()

@@ -108,10 +108,10 @@ fn show(context: &Context, begun: &Value) -> bool {
     true
 }
 
-/// A QR code in half blocks, drawn light on dark as terminals are.
+/// A QR code in half blocks: what is light in the code is drawn, since terminals are dark.
 fn qr(text: &str) -> Option<String> {
     let code = QrCode::new(text.as_bytes()).ok()?;
-    Some(code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build())
+    Some(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())
 }
 
 /// Opens the page where there is a display of this person's own.

@@ -190,11 +190,18 @@ impl Observations {
         self.unmatched.remove(spot);
     }
 
+    /// The names under which something was found in a directory.
+    fn found_in(&self, directory: NodeId) -> Vec<Name> {
+        // No name is smaller: one byte, and none holds a zero.
+        let Ok(least) = Name::new([1]) else { return Vec::new() };
+        let here = self.found.range((directory, least)..).take_while(|(spot, _)| spot.0 == directory);
+        here.map(|(spot, _)| spot.1.clone()).collect()
+    }
+
     /// What was seen in a directory is forgotten, and so is that it was to be looked at.
     pub fn forget_directory(&mut self, directory: NodeId) {
-        let spots: Vec<Spot> = self.found.keys().filter(|spot| spot.0 == directory).cloned().collect();
-        for spot in spots {
-            self.forget_found(&spot);
+        for name in self.found_in(directory) {
+            self.forget_found(&(directory, name));
         }
         self.wanted.remove(&directory);
     }
@@ -372,6 +379,12 @@ impl<T: Trees> Engine<T> {
                         if !present.contains(&name) && !doubtful.contains(&name) {
                             self.handle_absent(look, &name)?;
                         }
+                    }
+                }
+                // What an earlier look found and has left since stood for no item yet, or for one that is known elsewhere by now.
+                for name in self.observed.found_in(look.directory) {
+                    if !present.contains(&name) && !doubtful.contains(&name) {
+                        self.handle_absent(look, &name)?;
                     }
                 }
             }

@@ -243,8 +243,7 @@ async fn holder(daemon: &Daemon, id: &str, folder: Option<&str>) -> Outcome<Runn
 struct Purge {
     #[serde(default)]
     ids: Vec<String>,
-    #[serde(default)]
-    older_than_ms: u64,
+    older_than_ms: Option<u64>,
     #[serde(default)]
     folder: Option<String>,
 }
@@ -254,6 +253,8 @@ pub async fn purge(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer {
     let Purge { ids, older_than_ms, folder } = body(&bytes)?;
     let mut purged = 0;
     if ids.is_empty() {
+        // A list that came out empty does not mean everything.
+        let older_than_ms = older_than_ms.ok_or_else(|| Problem::usage("give 'ids', or 'older_than_ms' (0 for everything)"))?;
         let folders = match &folder {
             Some(selector) => vec![daemon.find(selector)?],
             None => daemon.folders(),

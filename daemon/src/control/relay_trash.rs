@@ -35,8 +35,7 @@ pub async fn list(State(daemon): State<Arc<Daemon>>, uri: Uri) -> Answer {
 struct Chosen {
     #[serde(default)]
     ids: Vec<String>,
-    #[serde(default)]
-    older_than_ms: u64,
+    older_than_ms: Option<u64>,
     #[serde(default)]
     folder: Option<String>,
 }
@@ -74,6 +73,8 @@ pub async fn purge(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer {
         wishes.push(format!("file_id={}", id_of(id)?));
     }
     if ids.is_empty() {
+        // A list that came out empty does not mean everything.
+        let older_than_ms = older_than_ms.ok_or_else(|| Problem::usage("give 'ids', or 'older_than_ms' (0 for everything)"))?;
         let before_s = now_ms().saturating_sub(i64::try_from(older_than_ms).unwrap_or(i64::MAX)).max(0) / 1000;
         wishes.push(if older_than_ms == 0 { "all=true".into() } else { format!("before={before_s}") });
     }

@@ -230,7 +230,16 @@ async fn purge(State(app): State<AppState>, caller: Caller, Query(query): Query<
         _ => return Err(ServiceError::malformed("Give one of 'file_id', 'before' and 'all=true'.").into()),
     };
     let entry = match what {
-        PurgeWhat::Entry(file) => app.content.enter_by_file(&caller, file, Role::Owner).await?,
+        PurgeWhat::Entry(file) => {
+            let entry = app.content.enter_by_file(&caller, file, Role::Owner).await?;
+            // Who names a folder means what is in it.
+            if query.space_id.is_some()
+                && space(&app, &caller, query.space_id.as_deref(), Role::Owner).await?.namespace() != entry.namespace()
+            {
+                return Err(ServiceError::not_found().into());
+            }
+            entry
+        }
         PurgeWhat::Before(_) => space(&app, &caller, query.space_id.as_deref(), Role::Owner).await?,
     };
     let purged = app.content.purge(&entry, what).await?;

@@ -59,6 +59,14 @@ async fn purge_batch(
     .fetch_all(&mut *conn)
     .await
     .map_err(store_error)?;
+    // What it was called and where links pointed goes too: a rewind brings nothing of it back.
+    sqlx::query("DELETE FROM node_history WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
+        .bind(key(shard))
+        .bind(of.clone())
+        .bind(gone.clone())
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
     // The chunks of the versions go with them.
     purged.versions = sqlx::query("DELETE FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
         .bind(key(shard))

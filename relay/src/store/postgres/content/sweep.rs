@@ -26,15 +26,17 @@ pub(super) async fn mark_damaged(
     let mut list: Vec<_> = list.to_vec();
     list.sort_by_key(|(location, _)| location.id);
     for (location, reason) in list {
-        // Only while it stands where it was read: a chunk healed meanwhile is not marked.
-        let marked = sqlx::query("UPDATE chunks SET damaged_at = $4 WHERE shard_key = $1 AND chunk_hash = $2 AND pack_id = $3")
-            .bind(key(shard))
-            .bind(location.id.as_bytes().to_vec())
-            .bind(location.pack.0.to_vec())
-            .bind(now_ms)
-            .execute(&mut *conn)
-            .await
-            .map_err(store_error)?;
+        // Only while it stands where it was read: a chunk healed meanwhile is not marked. Once: since when it is lost is when that was first seen.
+        let marked = sqlx::query(
+            "UPDATE chunks SET damaged_at = $4 WHERE shard_key = $1 AND chunk_hash = $2 AND pack_id = $3 AND damaged_at IS NULL",
+        )
+        .bind(key(shard))
+        .bind(location.id.as_bytes().to_vec())
+        .bind(location.pack.0.to_vec())
+        .bind(now_ms)
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
         if marked.rows_affected() > 0 {
             sqlx::query(
                 "INSERT INTO damage (shard_key, chunk_hash, pack_id, reason, found_at) VALUES ($1, $2, $3, $4, $5)

@@ -56,6 +56,11 @@ async fn purge_batch(conn: &mut SqliteConnection, namespace: &NamespaceRow, ids:
     query.push_bind(of.clone()).push(" AND file_id");
     push_nodes(&mut query, &gone);
     query.push(")").build().execute(&mut *conn).await.map_err(store_error)?;
+    // What it was called and where links pointed goes too: a rewind brings nothing of it back.
+    let mut query = QueryBuilder::new("DELETE FROM node_history WHERE namespace_id = ");
+    query.push_bind(of.clone()).push(" AND file_id");
+    push_nodes(&mut query, &gone);
+    query.build().execute(&mut *conn).await.map_err(store_error)?;
     let mut query = QueryBuilder::new("DELETE FROM file_versions WHERE namespace_id = ");
     query.push_bind(of).push(" AND file_id");
     push_nodes(&mut query, &gone);

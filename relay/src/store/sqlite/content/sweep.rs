@@ -19,8 +19,8 @@ pub(super) async fn mark_damaged(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     for (location, reason) in list {
-        // Only while it stands where it was read: a chunk healed meanwhile is not marked.
-        let marked = sqlx::query("UPDATE chunks SET damaged_at = ?3 WHERE chunk_hash = ?1 AND pack_id = ?2")
+        // Only while it stands where it was read: a chunk healed meanwhile is not marked. Once: since when it is lost is when that was first seen.
+        let marked = sqlx::query("UPDATE chunks SET damaged_at = ?3 WHERE chunk_hash = ?1 AND pack_id = ?2 AND damaged_at IS NULL")
             .bind(location.id.as_bytes().to_vec())
             .bind(location.pack.0.to_vec())
             .bind(now_ms)

@@ -516,6 +516,8 @@ pub trait ContentStore: Send + Sync + 'static {
 pub trait ContentTx: Send {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
+    /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError>;
 
     /// The relay's identity as this transaction finds it: what it writes is of that run.
     async fn identity(&mut self) -> Result<Identity, StoreError>;

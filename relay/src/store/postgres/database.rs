@@ -57,6 +57,10 @@ impl Writing {
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         self.tx.commit().await.map_err(store_error)
     }
+
+    pub(super) async fn rollback(self) -> Result<(), StoreError> {
+        self.tx.rollback().await.map_err(store_error)
+    }
 }
 
 impl Database {

@@ -201,6 +201,13 @@ impl ContentTx for PgTx {
         self.tx.commit().await
     }
 
+    async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
+        if let Some(directory) = self.directory.take() {
+            directory.rollback().await?;
+        }
+        self.tx.rollback().await
+    }
+
     async fn identity(&mut self) -> Result<Identity, StoreError> {
         self.identity.ok_or_else(|| StoreError::Unavailable("the relay's identity was not asked for yet".into()))
     }

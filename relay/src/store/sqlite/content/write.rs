@@ -124,6 +124,10 @@ impl ContentTx for SqliteTx {
         self.tx.commit().await.map_err(store_error)
     }
 
+    async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
+        self.tx.rollback().await.map_err(store_error)
+    }
+
     async fn identity(&mut self) -> Result<Identity, StoreError> {
         self.identity.ok_or_else(|| StoreError::Unavailable("the relay's identity was not asked for yet".into()))
     }

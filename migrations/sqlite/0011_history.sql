@@ -1,4 +1,4 @@
--- What a node showed before each change: who wants to go back to a time looks here. A node that is new has no row.
+-- What a node showed before each change: who wants to go back to a time looks here. Of a new node it says that nothing was there.
 CREATE TABLE node_history (
     namespace_id BLOB NOT NULL REFERENCES namespaces (namespace_id) ON DELETE CASCADE,
     file_id      BLOB NOT NULL,

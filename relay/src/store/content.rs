@@ -130,7 +130,7 @@ pub struct NodeWrite {
     pub link_target: Option<Vec<u8>>,
     /// Whether it shows nothing.
     pub is_deleted: bool,
-    /// What it showed before; nothing for a new node, and if it shows the same.
+    /// What it showed before, for a new node that nothing was there; nothing if it shows the same.
     pub before: Option<Before>,
     /// Who made the change, where that is known.
     pub changed_by: Option<DeviceId>,

@@ -68,7 +68,7 @@ pub struct HistoryRow {
 pub struct Changed {
     /// The node as it is.
     pub row: NodeRow,
-    /// Its changes; none for one that is new and did not change since.
+    /// Its changes, its making among them; none for one that did not change since.
     pub history: Vec<HistoryRow>,
 }
 

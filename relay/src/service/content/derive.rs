@@ -12,10 +12,13 @@ pub(super) fn node_write(
     before: Option<&NodeState>,
     writer: Option<(ReplicaId, DeviceId)>,
 ) -> NodeWrite {
+    let now = summary(&state);
     let (was, changed_by) = match before {
-        Some(old) => (Some(summary(old)).filter(|was| *was != summary(&state)), changed_by(old, &state, writer)),
-        None => (None, None),
+        Some(old) => (summary(old), changed_by(old, &state, writer)),
+        // Nothing stood there: who made it is what a rewind of one device's work asks.
+        None => (Before { kind: BeforeKind::Deleted, link_target: None, dot: None, ..now.clone() }, maker(&state)),
     };
+    let was = Some(was).filter(|was| *was != now);
     let shown = read::shown(state.body());
     let primary = shown.first().map(|s| &s.value.content);
     let (size_bytes, hash) = match primary {
@@ -56,6 +59,11 @@ fn changed_by(old: &NodeState, new: &NodeState, writer: Option<(ReplicaId, Devic
     let mover = new.places()[0].stamp.replica;
     let written = values().find(|v| v.dot.replica == mover).map(|v| v.author.device);
     writer.filter(|(replica, _)| *replica == mover).map(|(_, device)| device).or(written)
+}
+
+/// Who wrote what a new node shows.
+fn maker(state: &NodeState) -> Option<DeviceId> {
+    state.body().values().iter().max_by_key(|v| v.stamp).map(|v| v.author.device)
 }
 
 fn link_target(state: &NodeState) -> Option<Vec<u8>> {

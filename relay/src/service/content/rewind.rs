@@ -139,14 +139,10 @@ fn decide(changed: &Changed, wish: &RewindWish) -> Decision {
     let shown = read::shown(state.body());
     let top = shown.first().map(|s| s.value);
     let chosen = |device: Option<DeviceId>| wish.only_by.as_ref().is_none_or(|set| device.is_some_and(|d| set.contains(&d)));
-    if changed.row.created_at_ms > wish.to_ms {
-        let Some(top) = top else { return Decision::Nothing };
-        let mut who = changed.history.iter().map(|h| h.changed_by).chain([Some(top.author.device)]);
-        if who.all(chosen) {
-            return Decision::Do(Task { place: None, target: Some(Target::Nothing), was_deleted: false });
-        }
-        let touched = chosen(Some(top.author.device)) || changed.history.iter().any(|h| chosen(h.changed_by));
-        return if touched { Decision::KeptForOthers } else { Decision::Nothing };
+    let is_new = changed.row.created_at_ms > wish.to_ms;
+    if is_new && wish.only_by.is_none() {
+        let gone = Task { place: None, target: Some(Target::Nothing), was_deleted: false };
+        return if top.is_some() { Decision::Do(gone) } else { Decision::Nothing };
     }
     let Some(first) = changed.history.iter().find(|h| chosen(h.changed_by)) else { return Decision::Nothing };
     if !changed.history.last().is_some_and(|h| chosen(h.changed_by)) {
@@ -156,7 +152,9 @@ fn decide(changed: &Changed, wish: &RewindWish) -> Decision {
     let target = target_of(before, top);
     let here = &state.places()[0];
     // Also of what was deleted: a directory is shown as long as something in it lives.
-    let moved = here.parent != before.parent || here.name != before.name;
+    // What a new node was before it was made stood nowhere.
+    let stood = !(is_new && before.kind == BeforeKind::Deleted);
+    let moved = stood && (here.parent != before.parent || here.name != before.name);
     let place = moved.then(|| (before.parent, before.name.clone()));
     if target.is_none() && place.is_none() {
         return Decision::Nothing;

@@ -160,6 +160,29 @@ async fn only_what_one_device_did_is_taken_back() {
     assert_eq!(shown(world, home).await, good);
 }
 
+/// What others have made since the time is given back as they made it, whatever was done to it.
+#[tokio::test]
+async fn what_others_made_meanwhile_is_given_back_too() {
+    let mut scene = Scene::new().await;
+    let Scene { world, home, mallory, anna, evil, .. } = &mut scene;
+    let [over, gone] = ["over", "gone"].map(|name| anna.node(NodeId::from_bytes(world.id()), name, file(name.as_bytes())));
+    commit(world, home, vec![over.clone(), gone.clone()], &[b"over", b"gone"]).await;
+    world.clock.advance_ms(5);
+    let wanted = shown(world, home).await;
+    evil.counter = evil.counter.max(anna.counter);
+    let harm = [evil.edit(&over, &[b"x8f2"]), evil.deleted(&gone)];
+    commit(world, mallory, harm.to_vec(), &[b"x8f2"]).await;
+    let note = evil.node(NodeId::from_bytes(world.id()), "PAY ME", file(b"pay"));
+    commit(world, mallory, vec![note.clone()], &[b"pay"]).await;
+    commit(world, mallory, vec![evil.moved(&note, NodeId::ROOT, "PAY ME NOW")], &[]).await;
+    world.clock.advance_ms(5);
+    let by = mallory.caller().device_id.unwrap();
+    let wish = RewindWish { to_ms: scene.good_ms, only_by: Some([by].into()) };
+    let done = scene.world.content.rewind(&scene.home, scene.world.id(), &wish).await.unwrap();
+    assert_eq!(done.counts, RewindCounts { restored: 1, reverted: 1, removed: 1, ..Default::default() });
+    assert_eq!(shown(&scene.world, &scene.home).await, wanted);
+}
+
 #[tokio::test]
 async fn who_may_rewind_and_to_when() {
     let scene = Scene::new().await;

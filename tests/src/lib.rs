@@ -13,6 +13,7 @@
 //! | [`sim`] | the simulated world: real engines on simulated disks |
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
 //! | [`postgres`] | a PostgreSQL server of a test's own |
+//! | [`redis`] | a Redis server of a test's own |
 //! | [`programs`] | where the built programs are |
 
 pub mod attacker;
@@ -24,6 +25,7 @@ pub mod poll;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;
+pub mod redis;
 pub mod relay;
 pub mod s3;
 pub mod sim;

@@ -45,12 +45,25 @@ impl Relay {
         Self::begin(folder, env, SocketAddrV4::new(host.address(), PORT), Some(host.clone()))
     }
 
+    /// Another process of the relay that these settings describe, with a data directory of its own below `folder`: what the processes share, users
+    /// included, is where the settings say.
+    pub fn start_another(folder: &Path, env: &[(&str, &str)]) -> Self {
+        let mut relay = Self::stopped(folder, env, SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()), None);
+        relay.resume();
+        relay
+    }
+
     fn begin(folder: &Path, env: &[(&str, &str)], address: SocketAddrV4, host: Option<Host>) -> Self {
-        let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let mut relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), address, child: None, env, host };
-        std::fs::create_dir_all(&relay.data).expect("a data directory");
+        let mut relay = Self::stopped(folder, env, address, host);
         relay.add_user(EMAIL, PASSWORD);
         relay.resume();
+        relay
+    }
+
+    fn stopped(folder: &Path, env: &[(&str, &str)], address: SocketAddrV4, host: Option<Host>) -> Self {
+        let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), address, child: None, env, host };
+        std::fs::create_dir_all(&relay.data).expect("a data directory");
         relay
     }
 

@@ -2,7 +2,7 @@
 
 use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, path_text, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
-use crate::service::content::{Entry, FileUpdate, ListQuery, PurgeWhat, Sort, TrashItem, parse_path};
+use crate::service::content::{Entry, FileUpdate, ListCursor, ListQuery, PurgeWhat, Sort, TrashItem, parse_cursor, parse_path};
 use crate::service::{Caller, Scope, ServiceError, ServiceResult};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -61,14 +61,13 @@ async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<L
         (Some(_), Some(_)) => return Err(ServiceError::malformed("Give 'path' or 'parent', not both.").into()),
     };
     let (sort, descending) = sort_of(query.sort.as_deref().unwrap_or("name"))?;
-    let after = query.cursor.as_deref().map_or(Ok(0), str::parse);
-    let after = after.map_err(|_| ServiceError::malformed("'cursor' is not one of this relay."))?;
+    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
     let wish = ListQuery { directory, sort, descending, after, limit: query.limit.unwrap_or(LIMIT_DEFAULT) };
     let page = app.content.list_files(&entry, &wish).await?;
     Ok(Json(json!({
         "files": page.files.iter().map(file_json).collect::<Vec<_>>(),
         "space_id": uuid(entry.namespace().as_bytes()),
-        "cursor": page.next.map(|n| n.to_string()),
+        "cursor": page.next.as_ref().map(ListCursor::to_text),
         "has_more": page.next.is_some(),
     })))
 }

@@ -73,7 +73,9 @@ async fn connect(
     Ok(upgrade
         .on_upgrade(move |socket| {
             tracker.track_future(async move {
-                Connection { app, caller, credential, ip, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
+                let members_since = std::time::Instant::now();
+                let members = BTreeMap::new();
+                Connection { app, caller, credential, ip, socket, members, members_since, peers_at: None, _guard: guard }.run().await
             })
         })
         .into_response())
@@ -87,6 +89,8 @@ struct Connection {
     socket: WebSocket,
     /// Whether the caller is a member, for namespaces asked about since the last ping.
     members: BTreeMap<NamespaceId, bool>,
+    /// Since when nothing older is believed of memberships.
+    members_since: std::time::Instant,
     /// When to say that devices have changed.
     peers_at: Option<Instant>,
     _guard: WatchGuard,
@@ -177,6 +181,7 @@ impl Connection {
     /// The token and the memberships may have been taken away since (R21, R53).
     async fn recheck(&mut self) -> Result<(), End> {
         self.members.clear();
+        self.members_since = std::time::Instant::now();
         match self.credential.check_anew(&self.app, self.ip).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
@@ -205,7 +210,7 @@ impl Connection {
         if let Some(known) = self.members.get(&namespace) {
             return Ok(*known);
         }
-        let known = self.app.content.is_member(&self.caller, namespace).await.map_err(|_| End(RESTART, "store"))?;
+        let known = self.app.content.is_member(&self.caller, namespace, self.members_since).await.map_err(|_| End(RESTART, "store"))?;
         self.members.insert(namespace, known);
         Ok(known)
     }

@@ -8,6 +8,7 @@
 
 use super::StoreError;
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
+use super::tree::{Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
@@ -56,6 +57,8 @@ pub struct NamespaceRow {
     pub is_home: bool,
     /// The newest sequence number; 0 for none.
     pub head_seq: u64,
+    /// The number up to which it is known where its nodes stand; where that is not the head, nobody may believe it ([`super::tree`]).
+    pub settled_seq: u64,
     /// The highest Lamport counter ever seen in it.
     pub max_counter: u64,
     /// The run of a relay that wrote in it last, by the replica that it is; nothing if that is not known.
@@ -130,6 +133,8 @@ pub struct NodeWrite {
     pub link_target: Option<Vec<u8>>,
     /// Whether it shows nothing.
     pub is_deleted: bool,
+    /// How it is shown at its newest place, as far as it says itself; [`TreeTx::set_stands`] says the rest.
+    pub standing: Standing,
     /// What it showed before, for a new node that nothing was there; nothing if it shows the same.
     pub before: Option<Before>,
     /// Who made the change, where that is known.
@@ -391,7 +396,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: Send + Sync + 'static {
+pub trait ContentStore: TreeStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -513,7 +518,7 @@ pub trait ContentStore: Send + Sync + 'static {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: Send {
+pub trait ContentTx: TreeTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.
@@ -536,7 +541,8 @@ pub trait ContentTx: Send {
 
     /// The states of these nodes, as far as they exist.
     async fn nodes(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError>;
-    /// Writes nodes, keeps what they showed before, and moves the head and the highest counter.
+    /// Writes nodes at their newest places, keeps what they showed before, and moves the head, the number up to which the tree is settled and the
+    /// highest counter.
     async fn put_nodes(
         &mut self,
         namespace: &NamespaceRow,

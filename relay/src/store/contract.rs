@@ -9,6 +9,7 @@ use super::testing::{Db, on_each_kind};
 use crate::clock::ManualClock;
 use crate::service::UserRole;
 use crate::store::accounts::{AccountStore, User};
+use crate::store::tree::Standing;
 use bytes::Bytes;
 use ferry_protocol::wire::Role;
 use ferry_protocol::*;
@@ -115,7 +116,7 @@ async fn names(store: &dyn ContentStore, accounts: &dyn AccountStore) -> Names {
     }
     let id = NamespaceId::from_bytes([9; 16]);
     let (owner, name, run) = (users[0], "N".into(), Some(ReplicaId::from_bytes([3; 16])));
-    let namespace = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, max_counter: 0, run, role: Role::Owner };
+    let namespace = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, settled_seq: 0, max_counter: 0, run, role: Role::Owner };
     let mut tx = store.begin(Scope::Owner(owner)).await.unwrap();
     tx.create_namespace(&namespace, 5).await.unwrap();
     tx.commit().await.unwrap();
@@ -145,6 +146,7 @@ fn write(id: u8, seq: u64) -> NodeWrite {
         hash: None,
         link_target: None,
         is_deleted: false,
+        standing: Standing::Plain,
         before: None,
         changed_by: None,
     }

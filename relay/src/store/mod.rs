@@ -27,6 +27,7 @@ pub mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tree;
 
 use crate::StartError;
 use crate::config::{Config, DatabaseUrl};

@@ -4,6 +4,7 @@
 
 use super::commit::web_device;
 use super::derive::{node_write, version_write};
+use super::settle::{Reached, put_nodes};
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
@@ -76,7 +77,9 @@ impl Content {
             head_seq += 1;
             writes.push(node_write(id, head_seq, state, before.get(&id), Some((replica, author.device))));
         }
-        tx.put_nodes(&namespace, &writes, head_seq, counter, now_ms).await?;
+        let known: Vec<NodeId> = before.keys().copied().collect();
+        let reached = Reached { head_seq, max_counter: counter, now_ms };
+        put_nodes(&mut *tx, &namespace, &writes, &known, reached).await?;
         tx.add_versions(namespace.id, &versions).await?;
         tx.commit().await?;
         if !writes.is_empty() {

@@ -17,6 +17,7 @@ mod feed;
 mod files;
 mod lacks;
 mod links;
+mod listing;
 mod migrate;
 mod organise;
 mod purge;
@@ -25,6 +26,7 @@ mod regions;
 mod repair;
 mod rewind;
 mod rewrite;
+mod settle;
 mod signed;
 mod stage;
 mod sweep;
@@ -32,6 +34,7 @@ mod trash;
 mod tree;
 mod uploads;
 mod verify;
+mod view;
 mod watch;
 
 /// How often a transaction that another one stood in the way of is done again.
@@ -63,7 +66,8 @@ pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
 pub use download::Download;
 pub use files::parse_path;
-pub use files::{FileInfo, FilePage, FileUpdate, ListQuery, Sort, Usage, VersionInfo};
+pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};
+pub use listing::{FilePage, ListCursor, ListQuery, Sort, parse_cursor};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
 pub use purge::PurgeWhat;
@@ -86,6 +90,7 @@ use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
 use ferry_protocol::wire::{NamespaceInfo, Role};
 use ferry_protocol::{Epoch, NamespaceId, NodeId, RelPath, ReplicaId, UserId};
 use std::sync::{Arc, RwLock};
+use tree::Times;
 
 /// The name of every user's home namespace.
 pub const HOME_NAME: &str = "Ferry";
@@ -119,6 +124,7 @@ pub struct Content {
     config: ContentConfig,
     identity: RwLock<Identity>,
     watches: watch::Watches,
+    members: watch::Members,
     trees: tree::Trees,
     link_key: [u8; 32],
 }
@@ -186,6 +192,7 @@ impl Content {
             config,
             identity: RwLock::new(identity),
             watches: watch::Watches::default(),
+            members: watch::Members::default(),
             trees: tree::Trees::default(),
             link_key,
         })
@@ -291,7 +298,17 @@ impl Content {
         let attempt = async || {
             let mut tx = self.meta.begin(Scope::Owner(owner)).await?;
             let run = Some(self.identity_in(&mut *tx).await?.replica);
-            let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, run, role: Role::Owner };
+            let row = NamespaceRow {
+                id,
+                owner,
+                name: name.to_owned(),
+                is_home,
+                head_seq: 0,
+                settled_seq: 0,
+                max_counter: 0,
+                run,
+                role: Role::Owner,
+            };
             tx.create_namespace(&row, self.clock.now_ms()).await?;
             tx.commit().await?;
             ServiceResult::Ok(row)
@@ -307,7 +324,9 @@ impl Content {
     /// Checks that the caller is a member with at least this role (RC1). Not visible is 404, visible but not allowed is 403.
     pub async fn enter(&self, caller: &Caller, namespace: NamespaceId, role: Role) -> ServiceResult<Entry> {
         let row = self.meta.namespace_for(namespace, caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
-        self.entry(caller, row, role)
+        let entry = self.entry(caller, row, role)?;
+        self.settled(&entry.row).await?;
+        Ok(entry)
     }
 
     /// The caller's home, with the caller as its owner.
@@ -339,10 +358,11 @@ impl Content {
     /// An entry to the part that the caller's app password opens; to all of it for everybody else.
     async fn part(&self, caller: &Caller, row: NamespaceRow, role: Role) -> ServiceResult<Entry> {
         check_membership(caller, &row, role)?;
+        self.settled(&row).await?;
         let within = match folder_of(caller) {
             Some(folder) if folder.directory != NodeId::ROOT => {
                 // The folder may have been moved since, or be gone: then nothing is open.
-                self.tree(row.id).await?.of_node(folder.directory).map(|(path, _)| path.clone()).ok_or_else(ServiceError::not_found)?
+                self.shown(row.id, folder.directory).await?.path
             }
             _ => RelPath::root(),
         };
@@ -356,7 +376,7 @@ impl Content {
             None => self.enter_home(caller).await?,
         };
         let path = parse_path(path)?;
-        let directory = files::directory_of(&*self.tree(entry.row.id).await?, &path)?;
+        let directory = self.view(entry.row.id).directory(&path).await?.node();
         Ok((TokenFolder { namespace: entry.row.id, directory }, format!("/{path}")))
     }
 }

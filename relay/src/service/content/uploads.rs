@@ -159,13 +159,14 @@ impl Content {
         leases: &[(ChunkId, u32)],
         upload: Option<&UploadRow>,
     ) -> ServiceResult<Completed> {
-        let tree = self.tree(entry.row.id).await?;
-        let there = tree.entries.get(path);
-        if there.is_some_and(|e| e.content.is_dir()) {
+        let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;
+        let view = self.view(entry.row.id);
+        let (directory, to_make) = view.as_far_as_there(&directory).await?;
+        let there = if to_make.is_empty() { view.look(&directory, name).await?.map(|shown| shown.entry) } else { None };
+        if there.as_ref().is_some_and(|e| e.content.is_dir()) {
             return Err(ServiceError::conflict("is_a_directory", "There is a directory of that name already. Choose another name."));
         }
-        let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;
-        let mut edit = self.edit(entry, &there.map(|e| e.node).into_iter().collect::<Vec<_>>()).await?;
+        let mut edit = self.edit(entry, &there.as_ref().map(|e| e.node).into_iter().collect::<Vec<_>>()).await?;
         let now_ms = self.clock.now_ms();
         if !leases.is_empty() {
             let new_bytes = edit.tx().lease_chunks(entry.row.id, leases, now_ms.saturating_add(self.config.grace_ms)).await?;
@@ -179,10 +180,10 @@ impl Content {
         }
         let (hash, size_bytes) = (content.manifest.hash(), content.manifest.size());
         let content = node::Content::File(content.clone());
-        let (node, dot) = match there {
+        let (node, dot) = match &there {
             Some(shown) => (shown.node, edit.put(shown.node, &shown.dots, content)?),
             None => {
-                let parent = edit.make_directories(&tree, &directory)?;
+                let parent = edit.make_directories(directory.node(), to_make)?;
                 (fresh, edit.create(fresh, parent, name.clone(), content))
             }
         };

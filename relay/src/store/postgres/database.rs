@@ -14,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long a transaction may stand idle before the database ends it: a process that hangs must not keep others out.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
+/// A connection that has been idle for so long is tried before it is used again.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
 const UNHURRIED: &str = "SET LOCAL statement_timeout = 0";
 
 /// What an operator may set.
@@ -84,6 +87,16 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(settings.pool_size)
             .acquire_timeout(settings.acquire_timeout)
+            // A ping before each statement would double the round trips; a connection that was just used is believed.
+            .test_before_acquire(false)
+            .before_acquire(|conn, known| {
+                Box::pin(async move {
+                    if known.idle_for >= BELIEVED_FOR {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|conn, _| Box::pin(async move { conn.execute(super::identity::REMEMBER_CLUSTER).await.map(drop) }))
             .connect_lazy_with(options);
         let writers = settings.pool_size - (settings.pool_size / 4).max(1);

@@ -3,7 +3,7 @@
 
 use super::Options;
 use super::client::{Client, Folder, good, small_file};
-use super::figures::{Figures, Latencies};
+use super::figures::{Figures, Latencies, Target};
 use super::running::Running;
 use anyhow::{Context, Result, ensure};
 use ferry_protocol::wire::{self, ChunkIds, NodeUpdate};
@@ -184,7 +184,10 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
             figure["failed"] = outcome.failed.into();
             figure["first_failure"] = failure.into();
         }
-        eprintln!("   {name}: {figure}");
+        figures.row("routes", format!("{name}, p95"), outcome.latencies.ms(0.95), "ms", Target::AtMost(100.0));
+        if outcome.failed > 0 {
+            figures.row("routes", format!("{name}, failed: {}", figure["first_failure"]), outcome.failed as f64, "", Target::AtMost(0.0));
+        }
         all_routes.insert(name.into(), figure);
     }
     ensure!(!all_routes.is_empty(), "no route was asked");

@@ -15,3 +15,4 @@ mod shared;
 mod storage;
 mod together;
 mod trash;
+mod tree;

@@ -8,6 +8,7 @@ mod read;
 mod regions;
 mod repair;
 mod sweep;
+mod tree;
 mod uploads;
 mod versions;
 mod write;

@@ -22,7 +22,7 @@ const BEGINS_MAX: usize = 4;
 /// A writing transaction. Dropping it rolls back.
 pub(super) struct PgTx {
     store: Postgres,
-    shard: Shard,
+    pub(super) shard: Shard,
     tx: Writing,
     /// The directory's own transaction, once it is needed and is not the same.
     directory: Option<Writing>,
@@ -84,7 +84,7 @@ impl PgTx {
         Err(StoreError::Contended("the place of a namespace, or the run of the relay, changes all the time".into()))
     }
 
-    fn conn(&mut self) -> &mut PgConnection {
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
         self.tx.conn()
     }
 
@@ -160,9 +160,9 @@ async fn put_nodes(
     let (parents, names): (Vec<Vec<u8>>, Vec<Vec<u8>>) = batch.iter().map(place).unzip();
     sqlx::query(
         "INSERT INTO files (shard_key, namespace_id, user_id, created_at, updated_at, file_id, seq, state, parent_id, file_name, file_size, file_type,
-         file_hash, is_deleted, link_target)
+         file_hash, is_deleted, link_target, standing)
          SELECT $1, $2, $3, $4, $4, t.* FROM UNNEST($5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bytea[], $10::bigint[], $11::text[],
-         $12::bytea[], $13::boolean[], $14::bytea[]) AS t
+         $12::bytea[], $13::boolean[], $14::bytea[], $15::smallint[]) AS t
          ON CONFLICT (shard_key, namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
          file_name = excluded.file_name,
          file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
@@ -170,7 +170,7 @@ async fn put_nodes(
          file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
          link_target = CASE WHEN excluded.is_deleted THEN coalesce(excluded.link_target, files.link_target) ELSE excluded.link_target END,
          purged_at = CASE WHEN excluded.is_deleted THEN files.purged_at ELSE NULL END,
-         is_deleted = excluded.is_deleted, updated_at = excluded.updated_at",
+         is_deleted = excluded.is_deleted, updated_at = excluded.updated_at, standing = excluded.standing, is_displaced = false",
     )
     .bind(key(shard))
     .bind(namespace.id.as_bytes().to_vec())
@@ -186,6 +186,7 @@ async fn put_nodes(
     .bind(batch.iter().map(|n| n.hash.map(|h| h.as_bytes().to_vec())).collect::<Vec<_>>())
     .bind(batch.iter().map(|n| n.is_deleted).collect::<Vec<_>>())
     .bind(batch.iter().map(|n| n.link_target.clone()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|n| n.standing.code()).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map(drop)
@@ -307,7 +308,8 @@ impl ContentTx for PgTx {
         }
         history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
-            "UPDATE namespaces SET head_seq = $3, max_counter = greatest(max_counter, $4) WHERE shard_key = $1 AND namespace_id = $2",
+            "UPDATE namespaces SET head_seq = $3, settled_seq = $3, max_counter = greatest(max_counter, $4)
+             WHERE shard_key = $1 AND namespace_id = $2",
         )
         .bind(key(shard))
         .bind(namespace.id.as_bytes().to_vec())

@@ -10,7 +10,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, SqliteConnection};
 use std::collections::BTreeSet;
 
-const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, m.role
+const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, m.role,
+    n.settled_seq
     FROM members m JOIN namespaces n USING (namespace_id) WHERE m.user_id = ";
 
 fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
@@ -20,6 +21,7 @@ fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
         name: row.try_get(2).map_err(store_error)?,
         is_home: row.try_get(3).map_err(store_error)?,
         head_seq: count(row, 4)?,
+        settled_seq: count(row, 8)?,
         max_counter: count(row, 5)?,
         run: run_id(row)?,
         role: role(row.try_get(7).map_err(store_error)?)?,

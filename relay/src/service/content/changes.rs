@@ -79,6 +79,8 @@ impl Content {
         let (mut changes, mut has_more) = (Vec::new(), false);
         for namespace in &namespaces {
             let from = match (&since, position.get(&namespace.id)) {
+                // Everything: nobody need be asked where that begins.
+                (Since::TimeMs(..=0), _) => 0,
                 (Since::TimeMs(ms), _) => match self.meta.first_seq_since(namespace.id, *ms).await? {
                     Some(first) => first.saturating_sub(1),
                     None => namespace.head_seq,

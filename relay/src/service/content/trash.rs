@@ -136,20 +136,14 @@ impl Content {
             }
             (here, directory) = (node, next.flatten());
         }
-        let is_taken = async |name: &Name| match &directory {
-            Some(directory) => Ok(view.look(directory, name).await?.is_some()),
-            None => ServiceResult::Ok(false),
-        };
-        if !is_taken(&name).await? {
-            return Ok(is_blocked.then_some((here, name)));
-        }
-        let mut number = 1;
-        let mut free = restored_name(&name, number);
-        while is_taken(&free).await? {
+        let (mut free, mut number) = (name.clone(), 0);
+        while let Some(directory) = &directory
+            && view.look(directory, &free).await?.is_some()
+        {
             number += 1;
             free = restored_name(&name, number);
         }
-        Ok(Some((here, free)))
+        Ok((number > 0 || is_blocked).then_some((here, free)))
     }
 
     /// A node and the directories above it that are not shown, the highest first, with their names; and what is shown above them, if not the root.

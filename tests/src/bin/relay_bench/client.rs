@@ -163,9 +163,14 @@ impl Folder {
         Ok(good(self.client.wire(&format!("/download/v1/{}/chunks", self.id), body).send().await?).await?.bytes().await?)
     }
 
+    /// The path of a page of the feed.
+    pub fn delta_path(&self, since: u64, limit: usize) -> String {
+        format!("/sync/v1/{}/delta?since={since}&epoch={}&limit={limit}", self.id, self.epoch)
+    }
+
     /// A page of the feed.
     pub async fn delta(&self, since: u64, limit: usize) -> Result<FeedPage> {
-        let path = format!("/sync/v1/{}/delta?since={since}&epoch={}&limit={limit}", self.id, self.epoch);
+        let path = self.delta_path(since, limit);
         Ok(wire::decode(&good(self.client.request(Method::GET, &path).send().await?).await?.bytes().await?)?)
     }
 }

@@ -11,6 +11,7 @@
 //!   --email, --password  an administrator's account there
 //!   --clients N        clients at once in transfer (4)      --mib N      MiB that each sends (128)
 //!   --rate N           requests a second in routes (500)    --seconds N  how long each route is asked (5)
+//!   --folders N        folders that are asked about in turn in routes (8)
 //!   --sockets N        open WebSockets (1000)               --commits N  commits in sockets (64)
 //!   --files N          files in million (1000000)           --repo DIR   a git repository for dedup (.)
 //!   --minutes N        no part takes longer (20)
@@ -54,6 +55,7 @@ pub struct Options {
     clients: usize,
     mib: usize,
     rate: u64,
+    folders: usize,
     seconds: u64,
     sockets: usize,
     commits: usize,
@@ -76,6 +78,7 @@ impl Default for Options {
             clients: 4,
             mib: 128,
             rate: 500,
+            folders: 8,
             seconds: 5,
             sockets: 1000,
             commits: 64,
@@ -104,6 +107,7 @@ fn options() -> Result<Options> {
             "--clients" => options.clients = number()?,
             "--mib" => options.mib = number()?,
             "--rate" => options.rate = number()? as u64,
+            "--folders" => options.folders = number()?.max(1),
             "--seconds" => options.seconds = number()? as u64,
             "--sockets" => options.sockets = number()?,
             "--commits" => options.commits = number()?,

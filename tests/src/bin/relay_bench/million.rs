@@ -18,7 +18,8 @@ const FILES_EACH: usize = 1000;
 const PAGES: usize = 200;
 
 /// Commits so many files in directories. All have one of a thousand contents: what is measured is the metadata.
-async fn fill(folder: &mut Folder, files: usize) -> Result<u64> {
+async fn fill(folder: &mut Folder, options: &Options) -> Result<u64> {
+    let files = options.files;
     let (mut nodes, mut chunks, mut directory, mut head) = (Vec::new(), Vec::new(), NodeId::ROOT, 0);
     for n in 0..files {
         if n % FILES_EACH == 0 {
@@ -36,6 +37,8 @@ async fn fill(folder: &mut Folder, files: usize) -> Result<u64> {
         }
         if n % 100_000 == 99_999 {
             eprintln!("   {} files", n + 1);
+            // An access token may end before all are there.
+            folder.client = Client::login(&folder.client.url, &options.email, &options.password).await?;
         }
     }
     Ok(head)
@@ -57,11 +60,13 @@ async fn pages(client: &Client, first: &str, number: usize) -> Result<Latencies>
 
 /// Fills an account and measures pages of it.
 pub async fn run(options: &Options, running: &Running, figures: &mut Figures) -> Result<()> {
-    let client = Client::login(running.url(0), &options.email, &options.password).await?;
+    let mut client = Client::login(running.url(0), &options.email, &options.password).await?;
     let mut folder = client.folder("million").await?;
     let begun = Instant::now();
-    let head = fill(&mut folder, options.files).await?;
+    let head = fill(&mut folder, options).await?;
     let filled = begun.elapsed();
+    client = Client::login(running.url(0), &options.email, &options.password).await?;
+    folder.client = client.clone();
     let space = folder.id.to_string();
     let directories = options.files.div_ceil(FILES_EACH);
     let list = |n: usize, more: &str| format!("/metadata/files?space_id={space}&path=/dir{:05}&limit=100{more}", n * 37 % directories);

@@ -150,7 +150,8 @@ async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::Debug) {
 }
 
 /// One history, compared each time after the relay was told something.
-async fn play(world: &World, caller: &Caller, acts: &[Act]) {
+/// Returns how many nodes were contested and how many displaced in the end.
+async fn play(world: &World, caller: &Caller, acts: &[Act]) -> (usize, usize) {
     let namespace = world.content.create_namespace(caller, None, "history").await.unwrap().id;
     let home = world.content.enter(caller, namespace, Role::Owner).await.unwrap();
     let replica = |n: usize| Replica { id: ReplicaId::from_bytes([n as u8 + 1; 16]), states: States::new(), counter: 0 };
@@ -197,6 +198,8 @@ async fn play(world: &World, caller: &Caller, acts: &[Act]) {
     let mut tx = world.content.meta.begin(Scope::Namespace(namespace)).await.unwrap();
     let ids: Vec<NodeId> = tx.all_nodes(namespace).await.unwrap().iter().map(|row| row.id).collect();
     let mut stands = tx.stands(namespace, &ids).await.unwrap();
+    let contested = stands.iter().filter(|s| s.standing == Standing::Contested).count();
+    let displaced = stands.iter().filter(|s| s.is_displaced).count();
     for (n, stand) in stands.iter_mut().enumerate() {
         stand.standing = [Standing::Plain, Standing::Hidden, Standing::Contested][n % 3];
         (stand.parent, stand.is_displaced) = (NodeId::ROOT, false);
@@ -206,6 +209,7 @@ async fn play(world: &World, caller: &Caller, acts: &[Act]) {
     tx.commit().await.unwrap();
     let home = world.content.enter(caller, namespace, Role::Owner).await.unwrap();
     compare(world, &home, &acts).await;
+    (contested, displaced)
 }
 
 async fn histories(kind: Db, number: u32) {
@@ -215,9 +219,12 @@ async fn histories(kind: Db, number: u32) {
     let act = (0..REPLICAS, 0u8..19, any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>());
     let act = act.prop_map(|(who, what, a, b, c)| (who, what, a.index(1000), b.index(1000), c.index(1000)));
     let acts = prop::collection::vec(act, 10..60);
+    let mut seen = (0, 0);
     for _ in 0..number {
-        play(&world, &caller, &acts.new_tree(&mut runner).unwrap().current()).await;
+        let (contested, displaced) = play(&world, &caller, &acts.new_tree(&mut runner).unwrap().current()).await;
+        seen = (seen.0 + usize::from(contested > 0), seen.1 + usize::from(displaced > 0));
     }
+    assert!(seen.0 >= 5 && seen.1 >= 5, "histories without conflicts ({}) or without cycles ({}) say little", seen.0, seen.1);
 }
 
 on_each_store!(pages_are_what_the_law_says);

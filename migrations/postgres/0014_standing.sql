@@ -13,7 +13,7 @@ ALTER TABLE namespaces ADD COLUMN settled_seq BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX files_shown ON files (shard_key, namespace_id, parent_id, standing, file_name);
 CREATE INDEX files_by_size ON files (shard_key, namespace_id, parent_id, file_size, file_name) WHERE standing = 1;
 CREATE INDEX files_by_time ON files (shard_key, namespace_id, parent_id, updated_at, file_name) WHERE standing = 1;
-CREATE INDEX files_contested ON files (shard_key, namespace_id) WHERE standing = 2;
+CREATE INDEX files_contested ON files (shard_key, namespace_id, parent_id) WHERE standing = 2;
 CREATE INDEX files_displaced ON files (shard_key, namespace_id) WHERE is_displaced;
 -- What it was for is the beginning of files_shown.
 DROP INDEX files_parent;

@@ -13,7 +13,7 @@ ALTER TABLE namespaces ADD COLUMN settled_seq INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX files_shown ON files (namespace_id, parent_id, standing, file_name);
 CREATE INDEX files_by_size ON files (namespace_id, parent_id, file_size, file_name) WHERE standing = 1;
 CREATE INDEX files_by_time ON files (namespace_id, parent_id, updated_at, file_name) WHERE standing = 1;
-CREATE INDEX files_contested ON files (namespace_id) WHERE standing = 2;
+CREATE INDEX files_contested ON files (namespace_id, parent_id) WHERE standing = 2;
 CREATE INDEX files_displaced ON files (namespace_id) WHERE is_displaced = 1;
 -- What it was for is the beginning of files_shown.
 DROP INDEX files_parent;

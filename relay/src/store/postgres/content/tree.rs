@@ -19,6 +19,10 @@ use std::collections::BTreeSet;
 const PLACED: &str = "f.file_id, f.seq, f.created_at, f.updated_at, f.state, f.parent_id, f.file_name, f.standing, f.is_displaced,
     f.file_type = 'directory' AND NOT f.is_deleted";
 
+/// The row of each node of `line`. A subquery that PostgreSQL looks into for each of them: it cannot know how many a recursion finds, and would rather read
+/// the whole table.
+const BY_ID: &str = "CROSS JOIN LATERAL (SELECT * FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = line.id OFFSET 0) f";
+
 fn name(row: &PgRow, column: usize) -> Result<Name, StoreError> {
     let raw: &[u8] = row.try_get(column).map_err(store_error)?;
     Name::new(raw).map_err(|e| StoreError::Corrupt(format!("a name in column {column}: {e}")))
@@ -53,7 +57,7 @@ async fn with_shown_child(
 ) -> Result<BTreeSet<NodeId>, StoreError> {
     let rows = sqlx::query(
         "SELECT id FROM UNNEST($3::bytea[]) AS asked (id) WHERE EXISTS
-         (SELECT 1 FROM files WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = id AND standing IN (1, 2))",
+         (SELECT 1 FROM files WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = id AND standing > 0)",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())
@@ -87,7 +91,7 @@ impl TreeStore for Postgres {
 
     async fn claims(&self, namespace: NamespaceId, parents: &[NodeId], contested_only: bool) -> Result<Vec<PlacedNode>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
-        let which = if contested_only { "standing = 2" } else { "standing IN (1, 2)" };
+        let which = if contested_only { "standing = 2" } else { "standing > 0" };
         let sql = format!("SELECT {PLACED} FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = ANY($3) AND {which}");
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(key(shard))
@@ -134,8 +138,9 @@ impl TreeStore for Postgres {
         let sql = format!(
             "WITH RECURSIVE line (id) AS (
                 SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)
-                UNION SELECT u.parent_id FROM line JOIN files u ON u.shard_key = $1 AND u.namespace_id = $2 AND u.file_id = line.id)
-             SELECT {PLACED} FROM line JOIN files f ON f.shard_key = $1 AND f.namespace_id = $2 AND f.file_id = line.id"
+                UNION SELECT u.parent_id FROM line CROSS JOIN LATERAL
+                    (SELECT parent_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = line.id OFFSET 0) u)
+             SELECT {PLACED} FROM line {BY_ID}"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(key(shard))
@@ -152,11 +157,11 @@ impl TreeStore for Postgres {
         // PostgreSQL stops the recursion when the outer LIMIT has its rows.
         let sql = format!(
             "WITH RECURSIVE below (id) AS (
-                SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND standing IN (1, 2) AND parent_id = ANY($3)
-                UNION SELECT d.file_id FROM below JOIN files d
-                    ON d.shard_key = $1 AND d.namespace_id = $2 AND d.parent_id = below.id AND d.standing IN (1, 2)),
-             chosen (id) AS MATERIALIZED (SELECT id FROM below LIMIT $4)
-             SELECT {PLACED} FROM chosen JOIN files f ON f.shard_key = $1 AND f.namespace_id = $2 AND f.file_id = chosen.id"
+                SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND standing > 0 AND parent_id = ANY($3)
+                UNION SELECT d.file_id FROM below CROSS JOIN LATERAL
+                    (SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = below.id AND standing > 0 OFFSET 0) d),
+             line (id) AS MATERIALIZED (SELECT id FROM below LIMIT $4)
+             SELECT {PLACED} FROM line {BY_ID}"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(key(shard))

@@ -70,7 +70,7 @@ async fn claims(
         let mut query = QueryBuilder::new("SELECT ");
         query.push(PLACED).push(" FROM files f WHERE namespace_id = ").push_bind(namespace.as_bytes().to_vec()).push(" AND parent_id IN (");
         push_ids(&mut query, batch);
-        query.push(if contested_only { ") AND standing = 2" } else { ") AND standing IN (1, 2)" });
+        query.push(if contested_only { ") AND standing = 2" } else { ") AND standing > 0" });
         for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
             out.push(placed(&row)?);
         }
@@ -87,7 +87,7 @@ async fn with_shown_child(conn: &mut SqliteConnection, namespace: NamespaceId, i
             list.push_bind(id.as_bytes().to_vec());
         }
         query.push(")) SELECT id FROM asked WHERE EXISTS (SELECT 1 FROM files WHERE namespace_id = ");
-        query.push_bind(namespace.as_bytes().to_vec()).push(" AND parent_id = id AND standing IN (1, 2))");
+        query.push_bind(namespace.as_bytes().to_vec()).push(" AND parent_id = id AND standing > 0)");
         for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
             out.insert(NodeId::from_bytes(bytes(&row, 0)?));
         }
@@ -159,12 +159,10 @@ impl TreeStore for Sqlite {
         let mut out: Vec<PlacedNode> = Vec::new();
         for batch in ids.chunks(BATCH) {
             let mut query = QueryBuilder::new("WITH RECURSIVE below (id) AS (SELECT file_id FROM files WHERE namespace_id = ");
-            query.push_bind(namespace.as_bytes().to_vec()).push(" AND standing IN (1, 2) AND parent_id IN (");
+            query.push_bind(namespace.as_bytes().to_vec()).push(" AND standing > 0 AND parent_id IN (");
             push_ids(&mut query, batch);
             query.push(") UNION SELECT d.file_id FROM below JOIN files d ON d.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
-            query
-                .push(" AND d.parent_id = below.id AND d.standing IN (1, 2) LIMIT ")
-                .push_bind(signed(limit.saturating_sub(out.len()) as u64));
+            query.push(" AND d.parent_id = below.id AND d.standing > 0 LIMIT ").push_bind(signed(limit.saturating_sub(out.len()) as u64));
             query.push(") SELECT ").push(PLACED).push(" FROM below JOIN files f ON f.namespace_id = ");
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND f.file_id = below.id");
             for row in query.build().fetch_all(self.reader()).await.map_err(store_error)? {

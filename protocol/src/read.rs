@@ -108,6 +108,16 @@ pub struct Entry {
     pub is_conflict: bool,
 }
 
+impl Entry {
+    /// The nodes whose children stand in it, if it is a directory: several where directories of one name are shown as one.
+    pub fn directories(&self) -> Option<Vec<NodeId>> {
+        self.content.is_dir().then(|| {
+            let nodes: BTreeSet<NodeId> = std::iter::once(self.node).chain(self.twins.iter().map(|(node, _, _)| *node)).collect();
+            nodes.into_iter().collect()
+        })
+    }
+}
+
 /// Settles all claims on one name of one directory: who keeps it, what the others are called, what is hidden.
 ///
 /// `is_taken` says whether a name is in use in the directory: as the name of any claim, or made for an earlier name's conflict. The names
@@ -152,6 +162,19 @@ pub fn settle_name(name: &Name, mut rows: Vec<Row>, is_taken: &mut dyn FnMut(&Na
             twins: Vec::new(),
             is_conflict,
         });
+    }
+    out
+}
+
+/// Settles all names of one directory in their order. `claims` are the claims by name; `is_taken` says whether a name that is not among them is in use
+/// in the directory all the same: a reader that has only a part of a directory asks for the rest there.
+pub fn settle_names(claims: &BTreeMap<Name, Vec<Row>>, is_taken: &mut dyn FnMut(&Name) -> bool) -> Vec<Entry> {
+    let mut made: BTreeSet<Name> = BTreeSet::new();
+    let mut out = Vec::with_capacity(claims.len());
+    for (name, rows) in claims {
+        let entries = settle_name(name, rows.clone(), &mut |n| claims.contains_key(n) || made.contains(n) || is_taken(n));
+        made.extend(entries.iter().filter(|e| e.is_conflict).map(|e| e.name.clone()));
+        out.extend(entries);
     }
     out
 }
@@ -206,6 +229,42 @@ pub fn break_cycles(states: &States) -> BTreeMap<NodeId, PlaceIndex> {
     }
 }
 
+/// Where a node stands in the tree, and why it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing<'s> {
+    /// The directory in which it stands: the root for a node whose parent nobody knows.
+    pub parent: NodeId,
+    /// The name that it claims there.
+    pub name: &'s Name,
+    /// Whether it shows something, by itself or through a child.
+    pub is_alive: bool,
+    /// Whether a node that stands in it is alive.
+    pub has_living_child: bool,
+}
+
+/// Where each of these nodes stands.
+pub fn standings(states: &States) -> BTreeMap<NodeId, Standing<'_>> {
+    let fallen = break_cycles(states);
+    let at = |id: &NodeId| fallen.get(id).copied().unwrap_or(0);
+    let mut out: BTreeMap<NodeId, Standing<'_>> = BTreeMap::new();
+    for (id, state) in states {
+        let p = parent_at(state, at(id));
+        let parent = if p == NodeId::ROOT || states.contains_key(&p) { p } else { NodeId::ROOT };
+        out.insert(*id, Standing { parent, name: name_at(state, at(id)), is_alive: false, has_living_child: false });
+    }
+    for (id, _) in states.iter().filter(|(_, state)| state.body().has_living()) {
+        let mut node = *id;
+        while let Some(here) = out.get_mut(&node).filter(|here| !here.is_alive) {
+            here.is_alive = true;
+            node = here.parent;
+            if let Some(parent) = out.get_mut(&node) {
+                parent.has_living_child = true;
+            }
+        }
+    }
+    out
+}
+
 /// The tree that these states show: every entry by its path, parents before children.
 pub fn resolve(states: &States) -> BTreeMap<RelPath, Entry> {
     resolve_with(states, &label)
@@ -213,52 +272,26 @@ pub fn resolve(states: &States) -> BTreeMap<RelPath, Entry> {
 
 /// [`resolve`] with another way to label conflicted copies; the golden vectors of `model.py` have their own.
 pub fn resolve_with(states: &States, label: &dyn Fn(&Value) -> String) -> BTreeMap<RelPath, Entry> {
-    let fallen = break_cycles(states);
-    let at = |id: &NodeId| fallen.get(id).copied().unwrap_or(0);
-    let parent = |id: &NodeId, state: &NodeState| {
-        let p = parent_at(state, at(id));
-        if p == NodeId::ROOT || states.contains_key(&p) { p } else { NodeId::ROOT }
-    };
+    let standings = standings(states);
     let mut children: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-    let mut alive: BTreeSet<NodeId> = BTreeSet::new();
-    let mut has_living_child: BTreeSet<NodeId> = BTreeSet::new();
-    for (id, state) in states {
-        children.entry(parent(id, state)).or_default().push(*id);
-        if state.body().has_living() {
-            let mut node = *id;
-            while alive.insert(node) && node != NodeId::ROOT {
-                let Some(state) = states.get(&node) else { break };
-                node = parent(&node, state);
-                has_living_child.insert(node);
-            }
-        }
+    for (id, here) in standings.iter().filter(|(_, here)| here.is_alive) {
+        children.entry(here.parent).or_default().push(*id);
     }
     let mut out = BTreeMap::new();
     let mut open = vec![(RelPath::root(), vec![NodeId::ROOT])];
     while let Some((path, directories)) = open.pop() {
-        let mut names: BTreeMap<&Name, Vec<Row>> = BTreeMap::new();
+        let mut claims: BTreeMap<Name, Vec<Row>> = BTreeMap::new();
         for id in directories.iter().filter_map(|d| children.get(d)).flatten() {
-            if alive.contains(id) {
-                let state = &states[id];
-                let rows = rows_with(*id, state, has_living_child.contains(id), label);
-                names.entry(name_at(state, at(id))).or_default().extend(rows);
-            }
+            let here = &standings[id];
+            let rows = rows_with(*id, &states[id], here.has_living_child, label);
+            claims.entry(here.name.clone()).or_default().extend(rows);
         }
-        let mut taken: BTreeSet<Name> = names.keys().map(|n| (*n).clone()).collect();
-        for (name, rows) in names {
-            let entries = settle_name(name, rows, &mut |n| taken.contains(n));
-            taken.extend(entries.iter().map(|e| e.name.clone()));
-            for entry in entries {
-                let entry_path = path.join(&entry.name);
-                if entry.content.is_dir() {
-                    let mut merged = vec![entry.node];
-                    merged.extend(entry.twins.iter().map(|(node, _, _)| *node));
-                    merged.sort();
-                    merged.dedup();
-                    open.push((entry_path.clone(), merged));
-                }
-                out.insert(entry_path, entry);
+        for entry in settle_names(&claims, &mut |_| false) {
+            let entry_path = path.join(&entry.name);
+            if let Some(directories) = entry.directories() {
+                open.push((entry_path.clone(), directories));
             }
+            out.insert(entry_path, entry);
         }
     }
     out

@@ -1,8 +1,8 @@
 //! Metadata (8002): list, look at, rename and move, delete; versions, trash, usage.
 
-use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, path_text, time, time_ns, uuid};
+use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
-use crate::service::content::{Entry, FileUpdate, ListQuery, PurgeWhat, Sort, TrashItem, parse_path};
+use crate::service::content::{Entry, FileUpdate, ListCursor, ListQuery, PurgeWhat, Sort, TrashItem, parse_cursor, parse_path};
 use crate::service::{Caller, Scope, ServiceError, ServiceResult};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -61,14 +61,13 @@ async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<L
         (Some(_), Some(_)) => return Err(ServiceError::malformed("Give 'path' or 'parent', not both.").into()),
     };
     let (sort, descending) = sort_of(query.sort.as_deref().unwrap_or("name"))?;
-    let after = query.cursor.as_deref().map_or(Ok(0), str::parse);
-    let after = after.map_err(|_| ServiceError::malformed("'cursor' is not one of this relay."))?;
+    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
     let wish = ListQuery { directory, sort, descending, after, limit: query.limit.unwrap_or(LIMIT_DEFAULT) };
     let page = app.content.list_files(&entry, &wish).await?;
     Ok(Json(json!({
         "files": page.files.iter().map(file_json).collect::<Vec<_>>(),
         "space_id": uuid(entry.namespace().as_bytes()),
-        "cursor": page.next.map(|n| n.to_string()),
+        "cursor": page.next.as_ref().map(ListCursor::to_text),
         "has_more": page.next.is_some(),
     })))
 }
@@ -86,7 +85,7 @@ fn sort_of(text: &str) -> ServiceResult<(Sort, bool)> {
 
 async fn info(State(app): State<AppState>, caller: Caller, Path(file_id): Path<String>) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
     let info = app.content.file_info(&entry, file).await?;
     Ok(([(header::ETAG, etag(info.seq))], Json(file_json(&info))).into_response())
 }
@@ -202,7 +201,6 @@ async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<R
     let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
     let restored = app.content.restore(&entry, file).await?;
     let info = app.content.file_info(&entry, file).await?;
-    tracing::debug!(path = %path_text(&info.path), "restored");
     let mut answer = file_json(&info);
     answer["restored"] = restored.count.into();
     Ok(Json(answer))

@@ -12,17 +12,12 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use ferry_protocol::{NamespaceId, UserId};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-/// How often the relay pings and looks again whether the token still counts (R21).
-const PING_EVERY: Duration = Duration::from_secs(25);
 /// Pings without any answer after which a connection is dead.
 const MISSES_MAX: u32 = 2;
-/// How long one message may take to leave; a reader slower than that is dropped and resumes by its cursor.
-const SEND_MAX: Duration = Duration::from_secs(20);
 /// How long word of changed devices waits for more of it: a device that comes is news in each of its namespaces.
 const PEERS_WAIT: Duration = Duration::from_millis(100);
 /// Largest message from a client, in bytes.
@@ -30,10 +25,11 @@ const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 /// Messages from a client between two pings.
 const MESSAGES_MAX: u32 = 1000;
 /// The types of our messages.
-const MESSAGES: [&str; 5] = ["hello", "file_change", "peers", "gap", "bye"];
+const MESSAGES: [&str; 6] = ["hello", "file_change", "peers", "namespaces", "gap", "bye"];
 /// Close codes: RFC 6455 for restart and policy, ours for credentials.
 const RESTART: u16 = 1012;
 const POLICY: u16 = 1008;
+const TOO_LARGE: u16 = 1009;
 const TOKEN_ENDED: u16 = 4401;
 
 pub(super) fn routes(app: &AppState) -> Routes {
@@ -72,9 +68,8 @@ async fn connect(
     let tracker = app.connections.clone();
     Ok(upgrade
         .on_upgrade(move |socket| {
-            tracker.track_future(async move {
-                Connection { app, caller, credential, ip, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
-            })
+            tracker
+                .track_future(async move { Connection { app, caller, credential, ip, socket, peers_at: None, _guard: guard }.run().await })
         })
         .into_response())
 }
@@ -85,8 +80,6 @@ struct Connection {
     credential: Credential,
     ip: IpAddr,
     socket: WebSocket,
-    /// Whether the caller is a member, for namespaces asked about since the last ping.
-    members: BTreeMap<NamespaceId, bool>,
     /// When to say that devices have changed.
     peers_at: Option<Instant>,
     _guard: WatchGuard,
@@ -104,7 +97,7 @@ impl Connection {
         if let Err(End(code, reason)) = end {
             let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
             // The other side may be gone already.
-            let _ = timeout(SEND_MAX, self.socket.send(close)).await;
+            let _ = timeout(self.app.patience.message, self.socket.send(close)).await;
         }
         metrics::gauge!("ferry_relay_ws_connections").decrement(1.0);
     }
@@ -119,7 +112,9 @@ impl Connection {
         let left_ms = u64::try_from(self.caller.expires_at_ms - self.app.clock.now_ms()).unwrap_or(0);
         let expiry = tokio::time::sleep(Duration::from_millis(left_ms));
         tokio::pin!(expiry);
-        let mut ticks = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        // With each ping it looks again whether the token still counts (R21).
+        let ping_every = self.app.patience.ping_every;
+        let mut ticks = interval_at(Instant::now() + ping_every, ping_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut misses, mut received) = (0, 0);
         loop {
@@ -142,7 +137,8 @@ impl Connection {
                     Some(Heard::Wake(wake)) => self.pass_on(wake).await?,
                     Some(Heard::Missed) => {
                         metrics::counter!("ferry_relay_bus_lagged_total").increment(1);
-                        // Perhaps also that the token ended.
+                        // Perhaps also that the token ended, or a membership.
+                        self.app.content.forget_members();
                         self.recheck().await?;
                         self.send(json!({"type": "gap"})).await?;
                     }
@@ -153,9 +149,12 @@ impl Connection {
                     self.send(json!({"type": "peers"})).await?;
                 }
                 message = self.socket.recv() => {
-                    let Some(Ok(message)) = message else { return Ok(()) };
-                    if matches!(message, Message::Close(_)) {
-                        return Ok(());
+                    match message {
+                        None | Some(Ok(Message::Close(_))) => return Ok(()),
+                        // The library tells its errors apart by words only.
+                        Some(Err(error)) if error.to_string().contains("too long") => return Err(End(TOO_LARGE, "message too large")),
+                        Some(Err(_)) => return Ok(()),
+                        Some(Ok(_)) => {}
                     }
                     (misses, received) = (0, received + 1);
                     if received > MESSAGES_MAX {
@@ -174,9 +173,8 @@ impl Connection {
         )
     }
 
-    /// The token and the memberships may have been taken away since (R21, R53).
+    /// The token may have been taken away since (R21, R53).
     async fn recheck(&mut self) -> Result<(), End> {
-        self.members.clear();
         match self.credential.check_anew(&self.app, self.ip).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
@@ -186,7 +184,12 @@ impl Connection {
 
     async fn pass_on(&mut self, wake: Wake) -> Result<(), End> {
         match wake {
-            Wake::Access { user } if user == self.caller.user_id => self.recheck().await,
+            Wake::Access { user } if user == self.caller.user_id => {
+                self.app.content.forget_members();
+                self.recheck().await?;
+                // Perhaps it was a folder or an invitation that came or went: whoever listens asks for the list.
+                self.send(json!({"type": "namespaces"})).await
+            }
             Wake::Access { .. } => Ok(()),
             Wake::Feed { namespace, seq } if self.is_member(namespace).await? => {
                 let data = json!({"namespace_id": namespace, "seq": seq});
@@ -202,12 +205,7 @@ impl Connection {
     }
 
     async fn is_member(&mut self, namespace: NamespaceId) -> Result<bool, End> {
-        if let Some(known) = self.members.get(&namespace) {
-            return Ok(*known);
-        }
-        let known = self.app.content.is_member(&self.caller, namespace).await.map_err(|_| End(RESTART, "store"))?;
-        self.members.insert(namespace, known);
-        Ok(known)
+        self.app.content.listens(&self.caller, namespace).await.map_err(|_| End(RESTART, "store"))
     }
 
     async fn send(&mut self, value: Value) -> Result<(), End> {
@@ -217,7 +215,7 @@ impl Connection {
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
-        match timeout(SEND_MAX, self.socket.send(message)).await {
+        match timeout(self.app.patience.message, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End(POLICY, "gone")),
             Err(_) => Err(End(POLICY, "too slow")),

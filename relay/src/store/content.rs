@@ -7,7 +7,10 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+use super::dav::{DavStore, DavTx};
+use super::moves::ShardMoves;
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
+use super::tree::{Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
@@ -56,6 +59,8 @@ pub struct NamespaceRow {
     pub is_home: bool,
     /// The newest sequence number; 0 for none.
     pub head_seq: u64,
+    /// The number up to which it is known where its nodes stand; where that is not the head, nobody may believe it ([`super::tree`]).
+    pub settled_seq: u64,
     /// The highest Lamport counter ever seen in it.
     pub max_counter: u64,
     /// The run of a relay that wrote in it last, by the replica that it is; nothing if that is not known.
@@ -130,6 +135,8 @@ pub struct NodeWrite {
     pub link_target: Option<Vec<u8>>,
     /// Whether it shows nothing.
     pub is_deleted: bool,
+    /// How it is shown at its newest place, as far as it says itself; [`TreeTx::set_stands`] says the rest.
+    pub standing: Standing,
     /// What it showed before, for a new node that nothing was there; nothing if it shows the same.
     pub before: Option<Before>,
     /// Who made the change, where that is known.
@@ -391,7 +398,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: Send + Sync + 'static {
+pub trait ContentStore: TreeStore + DavStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -420,6 +427,8 @@ pub trait ContentStore: Send + Sync + 'static {
     async fn all_nodes(&self, namespace: NamespaceId) -> Result<FeedSlice, StoreError>;
     /// The namespaces of this user in which this node exists.
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
+    /// The namespaces in which this node is a file that is shared with this user alone, as far as a role goes that the share gives.
+    async fn locate_shared(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
     /// A living file with this content that the user may read, in the shard of the namespace `beside`: the namespace and its node. One in `beside`
     /// itself comes first.
     async fn find_content(
@@ -507,13 +516,15 @@ pub trait ContentStore: Send + Sync + 'static {
 
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
+    /// What moves users between shards; nothing if there is one shard for ever.
+    fn moves(&self) -> Option<&dyn ShardMoves>;
     /// Totals of each shard.
     async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError>;
 }
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: Send {
+pub trait ContentTx: TreeTx + DavTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.
@@ -525,18 +536,21 @@ pub trait ContentTx: Send {
     async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError>;
     /// A namespace as a user sees it, inside the transaction.
     async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
+    /// A namespace as somebody sees it with whom this one file of it is shared, inside the transaction.
+    async fn shared_namespace(&mut self, namespace: NamespaceId, file: NodeId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
     /// Makes someone a member or changes the role.
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError>;
     /// Ends a membership. Returns whether there was one.
     async fn remove_member(&mut self, namespace: NamespaceId, user: UserId) -> Result<bool, StoreError>;
     /// The members of a namespace.
     async fn members(&mut self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError>;
-    /// Which of these devices belong to members of the namespace.
+    /// Which of these devices belong to members of the namespace, or to those who once could write there.
     async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError>;
 
     /// The states of these nodes, as far as they exist.
     async fn nodes(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError>;
-    /// Writes nodes, keeps what they showed before, and moves the head and the highest counter.
+    /// Writes nodes at their newest places, keeps what they showed before, and moves the head, the number up to which the tree is settled and the
+    /// highest counter.
     async fn put_nodes(
         &mut self,
         namespace: &NamespaceRow,

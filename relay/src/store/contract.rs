@@ -1,5 +1,8 @@
 //! What every blob store and content store must do (R6): one suite per trait, run against each implementation.
 
+#[path = "dav_contract.rs"]
+mod dav;
+
 use super::StoreError;
 use super::blob::BlobStore;
 use super::blob_dir::DirBlobs;
@@ -9,6 +12,7 @@ use super::testing::{Db, on_each_kind};
 use crate::clock::ManualClock;
 use crate::service::UserRole;
 use crate::store::accounts::{AccountStore, User};
+use crate::store::tree::Standing;
 use bytes::Bytes;
 use ferry_protocol::wire::Role;
 use ferry_protocol::*;
@@ -115,7 +119,7 @@ async fn names(store: &dyn ContentStore, accounts: &dyn AccountStore) -> Names {
     }
     let id = NamespaceId::from_bytes([9; 16]);
     let (owner, name, run) = (users[0], "N".into(), Some(ReplicaId::from_bytes([3; 16])));
-    let namespace = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, max_counter: 0, run, role: Role::Owner };
+    let namespace = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, settled_seq: 0, max_counter: 0, run, role: Role::Owner };
     let mut tx = store.begin(Scope::Owner(owner)).await.unwrap();
     tx.create_namespace(&namespace, 5).await.unwrap();
     tx.commit().await.unwrap();
@@ -145,6 +149,7 @@ fn write(id: u8, seq: u64) -> NodeWrite {
         hash: None,
         link_target: None,
         is_deleted: false,
+        standing: Standing::Plain,
         before: None,
         changed_by: None,
     }
@@ -574,5 +579,6 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     packs_know_their_regions(&*db, &names).await;
     sparse_packs_are_emptied_and_retired(&*db, &names).await;
     what_was_before_is_kept_and_rewinds_are_remembered(&*db, &names).await;
+    dav::locks_and_properties(&*db, names.namespace.id, names.owner).await;
     what_is_lost_is_named_and_what_is_purged_is_gone(&*db, &names).await;
 }

@@ -11,34 +11,41 @@ mod columns;
 pub mod content;
 #[cfg(test)]
 mod contract;
+pub mod dav;
 pub mod history;
 pub mod keyfile;
 pub mod limits;
+pub mod links;
 pub mod metered;
 pub mod migration;
+pub mod moves;
 pub mod open_blobs;
 pub mod peers;
 #[cfg(feature = "cluster")]
 pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
+pub mod shares;
 pub mod signin;
 pub mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tree;
 
 use crate::StartError;
 use crate::config::{Config, DatabaseUrl};
 use accounts::AccountStore;
 use async_trait::async_trait;
 use content::ContentStore;
+use links::LinkStore;
 use peers::PeerStore;
+use shares::ShareStore;
 use std::sync::Arc;
 
 /// A metadata database: all that the relay keeps beside bytes, and what keeps it running.
 #[async_trait]
-pub trait MetaStore: AccountStore + PeerStore + ContentStore {
+pub trait MetaStore: AccountStore + PeerStore + ContentStore + ShareStore + LinkStore {
     /// What it is, for people.
     fn name(&self) -> &'static str;
     /// Answers when it can be read: the readiness check.
@@ -76,9 +83,9 @@ pub async fn open_meta(config: &Config) -> Result<Arc<dyn MetaStore>, StartError
         #[cfg(feature = "cluster")]
         DatabaseUrl::Postgres(url) => {
             crate::install_tls_provider();
-            Ok(Arc::new(
-                postgres::Postgres::open(&url, &config.database.shards, &config.database.replicas, &config.database.settings()).await?,
-            ))
+            let database = &config.database;
+            let replicas = database.replicas_by_shard()?.into_iter().map(|(shard, urls)| (content::Shard(shard), urls)).collect();
+            Ok(Arc::new(postgres::Postgres::open_with_replicas(&url, &database.shards, &replicas, &database.settings()).await?))
         }
         #[cfg(not(feature = "cluster"))]
         DatabaseUrl::Postgres(_) => Err(StartError::Data(

@@ -79,6 +79,8 @@ impl Content {
         let (mut changes, mut has_more) = (Vec::new(), false);
         for namespace in &namespaces {
             let from = match (&since, position.get(&namespace.id)) {
+                // Everything: nobody need be asked where that begins.
+                (Since::TimeMs(..=0), _) => 0,
                 (Since::TimeMs(ms), _) => match self.meta.first_seq_since(namespace.id, *ms).await? {
                     Some(first) => first.saturating_sub(1),
                     None => namespace.head_seq,
@@ -104,11 +106,13 @@ impl Content {
             if slice.nodes.is_empty() {
                 continue;
             }
-            let tree = self.tree(namespace.id).await?;
+            self.settled(namespace).await?;
+            let ids: Vec<NodeId> = slice.nodes.iter().map(|row| row.id).collect();
+            let shown = self.view(namespace.id).of_nodes(&ids).await?;
             changes.extend(slice.nodes.into_iter().map(|row| Change {
                 namespace: namespace.id,
                 node: row.id,
-                path: tree.paths.get(&row.id).cloned(),
+                path: shown.get(&row.id).map(|s| s.path.clone()),
                 name: row.state.places()[0].name.clone(),
                 content: read::shown(row.state.body()).first().map(|s| s.value.content.clone()),
                 updated_at_ms: row.updated_at_ms,

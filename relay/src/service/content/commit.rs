@@ -7,6 +7,7 @@
 //! * **CM5** A node that is new here, or moved, stands in the root or in a node that is here or comes with it (I10, R34).
 
 use super::derive::{node_write, version_write};
+use super::settle::{Reached, put_nodes};
 use super::stage::{Staged, VerifiedFrames, verify_frames};
 use super::{Content, Entry};
 use crate::service::{Kind, ServiceError, ServiceResult};
@@ -146,7 +147,9 @@ impl Content {
             self.keep_gap(&mut *tx, &namespace, base_seq, identity.replica).await?;
             head_seq = base_seq + joined.writes.len() as u64;
         }
-        tx.put_nodes(&namespace, &joined.writes, head_seq, joined.max_counter, now_ms).await?;
+        let known: Vec<NodeId> = current.keys().copied().collect();
+        let reached = Reached { head_seq, max_counter: joined.max_counter, now_ms };
+        put_nodes(&mut *tx, &namespace, &joined.writes, &known, reached).await?;
         tx.add_versions(namespace_id, &joined.versions).await?;
         tx.add_commit_record(namespace_id, user, request.commit, CommitRecord { digest, head_seq, gapless }, now_ms).await?;
         tx.commit().await?;

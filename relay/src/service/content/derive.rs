@@ -33,7 +33,8 @@ pub(super) fn node_write(
     };
     let is_deleted = primary.is_none();
     let link_target = if is_deleted { before.and_then(link_target) } else { link_target(&state) };
-    NodeWrite { id, seq, state, size_bytes, file_type, hash, link_target, is_deleted, before: was, changed_by }
+    let standing = super::settle::own_standing(id, &state, false);
+    NodeWrite { id, seq, state, size_bytes, file_type, hash, link_target, is_deleted, standing, before: was, changed_by }
 }
 
 /// What a state shows, as far as going back to it needs.

@@ -4,6 +4,7 @@
 
 use super::commit::web_device;
 use super::derive::{node_write, version_write};
+use super::settle::{Reached, put_nodes};
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
@@ -39,7 +40,11 @@ impl Content {
     pub(super) async fn edit(&self, entry: &Entry, nodes: &[NodeId]) -> ServiceResult<Edit> {
         let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
         let replica = self.identity_in(&mut *tx).await?.replica;
-        let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
+        let found = match entry.only {
+            None => tx.namespace_for(entry.row.id, entry.caller.user_id).await?,
+            Some(file) => tx.shared_namespace(entry.row.id, file, entry.caller.user_id).await?,
+        };
+        let namespace = found.ok_or_else(ServiceError::not_found)?;
         super::check_membership(&entry.caller, &namespace, Role::Editor)?;
         let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
         let before: BTreeMap<NodeId, NodeState> = rows.into_iter().map(|r| (r.id, r.state)).collect();
@@ -76,7 +81,9 @@ impl Content {
             head_seq += 1;
             writes.push(node_write(id, head_seq, state, before.get(&id), Some((replica, author.device))));
         }
-        tx.put_nodes(&namespace, &writes, head_seq, counter, now_ms).await?;
+        let known: Vec<NodeId> = before.keys().copied().collect();
+        let reached = Reached { head_seq, max_counter: counter, now_ms };
+        put_nodes(&mut *tx, &namespace, &writes, &known, reached).await?;
         tx.add_versions(namespace.id, &versions).await?;
         tx.commit().await?;
         if !writes.is_empty() {

@@ -1,15 +1,13 @@
-//! Files for people and the plain API: list, look at, rename and move, delete; versions and usage.
+//! Files for people and the plain API: look at, rename and move, delete; versions and usage.
 
 use super::edit::Edit;
-use super::tree::Tree;
+use super::view::Shown;
 use super::{Content, Entry, patiently};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use ferry_protocol::wire::Role;
-use ferry_protocol::{Name, NamespaceId, NodeId, RelPath, node, read};
-use std::cmp::Ordering;
+use ferry_protocol::{Dot, Name, NamespaceId, NodeId, RelPath, node, read};
+use std::collections::BTreeMap;
 
-/// Most entries of one page.
-const PAGE_MAX: usize = 1000;
 /// Most entries that one request deletes.
 const DELETE_MAX: usize = 100_000;
 
@@ -38,42 +36,6 @@ pub struct FileInfo {
     pub is_conflict: bool,
     /// For a conflicted copy the version that it shows: the node's own version is another.
     pub version_id: Option<[u8; 16]>,
-}
-
-/// The order of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sort {
-    /// By path.
-    #[default]
-    Name,
-    /// By size.
-    Size,
-    /// By the time of the last change.
-    Modified,
-}
-
-/// Which entries to list.
-#[derive(Debug, Clone, Default)]
-pub struct ListQuery {
-    /// The directory; nothing for everything at any depth.
-    pub directory: Option<RelPath>,
-    /// The order.
-    pub sort: Sort,
-    /// Largest or newest or last name first.
-    pub descending: bool,
-    /// Entries to skip: the cursor.
-    pub after: usize,
-    /// Most entries in the answer.
-    pub limit: usize,
-}
-
-/// One page of a list.
-#[derive(Debug, Clone)]
-pub struct FilePage {
-    /// The entries.
-    pub files: Vec<FileInfo>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<usize>,
 }
 
 /// A change of a file's place; what is `None` stays.
@@ -111,9 +73,7 @@ impl Content {
         let row = self.meta.locate_node(caller.user_id, file).await?.into_iter().next().ok_or_else(ServiceError::not_found)?;
         let entry = self.part(caller, row, role).await?;
         if !entry.within.is_root() {
-            let tree = self.tree(entry.row.id).await?;
-            let (path, _) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
-            entry.confine(path)?;
+            entry.confine(&self.shown(entry.row.id, file).await?.path)?;
         }
         Ok(entry)
     }
@@ -123,77 +83,54 @@ impl Content {
         self.enter_part(caller, namespace, Role::Viewer).await
     }
 
-    /// Lists what a namespace shows.
-    pub async fn list_files(&self, entry: &Entry, query: &ListQuery) -> ServiceResult<FilePage> {
-        let tree = self.tree(entry.row.id).await?;
-        let mut found: Vec<(&RelPath, &read::Entry)> = match &query.directory {
-            None => tree.entries.iter().filter(|(path, _)| entry.confine_below(path).is_ok()).collect(),
-            Some(directory) => {
-                entry.confine(directory)?;
-                directory_of(&tree, directory)?;
-                let depth = directory.names().len() + 1;
-                tree.below(directory).filter(|(path, _)| path.names().len() == depth).collect()
-            }
-        };
-        found.sort_by(|a, b| {
-            let order = compare(&tree, query.sort, a, b).then_with(|| a.0.cmp(b.0));
-            if query.descending { order.reverse() } else { order }
-        });
-        let limit = query.limit.clamp(1, PAGE_MAX);
-        let mut files = Vec::new();
-        for (path, shown) in found.iter().skip(query.after).take(limit) {
-            files.push(self.describe(entry.row.id, &tree, path, shown).await?);
-        }
-        let reached = query.after.saturating_add(files.len());
-        Ok(FilePage { next: (reached < found.len()).then_some(reached), files })
+    /// The entry that shows a node under its own name.
+    pub(super) async fn shown(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<Shown> {
+        self.view(namespace).of_node(file).await?.ok_or_else(ServiceError::not_found)
     }
 
     /// One entry by its node.
     pub async fn file_info(&self, entry: &Entry, file: NodeId) -> ServiceResult<FileInfo> {
-        let tree = self.tree(entry.row.id).await?;
-        let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
-        entry.confine(path)?;
-        self.describe(entry.row.id, &tree, path, shown).await
+        let shown = self.shown(entry.row.id, file).await?;
+        entry.confine(&shown.path)?;
+        let mut info = self.describe(entry.row.id, &shown).await?;
+        if entry.only.is_some() {
+            super::shared_files::hide_place(&mut info);
+        }
+        Ok(info)
     }
 
-    pub(super) async fn describe(
-        &self,
-        namespace: NamespaceId,
-        tree: &Tree,
-        path: &RelPath,
-        shown: &read::Entry,
-    ) -> ServiceResult<FileInfo> {
-        let times = tree.rows.get(&shown.node).copied().ok_or_else(|| ServiceError::internal("a shown node has no row"))?;
+    pub(super) async fn describe(&self, namespace: NamespaceId, shown: &Shown) -> ServiceResult<FileInfo> {
+        let Shown { path, entry, times } = shown;
         let mut version_id = None;
-        if let Some(dot) = shown.copy {
-            let versions = self.meta.versions(namespace, shown.node).await?;
+        if let Some(dot) = entry.copy {
+            let versions = self.meta.versions(namespace, entry.node).await?;
             version_id = versions.iter().find(|v| v.dot == dot).map(|v| v.version_id);
         }
-        let name = path.names().last().map_or(&b""[..], Name::as_bytes);
         Ok(FileInfo {
-            node: shown.node,
+            node: entry.node,
             namespace,
             path: path.clone(),
-            file_type: match &shown.content {
+            file_type: match &entry.content {
                 node::Content::Dir => "directory",
                 node::Content::Symlink(_) => "symlink",
-                _ => super::derive::media_type(name),
+                _ => super::derive::media_type(entry.name.as_bytes()),
             },
-            mtime_ns: shown.content.file().map(|f| f.mtime_ns),
-            content: shown.content.clone(),
+            mtime_ns: entry.content.file().map(|f| f.mtime_ns),
+            content: entry.content.clone(),
             seq: times.seq,
             created_at_ms: times.created_at_ms,
             updated_at_ms: times.updated_at_ms,
-            is_conflict: shown.is_conflict,
+            is_conflict: entry.is_conflict,
             version_id,
         })
     }
 
     /// Renames or moves an entry.
     pub async fn update_file(&self, entry: &Entry, file: NodeId, update: &FileUpdate) -> ServiceResult<FileInfo> {
-        let tree = self.tree(entry.row.id).await?;
-        let (path, _) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
-        check_seq(&tree, file, update.if_seq)?;
+        let view = self.view(entry.row.id);
+        let shown = self.shown(entry.row.id, file).await?;
+        self.check_seq(entry, &shown, file, update.if_seq).await?;
+        let path = &shown.path;
         let (old_directory, old_name) = path.split_last().ok_or_else(ServiceError::not_found)?;
         let directory = update.directory.clone().unwrap_or(old_directory);
         let name = match &update.name {
@@ -207,10 +144,11 @@ impl Content {
         entry.confine_below(path)?;
         entry.confine_below(&target)?;
         check_place(&target)?;
-        if target != *path && tree.entries.contains_key(&target) {
+        let parent = view.directory(&directory).await?;
+        if target != *path && view.look(&parent, &name).await?.is_some() {
             return Err(ServiceError::conflict("name_taken", "There is something of that name already. Choose another name."));
         }
-        let parent = directory_of(&tree, &directory)?;
+        let parent = parent.node();
         let attempt = async || {
             let mut edit = self.edit(entry, &[file]).await?;
             edit.move_to(file, parent, name.clone())?;
@@ -222,14 +160,13 @@ impl Content {
 
     /// Deletes an entry and everything below it: into the trash, from where it can be restored. Returns how many entries went.
     pub async fn delete_file(&self, entry: &Entry, file: NodeId, if_seq: Option<u64>) -> ServiceResult<usize> {
-        let tree = self.tree(entry.row.id).await?;
-        let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
-        entry.confine_below(path)?;
-        check_seq(&tree, file, if_seq)?;
-        let mut gone: Vec<(NodeId, Vec<ferry_protocol::Dot>)> = Vec::new();
-        for one in std::iter::once(shown).chain(tree.below(path).map(|(_, e)| e)) {
-            gone.push((one.node, one.dots.clone()));
-            gone.extend(one.twins.iter().map(|(node, _, dots)| (*node, dots.clone())));
+        let shown = self.shown(entry.row.id, file).await?;
+        entry.confine_below(&shown.path)?;
+        self.check_seq(entry, &shown, file, if_seq).await?;
+        let mut gone: Vec<(NodeId, Vec<Dot>)> = vec![(shown.entry.node, shown.entry.dots.clone())];
+        gone.extend(shown.entry.twins.iter().map(|(node, _, dots)| (*node, dots.clone())));
+        if let Some(directories) = shown.entry.directories() {
+            gone.extend(self.all_below(entry.row.id, &directories).await?);
         }
         if gone.len() > DELETE_MAX {
             return Err(ServiceError::too_large(format!("One request deletes at most {DELETE_MAX} entries. Delete parts of it first.")));
@@ -244,6 +181,39 @@ impl Content {
         };
         patiently!(attempt().await)?;
         Ok(gone.len())
+    }
+
+    /// Every entry below these directories with the events that it stands for, parents before what is in them; too many are not all in it.
+    async fn all_below(&self, namespace: NamespaceId, directories: &[NodeId]) -> ServiceResult<Vec<(NodeId, Vec<Dot>)>> {
+        let found = self.meta.subtree(namespace, directories, DELETE_MAX + 1).await?;
+        let mut inside: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        for (n, one) in found.iter().enumerate().filter(|(_, one)| !directories.contains(&one.row.id)) {
+            inside.entry(one.stand.parent).or_default().push(n);
+        }
+        let mut out = Vec::with_capacity(found.len());
+        let mut open: Vec<NodeId> = directories.to_vec();
+        while let Some(directory) = open.pop() {
+            for one in inside.remove(&directory).unwrap_or_default().into_iter().map(|n| &found[n]) {
+                let has_child = inside.contains_key(&one.row.id);
+                out.extend(read::rows_of(one.row.id, &one.row.state, has_child).into_iter().map(|row| (row.node, row.dots)));
+                open.push(one.row.id);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Refuses if the node has changed since the caller read it. Of a node that is shown behind its twin the number is its own.
+    async fn check_seq(&self, entry: &Entry, shown: &Shown, file: NodeId, if_seq: Option<u64>) -> ServiceResult<()> {
+        let Some(wanted) = if_seq else { return Ok(()) };
+        let is_it = match shown.entry.node == file {
+            true => shown.times.seq == wanted,
+            false => self.meta.nodes(entry.row.id, &[file]).await?.first().is_none_or(|row| row.seq == wanted),
+        };
+        if is_it {
+            return Ok(());
+        }
+        let detail = "The file has changed since it was read. Read it again and repeat.";
+        Err(ServiceError::new(Kind::PreconditionFailed, "changed", detail))
     }
 
     /// The versions of a file, newest first.
@@ -263,58 +233,18 @@ impl Content {
 }
 
 impl Edit {
-    /// Makes the directories of a path that are not there. Returns the node of the last one.
-    pub(super) fn make_directories(&mut self, tree: &Tree, path: &RelPath) -> ServiceResult<NodeId> {
-        let (mut at, mut parent) = (RelPath::root(), NodeId::ROOT);
-        for name in path.names() {
-            at = at.join(name);
-            match tree.entries.get(&at) {
-                Some(entry) if entry.content.is_dir() => parent = entry.node,
-                Some(_) => return Err(not_a_directory(&at)),
-                None => {
-                    let id = NodeId::from_bytes(super::random()?);
-                    self.create(id, parent, name.clone(), node::Content::Dir);
-                    parent = id;
-                }
-            }
+    /// Makes directories in each other, the first one in `parent`. Returns the node of the last one.
+    pub(super) fn make_directories(&mut self, mut parent: NodeId, names: &[Name]) -> ServiceResult<NodeId> {
+        for name in names {
+            let id = NodeId::from_bytes(super::random()?);
+            self.create(id, parent, name.clone(), node::Content::Dir);
+            parent = id;
         }
         Ok(parent)
     }
 }
 
-fn compare(tree: &Tree, sort: Sort, a: &(&RelPath, &read::Entry), b: &(&RelPath, &read::Entry)) -> Ordering {
-    let size = |e: &read::Entry| e.content.file().map_or(0, |f| f.manifest.size());
-    let changed = |e: &read::Entry| tree.rows.get(&e.node).map_or(0, |t| t.updated_at_ms);
-    match sort {
-        Sort::Name => Ordering::Equal,
-        Sort::Size => size(a.1).cmp(&size(b.1)),
-        Sort::Modified => changed(a.1).cmp(&changed(b.1)),
-    }
-}
-
-fn check_seq(tree: &Tree, file: NodeId, if_seq: Option<u64>) -> ServiceResult<()> {
-    match (if_seq, tree.rows.get(&file)) {
-        (Some(wanted), Some(times)) if times.seq != wanted => {
-            let detail = "The file has changed since it was read. Read it again and repeat.";
-            Err(ServiceError::new(Kind::PreconditionFailed, "changed", detail))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The node of a directory; the root has one too.
-pub(super) fn directory_of(tree: &Tree, path: &RelPath) -> ServiceResult<NodeId> {
-    if path.is_root() {
-        return Ok(NodeId::ROOT);
-    }
-    match tree.entries.get(path) {
-        Some(entry) if entry.content.is_dir() => Ok(entry.node),
-        Some(_) => Err(not_a_directory(path)),
-        None => Err(ServiceError::not_found()),
-    }
-}
-
-fn not_a_directory(path: &RelPath) -> ServiceError {
+pub(super) fn not_a_directory(path: &RelPath) -> ServiceError {
     ServiceError::conflict("not_a_directory", format!("'{path}' is not a directory."))
 }
 

@@ -1,15 +1,18 @@
 //! Content: namespaces, commits, feeds, chunks, uploads, downloads, the sweep and verification.
 //!
-//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13).
+//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13). Whoever is no
+//!   member and has one file of it shared gets an entry for that file alone, from the few places that ask for such a one (`shared_files.rs`).
 //! * **RC2** No committed version names a chunk that its namespace does not hold (R3, I7).
 //! * **RC3** A hash is never a capability: a namespace holds a chunk only after its bytes came through that namespace.
 //! * **RC4** What is served was hashed just before (I5).
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
 
+mod archive;
 mod changes;
 mod chunks;
 mod commit;
+mod dav;
 mod derive;
 mod download;
 mod edit;
@@ -17,14 +20,19 @@ mod feed;
 mod files;
 mod lacks;
 mod links;
+mod listing;
 mod migrate;
 mod organise;
+mod public;
 mod purge;
 mod read;
 mod regions;
+mod relocate;
 mod repair;
 mod rewind;
 mod rewrite;
+mod settle;
+mod shared_files;
 mod signed;
 mod stage;
 mod sweep;
@@ -32,7 +40,9 @@ mod trash;
 mod tree;
 mod uploads;
 mod verify;
+mod view;
 mod watch;
+mod zip;
 
 /// How often a transaction that another one stood in the way of is done again.
 const AGAIN_MAX: u32 = 5;
@@ -55,18 +65,24 @@ macro_rules! patiently {
 pub(crate) use patiently;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
+pub use dav::{DavEntry, DavKind, DavLock, DavProp, DavWrite, LockWish, WriteTerms};
 pub use download::Download;
 pub use files::parse_path;
-pub use files::{FileInfo, FilePage, FileUpdate, ListQuery, Sort, Usage, VersionInfo};
+pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};
+pub use listing::{FilePage, ListCursor, ListQuery, Sort, parse_cursor};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
+pub(crate) use links::hmac_sha256;
+pub use public::PublicItem;
 pub use purge::PurgeWhat;
+pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;
 pub use rewind::{RewindCounts, RewindEntry, RewindPlan, RewindWish, Rewound};
 pub use signed::{SIGNED_FOR, SignedChunk};
@@ -86,6 +102,7 @@ use ferry_protocol::limits::NAMESPACE_NAME_MAX_BYTES;
 use ferry_protocol::wire::{NamespaceInfo, Role};
 use ferry_protocol::{Epoch, NamespaceId, NodeId, RelPath, ReplicaId, UserId};
 use std::sync::{Arc, RwLock};
+use tree::Times;
 
 /// The name of every user's home namespace.
 pub const HOME_NAME: &str = "Ferry";
@@ -119,6 +136,7 @@ pub struct Content {
     config: ContentConfig,
     identity: RwLock<Identity>,
     watches: watch::Watches,
+    listeners: watch::Listeners,
     trees: tree::Trees,
     link_key: [u8; 32],
 }
@@ -130,6 +148,8 @@ pub struct Entry {
     row: NamespaceRow,
     /// The part of the namespace that is open, for an app password of one folder; the root for all others.
     within: RelPath,
+    /// The one file that is open, for somebody who is no member and with whom it is shared.
+    only: Option<NodeId>,
 }
 
 impl Entry {
@@ -186,6 +206,7 @@ impl Content {
             config,
             identity: RwLock::new(identity),
             watches: watch::Watches::default(),
+            listeners: watch::Listeners::default(),
             trees: tree::Trees::default(),
             link_key,
         })
@@ -291,7 +312,17 @@ impl Content {
         let attempt = async || {
             let mut tx = self.meta.begin(Scope::Owner(owner)).await?;
             let run = Some(self.identity_in(&mut *tx).await?.replica);
-            let row = NamespaceRow { id, owner, name: name.to_owned(), is_home, head_seq: 0, max_counter: 0, run, role: Role::Owner };
+            let row = NamespaceRow {
+                id,
+                owner,
+                name: name.to_owned(),
+                is_home,
+                head_seq: 0,
+                settled_seq: 0,
+                max_counter: 0,
+                run,
+                role: Role::Owner,
+            };
             tx.create_namespace(&row, self.clock.now_ms()).await?;
             tx.commit().await?;
             ServiceResult::Ok(row)
@@ -307,7 +338,9 @@ impl Content {
     /// Checks that the caller is a member with at least this role (RC1). Not visible is 404, visible but not allowed is 403.
     pub async fn enter(&self, caller: &Caller, namespace: NamespaceId, role: Role) -> ServiceResult<Entry> {
         let row = self.meta.namespace_for(namespace, caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
-        self.entry(caller, row, role)
+        let entry = self.entry(caller, row, role)?;
+        self.settled(&entry.row).await?;
+        Ok(entry)
     }
 
     /// The caller's home, with the caller as its owner.
@@ -322,7 +355,7 @@ impl Content {
             let detail = "This app password opens one folder; this needs the whole namespace.";
             return Err(ServiceError::new(super::Kind::Forbidden, "one_folder_only", detail));
         }
-        Ok(Entry { caller: *caller, row, within: RelPath::root() })
+        Ok(Entry { caller: *caller, row, within: RelPath::root(), only: None })
     }
 
     /// As [`Content::enter`] (nothing: the caller's home), for what keeps to the open part by itself.
@@ -339,14 +372,15 @@ impl Content {
     /// An entry to the part that the caller's app password opens; to all of it for everybody else.
     async fn part(&self, caller: &Caller, row: NamespaceRow, role: Role) -> ServiceResult<Entry> {
         check_membership(caller, &row, role)?;
+        self.settled(&row).await?;
         let within = match folder_of(caller) {
             Some(folder) if folder.directory != NodeId::ROOT => {
                 // The folder may have been moved since, or be gone: then nothing is open.
-                self.tree(row.id).await?.of_node(folder.directory).map(|(path, _)| path.clone()).ok_or_else(ServiceError::not_found)?
+                self.shown(row.id, folder.directory).await?.path
             }
             _ => RelPath::root(),
         };
-        Ok(Entry { caller: *caller, row, within })
+        Ok(Entry { caller: *caller, row, within, only: None })
     }
 
     /// The folder of an app password that is to be made, and where it is.
@@ -356,7 +390,7 @@ impl Content {
             None => self.enter_home(caller).await?,
         };
         let path = parse_path(path)?;
-        let directory = files::directory_of(&*self.tree(entry.row.id).await?, &path)?;
+        let directory = self.view(entry.row.id).directory(&path).await?.node();
         Ok((TokenFolder { namespace: entry.row.id, directory }, format!("/{path}")))
     }
 }
@@ -389,6 +423,11 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ServiceError::internal)?;
     Ok(bytes)
+}
+
+/// A fresh id of 16 bytes.
+pub(in crate::service) fn random_id() -> ServiceResult<[u8; 16]> {
+    random()
 }
 
 /// A fresh key for [`Content::open`].

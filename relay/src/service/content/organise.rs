@@ -2,7 +2,7 @@
 
 use super::edit::Edit;
 use super::files::{check_place, name_of};
-use super::tree::Tree;
+use super::view::Shown;
 use super::{Content, Entry, FileInfo};
 use crate::service::{ServiceError, ServiceResult};
 use ferry_protocol::{Dot, FileContent, Manifest, Name, NodeId, RelPath, node, read};
@@ -34,15 +34,14 @@ pub struct Conflict {
 impl Content {
     /// Makes a directory. The directories above it must be there.
     pub async fn make_directory(&self, entry: &Entry, directory: &RelPath, name: &str) -> ServiceResult<FileInfo> {
-        let tree = self.tree(entry.row.id).await?;
-        let target = directory.join(&name_of(name)?);
-        check_place(&target)?;
-        if tree.entries.contains_key(&target) {
+        let (view, name) = (self.view(entry.row.id), name_of(name)?);
+        check_place(&directory.join(&name))?;
+        let directory = view.directory(directory).await?;
+        if view.look(&directory, &name).await?.is_some() {
             return Err(ServiceError::conflict("name_taken", "There is something of that name already. Choose another name."));
         }
-        super::files::directory_of(&tree, directory)?;
         let mut edit = self.edit(entry, &[]).await?;
-        let node = edit.make_directories(&tree, &target)?;
+        let node = edit.make_directories(directory.node(), &[name])?;
         self.finish(edit).await?;
         self.file_info(entry, node).await
     }
@@ -71,12 +70,18 @@ impl Content {
 
     /// The conflicts of a namespace, in the order of their paths.
     pub async fn conflicts(&self, entry: &Entry) -> ServiceResult<Vec<Conflict>> {
+        if !self.meta.is_contested(entry.row.id).await? {
+            return Ok(Vec::new());
+        }
+        // Where directories are shown as one, anything in them may be in conflict: the whole tree says.
         let tree = self.tree(entry.row.id).await?;
         let mut found = Vec::new();
         for (path, shown) in tree.entries.iter().filter(|(_, e)| e.is_conflict).take(CONFLICTS_MAX) {
-            let copy = self.describe(entry.row.id, &tree, path, shown).await?;
-            let current = match self.rival(entry, &tree, path, shown).await? {
-                Some((path, shown)) => Some(self.describe(entry.row.id, &tree, &path, shown).await?),
+            let Some(times) = tree.rows.get(&shown.node).copied() else { continue };
+            let shown = Shown { path: path.clone(), entry: shown.clone(), times };
+            let copy = self.describe(entry.row.id, &shown).await?;
+            let current = match self.rival(entry, &shown).await? {
+                Some(rival) => Some(self.describe(entry.row.id, &rival).await?),
                 None => None,
             };
             found.push(Conflict { current, copy });
@@ -86,35 +91,30 @@ impl Content {
 
     /// Settles the conflict of the copy that is shown at `path`. Nothing is lost by it: what goes remains among the versions or in the trash.
     pub async fn settle(&self, entry: &Entry, path: &RelPath, keep: Keep) -> ServiceResult<FileInfo> {
-        let tree = self.tree(entry.row.id).await?;
-        let copy = tree.entries.get(path).filter(|e| e.is_conflict);
+        let view = self.view(entry.row.id);
+        let copy = view.at(path).await?.filter(|shown| shown.entry.is_conflict);
         let copy = copy.ok_or_else(|| ServiceError::conflict("no_conflict", "There is no conflicted copy at this place any more."))?;
-        let rival = self.rival(entry, &tree, path, copy).await?.map(|(_, shown)| shown);
+        let rival = self.rival(entry, &copy).await?.map(|shown| shown.entry);
+        let copy = copy.entry;
         let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;
-        let parent = super::files::directory_of(&tree, &directory)?;
+        let parent = view.directory(&directory).await?.node();
         let mut nodes = vec![copy.node];
-        nodes.extend(rival.map(|r| r.node));
+        nodes.extend(rival.as_ref().map(|r| r.node));
         let mut edit = self.edit(entry, &nodes).await?;
-        let settled = write_settled(&mut edit, copy, rival, keep, (parent, name))?;
+        let settled = write_settled(&mut edit, &copy, rival.as_ref(), keep, (parent, name))?;
         self.finish(edit).await?;
         self.file_info(entry, settled).await
     }
 
     /// What has the name that a conflicted copy lost.
-    async fn rival<'t>(
-        &self,
-        entry: &Entry,
-        tree: &'t Tree,
-        path: &RelPath,
-        copy: &read::Entry,
-    ) -> ServiceResult<Option<(RelPath, &'t read::Entry)>> {
-        if copy.copy.is_some() {
-            return Ok(tree.of_node(copy.node).map(|(path, shown)| (path.clone(), shown)));
+    async fn rival(&self, entry: &Entry, copy: &Shown) -> ServiceResult<Option<Shown>> {
+        let view = self.view(entry.row.id);
+        if copy.entry.copy.is_some() {
+            return view.of_node(copy.entry.node).await;
         }
-        let nodes = self.meta.nodes(entry.row.id, &[copy.node]).await?;
-        let Some((row, (directory, _))) = nodes.first().zip(path.split_last()) else { return Ok(None) };
-        let place = directory.join(&row.state.places()[0].name);
-        Ok(tree.entries.get_key_value(&place).map(|(path, shown)| (path.clone(), shown)))
+        let nodes = self.meta.nodes(entry.row.id, &[copy.entry.node]).await?;
+        let Some((row, (directory, _))) = nodes.first().zip(copy.path.split_last()) else { return Ok(None) };
+        view.at(&directory.join(&row.state.places()[0].name)).await
     }
 }
 

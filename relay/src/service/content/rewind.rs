@@ -210,12 +210,14 @@ impl Content {
     pub async fn rewind_plan(&self, entry: &Entry, wish: &RewindWish, after: Option<NodeId>, limit: usize) -> ServiceResult<RewindPlan> {
         self.check_rewind(entry, wish).await?;
         let limit = limit.clamp(1, ENTRIES_MAX);
-        let tree = self.tree(entry.row.id).await?;
         let mut plan = RewindPlan { counts: RewindCounts::default(), entries: Vec::new(), next: None };
         let mut position = None;
         loop {
             let page = self.meta.changed_since(entry.row.id, wish.to_ms, position, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(plan) };
+            let Some(last) = page.last() else {
+                self.name_entries(entry.row.id, &mut plan.entries).await?;
+                return Ok(plan);
+            };
             position = Some(last.row.id);
             for (changed, task) in self.tasks(entry.row.id, wish, &page, &mut plan.counts).await? {
                 task.count(&mut plan.counts);
@@ -227,11 +229,22 @@ impl Content {
                     plan.next = plan.next.or(plan.entries.last().map(|e| e.node));
                     continue;
                 }
-                let name = || changed.row.state.places()[0].name.to_string();
-                let path = tree.paths.get(&id).map_or_else(name, ToString::to_string);
+                let path = changed.row.state.places()[0].name.to_string();
                 plan.entries.push(RewindEntry { node: id, path, acts: task.acts() });
             }
         }
+    }
+
+    /// Says where what is shown stands.
+    async fn name_entries(&self, namespace: NamespaceId, entries: &mut [RewindEntry]) -> ServiceResult<()> {
+        let ids: Vec<NodeId> = entries.iter().map(|e| e.node).collect();
+        let shown = self.view(namespace).of_nodes(&ids).await?;
+        for one in entries {
+            if let Some(shown) = shown.get(&one.node) {
+                one.path = shown.path.to_string();
+            }
+        }
+        Ok(())
     }
 
     /// Rewinds, or goes on with the rewind of this id, or answers what that did.

@@ -3,12 +3,12 @@
 //! A directory comes back with what was deleted with it: by the same device, without a longer pause between one deletion and the next. What was
 //! deleted from it before stays in the trash. If the old place is taken, it comes back beside, under a free name.
 
-use super::tree::Tree;
+use super::view::{Directory, Shown};
 use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::content::{DeletedRow, TrashedNode};
 use ferry_protocol::limits::{NAME_MAX_BYTES, PATH_DEPTH_MAX};
-use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, RelPath, Value, node, read};
+use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, Value, node, read};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most entries of one page.
@@ -105,46 +105,49 @@ impl Content {
 
     /// Where a deleted node must be moved to because its old place is taken; nothing if it is free.
     async fn free_place(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<Option<(NodeId, Name)>> {
-        let tree = self.tree(namespace).await?;
-        if tree.of_node(file).is_some() {
+        let view = self.view(namespace);
+        if view.of_node(file).await?.is_some() {
             // A directory that is shown because something in it lives.
             return Ok(None);
         }
-        let (mut line, shown) = self.hidden_line(namespace, &tree, file).await?;
+        let (mut line, shown) = self.hidden_line(namespace, file).await?;
         let Some((_, name)) = line.pop_back() else { return Ok(None) };
-        let (mut here, mut directory) = (NodeId::ROOT, RelPath::root());
+        let (mut here, mut directory) = (NodeId::ROOT, Some(Directory::root()));
         let mut is_blocked = false;
-        if let Some((path, shown)) = shown {
-            if shown.content.is_dir() {
-                (here, directory) = (shown.node, path.clone());
-            } else {
-                is_blocked = true;
-                line.clear();
+        if let Some(shown) = shown {
+            match shown.directory() {
+                Some(there) => (here, directory) = (shown.entry.node, Some(there)),
+                None => {
+                    is_blocked = true;
+                    line.clear();
+                }
             }
         }
         for (node, name) in line {
-            let next = directory.join(&name);
-            if tree.entries.get(&next).is_some_and(|e| !e.content.is_dir()) {
+            // In what is not shown nothing has a name.
+            let there = match &directory {
+                Some(directory) => view.look(directory, &name).await?,
+                None => None,
+            };
+            let next = there.as_ref().map(Shown::directory);
+            if matches!(next, Some(None)) {
                 is_blocked = true;
                 break;
             }
-            (here, directory) = (node, next);
+            (here, directory) = (node, next.flatten());
         }
-        let is_taken = |name: &Name| tree.entries.contains_key(&directory.join(name));
-        if !is_taken(&name) {
-            return Ok(is_blocked.then_some((here, name)));
+        let (mut free, mut number) = (name.clone(), 0);
+        while let Some(directory) = &directory
+            && view.look(directory, &free).await?.is_some()
+        {
+            number += 1;
+            free = restored_name(&name, number);
         }
-        let free = (1..).map(|n| restored_name(&name, n)).find(|n| !is_taken(n)).unwrap_or(name);
-        Ok(Some((here, free)))
+        Ok((number > 0 || is_blocked).then_some((here, free)))
     }
 
     /// A node and the directories above it that are not shown, the highest first, with their names; and what is shown above them, if not the root.
-    async fn hidden_line<'t>(
-        &self,
-        namespace: NamespaceId,
-        tree: &'t Tree,
-        file: NodeId,
-    ) -> ServiceResult<(VecDeque<(NodeId, Name)>, Option<(&'t RelPath, &'t read::Entry)>)> {
+    async fn hidden_line(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<(VecDeque<(NodeId, Name)>, Option<Shown>)> {
         let mut line = VecDeque::new();
         let mut at = file;
         while at != NodeId::ROOT && line.len() < PATH_DEPTH_MAX {
@@ -153,7 +156,7 @@ impl Content {
             let place = &row.state.places()[0];
             line.push_front((at, place.name.clone()));
             at = place.parent;
-            if let Some(shown) = tree.of_node(at) {
+            if let Some(shown) = self.view(namespace).of_node(at).await? {
                 return Ok((line, Some(shown)));
             }
         }

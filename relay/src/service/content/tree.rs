@@ -1,7 +1,8 @@
-//! The tree that a namespace shows, for people and the plain API: computed by the one law of reading and kept while the feed's head stands still.
+//! The whole tree that a namespace shows, by the one law of reading: what everything costs, so only for what needs everything. A part at a time is
+//! read by `view.rs`.
 
 use super::{Content, off_thread};
-use crate::service::ServiceResult;
+use crate::service::{ServiceError, ServiceResult};
 use crate::store::content::NodeRow;
 use ferry_protocol::read::{self, Entry, States};
 use ferry_protocol::{NamespaceId, NodeId, RelPath};
@@ -16,8 +17,6 @@ const KEPT_NODES_MAX: usize = 200_000;
 pub(super) struct Tree {
     /// Every entry by its path, parents before children.
     pub(super) entries: BTreeMap<RelPath, Entry>,
-    /// Where each node is shown under its own name.
-    pub(super) paths: BTreeMap<NodeId, RelPath>,
     /// Number and times of every node, shown or not.
     pub(super) rows: BTreeMap<NodeId, Times>,
 }
@@ -40,32 +39,25 @@ impl From<&NodeRow> for Times {
 }
 
 impl Tree {
-    fn new(rows: Vec<NodeRow>) -> Self {
+    pub(super) fn new(rows: Vec<NodeRow>) -> Self {
         let times = rows.iter().map(|row| (row.id, Times::from(row))).collect();
         let states: States = rows.into_iter().map(|row| (row.id, row.state)).collect();
-        let entries = read::resolve(&states);
-        let mut paths = BTreeMap::new();
-        for (path, entry) in &entries {
-            if entry.copy.is_none() {
-                paths.insert(entry.node, path.clone());
-            }
-            for (twin, _, _) in entry.twins.iter().filter(|(_, copy, _)| copy.is_none()) {
-                paths.insert(*twin, path.clone());
-            }
-        }
-        Self { entries, paths, rows: times }
-    }
-
-    /// The entry that shows a node under its own name, with its path.
-    pub(super) fn of_node(&self, node: NodeId) -> Option<(&RelPath, &Entry)> {
-        let path = self.paths.get(&node)?;
-        self.entries.get_key_value(path)
+        Self { entries: read::resolve(&states), rows: times }
     }
 
     /// What lies below a directory, at any depth.
     pub(super) fn below<'t>(&'t self, path: &'t RelPath) -> impl Iterator<Item = (&'t RelPath, &'t Entry)> {
         // Paths are ordered by their names, so a directory is followed by everything below it.
         self.entries.range(path.clone()..).skip_while(move |(p, _)| *p == path).take_while(move |(p, _)| p.starts_with(path))
+    }
+
+    /// The node of a directory; the root has one too.
+    pub(super) fn directory(&self, path: &RelPath) -> ServiceResult<NodeId> {
+        if path.is_root() {
+            return Ok(NodeId::ROOT);
+        }
+        let shown = self.entries.get(path).ok_or_else(ServiceError::not_found)?;
+        shown.content.is_dir().then_some(shown.node).ok_or_else(|| super::files::not_a_directory(path))
     }
 }
 

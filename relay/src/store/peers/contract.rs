@@ -37,6 +37,7 @@ async fn filled(store: &dyn MetaStore) {
             name: "N".into(),
             is_home: true,
             head_seq: 0,
+            settled_seq: 0,
             max_counter: 0,
             run,
             role: Role::Owner,

@@ -14,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long a transaction may stand idle before the database ends it: a process that hangs must not keep others out.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
+/// A connection that has been idle for so long is tried before it is used again.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
 const UNHURRIED: &str = "SET LOCAL statement_timeout = 0";
 
 /// What an operator may set.
@@ -84,6 +87,16 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(settings.pool_size)
             .acquire_timeout(settings.acquire_timeout)
+            // A ping before each statement would double the round trips; a connection that was just used is believed.
+            .test_before_acquire(false)
+            .before_acquire(|conn, known| {
+                Box::pin(async move {
+                    if known.idle_for >= BELIEVED_FOR {
+                        conn.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|conn, _| Box::pin(async move { conn.execute(super::identity::REMEMBER_CLUSTER).await.map(drop) }))
             .connect_lazy_with(options);
         let writers = settings.pool_size - (settings.pool_size / 4).max(1);
@@ -112,6 +125,26 @@ impl Database {
             Some(conn) => Ok(conn),
             None => self.read().await,
         }
+    }
+
+    /// A connection that is in no pool and ends with its value.
+    pub(super) async fn apart(&self) -> Result<PgConnection, StoreError> {
+        let options = self.pool.connect_options();
+        let connect = PgConnection::connect_with(&options);
+        tokio::time::timeout(self.wait, connect)
+            .await
+            .map_err(|_| StoreError::Unavailable(format!("{} does not answer in time", self.label)))?
+            .map_err(store_error)
+    }
+
+    /// Whether there are replicas at all.
+    pub(super) fn has_replicas(&self) -> bool {
+        self.replicas.exist()
+    }
+
+    /// A connection to a replica that answers; nothing if none does.
+    pub(super) async fn replica(&self) -> Option<PoolConnection<Postgres>> {
+        self.replicas.read().await
     }
 
     /// One snapshot for several statements.
@@ -168,5 +201,7 @@ pub(super) fn options(url: &str, settings: &Settings) -> Result<PgConnectOptions
         ("statement_timeout", ms(settings.statement_timeout)),
         ("lock_timeout", ms(settings.lock_timeout)),
         ("idle_in_transaction_session_timeout", ms(IDLE_IN_TRANSACTION_MAX)),
+        // A recursion looks expensive before it is known how short it is; compiling it took ten times as long as running it.
+        ("jit", "off".to_owned()),
     ]))
 }

@@ -5,9 +5,11 @@
 
 mod accounts;
 mod content;
+mod links;
 pub mod migrate;
 mod peers;
 mod sessions;
+mod shares;
 mod signin;
 
 use super::content::Identity;
@@ -46,7 +48,9 @@ impl Sqlite {
             .pragma("cache_size", "-16384")
             .pragma("temp_store", "memory");
         let pool = |max: u32| {
-            SqlitePoolOptions::new().max_connections(max).max_lifetime(None).idle_timeout(None).acquire_timeout(Duration::from_secs(30))
+            let pool = SqlitePoolOptions::new().max_connections(max).acquire_timeout(Duration::from_secs(30));
+            // A file does not hang up.
+            pool.max_lifetime(None).idle_timeout(None).test_before_acquire(false)
         };
         let writer = pool(1).min_connections(1).connect_with(options.clone()).await.map_err(store_error)?;
         migrate::run(&writer).await?;

@@ -26,6 +26,8 @@ pub struct Client {
     pub token: String,
     /// Whose it is.
     pub user_id: String,
+    /// Whoever edits through the web is named by the user's own id.
+    author: DeviceId,
 }
 
 impl Client {
@@ -35,7 +37,9 @@ impl Client {
         let answer = http.post(format!("{url}/auth/login")).json(&json!({"email": email, "password": password})).send().await?;
         let body: serde_json::Value = good(answer).await?.json().await?;
         let text = |key: &str| body[key].as_str().map(str::to_owned).with_context(|| format!("the login's answer has no {key}"));
-        Ok(Self { http, url: url.into(), token: text("access_token")?, user_id: text("user_id")? })
+        let user_id = text("user_id")?;
+        let raw = hex::decode(user_id.replace('-', "")).ok().and_then(|raw| raw.try_into().ok()).context("the user's id is 16 bytes")?;
+        Ok(Self { http, url: url.into(), token: text("access_token")?, user_id, author: DeviceId::from_bytes(raw) })
     }
 
     /// The same user through another process of the relay.
@@ -106,7 +110,7 @@ impl Folder {
 
     fn put(&mut self, state: &mut NodeState, content: node::Content) {
         let dots: Vec<Dot> = state.body().values().iter().map(|v| v.dot).collect();
-        let author = Author { device: DeviceId::default(), name: "bench".into() };
+        let author = Author { device: self.client.author, name: "bench".into() };
         let value = Value { dot: state.body().next_dot(self.replica), stamp: self.stamp(), content, author, wall_ms: 0 };
         state.body_mut().put(&dots, value);
     }
@@ -159,9 +163,14 @@ impl Folder {
         Ok(good(self.client.wire(&format!("/download/v1/{}/chunks", self.id), body).send().await?).await?.bytes().await?)
     }
 
+    /// The path of a page of the feed.
+    pub fn delta_path(&self, since: u64, limit: usize) -> String {
+        format!("/sync/v1/{}/delta?since={since}&epoch={}&limit={limit}", self.id, self.epoch)
+    }
+
     /// A page of the feed.
     pub async fn delta(&self, since: u64, limit: usize) -> Result<FeedPage> {
-        let path = format!("/sync/v1/{}/delta?since={since}&epoch={}&limit={limit}", self.id, self.epoch);
+        let path = self.delta_path(since, limit);
         Ok(wire::decode(&good(self.client.request(Method::GET, &path).send().await?).await?.bytes().await?)?)
     }
 }

@@ -4,7 +4,7 @@
 
 use super::Options;
 use super::client::{Client, Folder, file, frames};
-use super::figures::Figures;
+use super::figures::{Figures, Target};
 use super::running::Running;
 use anyhow::{Context, Result, ensure};
 use ferry_protocol::chunker::ChunkSizes;
@@ -115,6 +115,9 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
         }
     }
     let saved = 1.0 - sums.sent as f64 / sums.logical.max(1) as f64;
+    figures.row("dedup", "saved over ten versions", (saved * 1000.0).round() / 10.0, "%", Target::AtLeast(30.0));
+    figures.row("dedup", "bytes of the versions", (sums.logical as f64 / 1e6).round(), "MB", Target::None);
+    figures.row("dedup", "bytes that were sent", (sums.sent as f64 / 1e6).round(), "MB", Target::None);
     figures.put(
         "dedup",
         json!({"versions": commits, "logical_bytes": sums.logical, "stored_bytes": sums.sent, "stored_bytes_of_the_first": first_sent,

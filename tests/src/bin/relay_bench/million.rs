@@ -3,13 +3,13 @@
 
 use super::Options;
 use super::client::{Client, Folder, good, small_file};
-use super::figures::{Figures, Latencies};
+use super::figures::{Figures, Latencies, Target};
 use super::running::Running;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ferry_protocol::limits::COMMIT_NODES_MAX;
 use ferry_protocol::{NodeId, node};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Instant;
 
 /// Files in one directory.
@@ -18,7 +18,8 @@ const FILES_EACH: usize = 1000;
 const PAGES: usize = 200;
 
 /// Commits so many files in directories. All have one of a thousand contents: what is measured is the metadata.
-async fn fill(folder: &mut Folder, files: usize) -> Result<u64> {
+async fn fill(folder: &mut Folder, options: &Options) -> Result<u64> {
+    let files = options.files;
     let (mut nodes, mut chunks, mut directory, mut head) = (Vec::new(), Vec::new(), NodeId::ROOT, 0);
     for n in 0..files {
         if n % FILES_EACH == 0 {
@@ -36,58 +37,89 @@ async fn fill(folder: &mut Folder, files: usize) -> Result<u64> {
         }
         if n % 100_000 == 99_999 {
             eprintln!("   {} files", n + 1);
+            // An access token may end before all are there.
+            folder.client = Client::login(&folder.client.url, &options.email, &options.password).await?;
         }
     }
     Ok(head)
 }
 
-async fn pages(client: &Client, path: impl Fn(usize) -> String) -> Result<Latencies> {
-    let mut latencies = Latencies::default();
-    for n in 0..PAGES {
+/// Pages that follow each other, from a first one on; at the end from the start again.
+async fn pages(client: &Client, first: &str, number: usize) -> Result<Latencies> {
+    let (mut latencies, mut cursor) = (Latencies::default(), None::<String>);
+    for _ in 0..number {
+        let path = cursor.as_ref().map_or_else(|| first.to_owned(), |cursor| format!("{first}&cursor={cursor}"));
         let begun = Instant::now();
-        good(client.request(Method::GET, &path(n)).send().await?).await?.bytes().await?;
+        let page: Value = good(client.request(Method::GET, &path).send().await?).await?.json().await?;
         latencies.add(begun.elapsed());
+        ensure!(page["files"].as_array().is_some_and(|files| !files.is_empty()), "an empty page: {path}");
+        cursor = page["cursor"].as_str().map(str::to_owned);
     }
     Ok(latencies)
 }
 
 /// Fills an account and measures pages of it.
 pub async fn run(options: &Options, running: &Running, figures: &mut Figures) -> Result<()> {
-    let client = Client::login(running.url(0), &options.email, &options.password).await?;
+    let mut client = Client::login(running.url(0), &options.email, &options.password).await?;
     let mut folder = client.folder("million").await?;
     let begun = Instant::now();
-    let head = fill(&mut folder, options.files).await?;
+    let head = fill(&mut folder, options).await?;
     let filled = begun.elapsed();
+    client = Client::login(running.url(0), &options.email, &options.password).await?;
+    folder.client = client.clone();
     let space = folder.id.to_string();
     let directories = options.files.div_ceil(FILES_EACH);
-    let first = Instant::now();
-    good(client.request(Method::GET, &format!("/metadata/files?space_id={space}&path=/dir00000&limit=100")).send().await?).await?;
-    let first = first.elapsed();
-    let one = |n: usize| format!("/metadata/files?space_id={space}&path=/dir{:05}&limit=100&cursor={}", n * 37 % directories, n % 9 * 100);
-    let everything = |n: usize| format!("/metadata/files?space_id={space}&limit=100&cursor={}", n * 4999 % options.files);
+    let list = |n: usize, more: &str| format!("/metadata/files?space_id={space}&path=/dir{:05}&limit=100{more}", n * 37 % directories);
+    let begun = Instant::now();
+    good(client.request(Method::GET, &list(0, "")).send().await?).await?;
+    let first = begun.elapsed();
+    let mut listed = Vec::new();
+    for (what, more) in [("by name", ""), ("by size", "&sort=-size"), ("by time", "&sort=-modified")] {
+        let mut latencies = Latencies::default();
+        for n in 0..PAGES / 4 {
+            latencies.extend(pages(&client, &list(n, more), 4).await?.into_inner());
+        }
+        listed.push((what, latencies));
+    }
+    let mut everything = pages(&client, &format!("/metadata/files?space_id={space}&limit=100"), PAGES).await?;
+    // Numbers of this run's feed are without gaps from the first one on.
+    let count = (options.files + directories) as u64;
     let mut delta = Latencies::default();
     for n in 0..PAGES as u64 {
         let begun = Instant::now();
-        folder.delta(n * 4999 % head.saturating_sub(1000).max(1), 1000).await?;
+        let page = folder.delta(head - (1000 + n * 4999 % count).min(count - 1), 1000).await?;
         delta.add(begun.elapsed());
+        ensure!(!page.nodes.is_empty(), "an empty page of the feed");
     }
     let mut fresh = Latencies::default();
-    for n in 0..10 {
+    for n in 0..20 {
         // Somebody edits between two looks.
         let (content, chunk) = small_file(&format!("fresh {n} {space}"));
         let node = folder.node(NodeId::ROOT, &format!("fresh{n}"), content);
         folder.commit(vec![node], vec![chunk]).await?;
         let begun = Instant::now();
-        good(client.request(Method::GET, &one(n)).send().await?).await?.bytes().await?;
+        good(client.request(Method::GET, &list(n, "")).send().await?).await?.bytes().await?;
         fresh.add(begun.elapsed());
+    }
+    figures.row("million", format!("{} files, filled in", options.files), filled.as_secs_f64().round(), "s", Target::None);
+    figures.row("million", "the very first page", (first.as_secs_f64() * 1e4).round() / 10.0, "ms", Target::None);
+    for (what, latencies) in &mut listed {
+        figures.row("million", format!("page of 100 of a directory {what}, p95"), latencies.ms(0.95), "ms", Target::AtMost(50.0));
+    }
+    figures.row("million", "page of 100 of everything, p95", everything.ms(0.95), "ms", Target::AtMost(50.0));
+    figures.row("million", "page of a directory just after an edit, p95", fresh.ms(0.95), "ms", Target::AtMost(50.0));
+    figures.row("million", "page of 1000 of the feed, p95", delta.ms(0.95), "ms", Target::AtMost(50.0));
+    let mut by_order = serde_json::Map::new();
+    for (what, latencies) in &mut listed {
+        by_order.insert((*what).to_owned(), latencies.json());
     }
     figures.put(
         "million",
         json!({
             "files": options.files, "filled_by": "commits of 4096 nodes", "fill_s": filled.as_secs_f64().round(),
             "first_page_ms": first.as_millis() as u64,
-            "list_directory_page": pages(&client, one).await?.json(),
-            "list_everything_page": pages(&client, everything).await?.json(),
+            "list_directory_page": by_order,
+            "list_everything_page": everything.json(),
             "list_after_an_edit": fresh.json(),
             "delta_page_of_1000": delta.json(),
         }),

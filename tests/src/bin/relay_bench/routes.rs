@@ -3,7 +3,7 @@
 
 use super::Options;
 use super::client::{Client, Folder, good, small_file};
-use super::figures::{Figures, Latencies};
+use super::figures::{Figures, Latencies, Target};
 use super::running::Running;
 use anyhow::{Context, Result, ensure};
 use ferry_protocol::wire::{self, ChunkIds, NodeUpdate};
@@ -97,7 +97,7 @@ fn all() -> Vec<(&'static str, Make)> {
         ("GET /api/v1/files/{id}/versions", get(|g, n| format!("/api/v1/files/{}/versions", g.files[n % g.files.len()]))),
         ("GET /api/v1/trash", get(|g, _| format!("/api/v1/trash?space_id={}&limit=100", g.space))),
         ("GET /sync/delta", get(|g, _| format!("/sync/delta?since={}&limit=100", g.cursor))),
-        ("GET /sync/v1/{ns}/delta", get(|g, n| format!("/sync/v1/{}/delta?since={}&limit=100", g.space, g.head - 100 - (n as u64 % 100)))),
+        ("GET /sync/v1/{ns}/delta", get(|g, n| g.folder.delta_path(g.head - 100 - (n as u64 % 100), 100))),
         (
             "POST /upload/v1/{ns}/missing",
             Box::new(|g, c, n| {
@@ -144,14 +144,14 @@ struct Outcome {
 }
 
 /// Asks one route at the rate for so long.
-async fn ask(ground: &Arc<Ground>, clients: &[Client], make: &Arc<Make>, options: &Options) -> Result<Outcome> {
+async fn ask(grounds: &Arc<Vec<Ground>>, clients: &[Client], make: &Arc<Make>, options: &Options) -> Result<Outcome> {
     let begun = Instant::now() + Duration::from_millis(50);
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..(options.rate * options.seconds) as usize {
         let due = begun + Duration::from_secs_f64(n as f64 / options.rate as f64);
-        let (ground, make, client) = (ground.clone(), make.clone(), clients[n % clients.len()].clone());
+        let (grounds, make, client) = (grounds.clone(), make.clone(), clients[n % clients.len()].clone());
         tasks.spawn(async move {
-            let request = make(&ground, &client, n);
+            let request = make(&grounds[n % grounds.len()], &client, n / grounds.len());
             tokio::time::sleep_until(due.into()).await;
             let answer =
                 tokio::time::timeout(LOST_AFTER, async { good(request.send().await?).await?.bytes().await.map_err(Into::into) }).await;
@@ -173,21 +173,33 @@ async fn ask(ground: &Arc<Ground>, clients: &[Client], make: &Arc<Make>, options
 /// Measures route after route.
 pub async fn run(options: &Options, running: &Running, figures: &mut Figures) -> Result<()> {
     let client = Client::login(running.url(0), &options.email, &options.password).await?;
-    let ground = Arc::new(ground(&client, (options.rate * options.seconds) as usize).await?);
+    // Writers of one folder wait for each other; a relay has many.
+    let each = ((options.rate * options.seconds) as usize).div_ceil(options.folders);
+    let mut grounds = Vec::new();
+    for _ in 0..options.folders {
+        grounds.push(ground(&client, each).await?);
+    }
+    let grounds = Arc::new(grounds);
     let clients: Vec<Client> = running.urls.iter().map(|url| client.at(url)).collect();
     let mut all_routes = serde_json::Map::new();
     for (name, make) in all() {
         let make = Arc::new(make);
-        let mut outcome = ask(&ground, &clients, &make, options).await?;
+        let mut outcome = ask(&grounds, &clients, &make, options).await?;
         let mut figure = outcome.latencies.json();
         if let Some(failure) = outcome.first_failure {
             figure["failed"] = outcome.failed.into();
             figure["first_failure"] = failure.into();
         }
-        eprintln!("   {name}: {figure}");
+        figures.row("routes", format!("{name}, p95"), outcome.latencies.ms(0.95), "ms", Target::AtMost(100.0));
+        if outcome.failed > 0 {
+            figures.row("routes", format!("{name}, failed: {}", figure["first_failure"]), outcome.failed as f64, "", Target::AtMost(0.0));
+        }
         all_routes.insert(name.into(), figure);
     }
     ensure!(!all_routes.is_empty(), "no route was asked");
-    figures.put("routes", json!({"rate_per_s": options.rate, "seconds_each": options.seconds, "by_route": all_routes}));
+    figures.put(
+        "routes",
+        json!({"rate_per_s": options.rate, "seconds_each": options.seconds, "folders": options.folders, "by_route": all_routes}),
+    );
     Ok(())
 }

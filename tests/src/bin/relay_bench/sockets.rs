@@ -3,7 +3,7 @@
 
 use super::Options;
 use super::client::{Client, Folder, small_file};
-use super::figures::{Figures, Latencies};
+use super::figures::{Figures, Latencies, Target};
 use super::running::Running;
 use anyhow::{Context, Result, ensure};
 use ferry_protocol::NodeId;
@@ -89,6 +89,9 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
         firsts.extend(took.first().copied());
         latencies.extend(took);
     }
+    figures.row("sockets", "commit to WebSocket, p95", latencies.ms(0.95), "ms", Target::AtMost(100.0));
+    figures.row("sockets", "commit to the first WebSocket, p95", firsts.ms(0.95), "ms", Target::None);
+    figures.row("sockets", "words that did not come", lost as f64, "", Target::AtMost(0.0));
     figures.put(
         "sockets",
         json!({"sockets": open, "users": users, "commits": options.commits, "commit_to_socket": latencies.json(),

@@ -3,7 +3,7 @@
 
 use super::Options;
 use super::client::{Client, Folder, file, frames, good};
-use super::figures::{Figures, mb_per_s};
+use super::figures::{Figures, Target, mb_per_s};
 use super::running::Running;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -119,6 +119,11 @@ fn dashed(node: NodeId) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
+/// How long the slowest client took.
+fn rate(rates: &[Rates], took: fn(&Rates) -> Duration) -> Duration {
+    rates.iter().map(took).max().unwrap_or_default()
+}
+
 /// Measures a client alone, then several at once.
 pub async fn run(options: &Options, running: &Running, figures: &mut Figures) -> Result<()> {
     for clients in [1, options.clients] {
@@ -128,24 +133,31 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
             loads.push(load(&client, options.mib).await?);
         }
         let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(clients));
-        let tasks: Vec<_> = loads
-            .into_iter()
-            .map(|load| {
-                let barrier = barrier.clone();
-                tokio::spawn(async move { one(load, &barrier).await })
-            })
-            .collect();
+        // The first that fails ends the others, which would wait for it.
+        let mut tasks = tokio::task::JoinSet::new();
+        for load in loads {
+            let barrier = barrier.clone();
+            tasks.spawn(async move { one(load, &barrier).await });
+        }
         let mut rates = Vec::new();
-        for task in tasks {
-            rates.push(task.await??);
+        while let Some(done) = tasks.join_next().await {
+            rates.push(done??);
         }
         let bytes = options.mib * CHUNK_BYTES;
         let show = |took: fn(&Rates) -> Duration| {
-            let slowest = rates.iter().map(took).max().unwrap_or_default();
+            let slowest = rate(&rates, took);
             json!({"per_client_mb_s": mb_per_s(bytes, slowest), "summed_mb_s": mb_per_s(bytes * clients, slowest)})
         };
         let figure = json!({"clients": clients, "mib_each": options.mib, "upload": show(|r| r.up), "download_chunks": show(|r| r.down),
             "download_file": show(|r| r.plain)});
+        let rows = [("upload", rate(&rates, |r| r.up), 50.0), ("download of chunks", rate(&rates, |r| r.down), 100.0)];
+        for (what, took, least) in rows.into_iter().chain([("download of a file", rate(&rates, |r| r.plain), 100.0)]) {
+            figures.row("transfer", format!("{what}, {clients} at once, each"), mb_per_s(bytes, took), "MB/s", Target::AtLeast(least));
+            if clients > 1 {
+                let target = if what == "upload" { Target::None } else { Target::AtLeast(300.0) };
+                figures.row("transfer", format!("{what}, {clients} at once, summed"), mb_per_s(bytes * clients, took), "MB/s", target);
+            }
+        }
         figures.put(if clients == 1 { "transfer_alone" } else { "transfer_together" }, figure);
     }
     Ok(())

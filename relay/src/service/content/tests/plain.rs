@@ -185,11 +185,14 @@ async fn a_list_shows_what_is_there_in_pages(kind: Db) {
         let names: Vec<String> = page.files.iter().map(|f| f.path.to_string()).collect();
         (names, page.next)
     };
-    assert_eq!(list(None, Sort::Name, 0, 100).await.0, ["a.txt", "b.txt", "x", "x/y", "x/y/deep"]);
-    assert_eq!(list(Some("/"), Sort::Name, 0, 2).await, (vec!["a.txt".into(), "b.txt".into()], Some(2)));
-    assert_eq!(list(Some("/"), Sort::Name, 2, 2).await, (vec!["x".into()], None));
-    assert_eq!(list(Some("x"), Sort::Name, 0, 9).await.0, ["x/y"]);
-    assert_eq!(list(None, Sort::Size, 0, 100).await.0, ["x", "x/y", "x/y/deep", "b.txt", "a.txt"]);
+    assert_eq!(list(None, Sort::Name, None, 100).await.0, ["a.txt", "b.txt", "x", "x/y", "x/y/deep"]);
+    let (first, next) = list(Some("/"), Sort::Name, None, 2).await;
+    assert_eq!(first, ["a.txt", "b.txt"]);
+    // What is made before the cursor moves nothing after it.
+    upload(&world, &alice, "a", "", b"4").await;
+    assert_eq!(list(Some("/"), Sort::Name, next, 2).await, (vec!["x".into()], None));
+    assert_eq!(list(Some("x"), Sort::Name, None, 9).await.0, ["x/y"]);
+    assert_eq!(list(None, Sort::Size, None, 100).await.0, ["x", "x/y", "a", "x/y/deep", "b.txt", "a.txt"]);
     let query = ListQuery { directory: Some(parse_path("nowhere").unwrap()), limit: 1, ..ListQuery::default() };
     assert_eq!(world.content.list_files(&home, &query).await.unwrap_err().kind(), Kind::NotFound);
 }

@@ -1,6 +1,9 @@
 //! Content on PostgreSQL. Statements that one shard answers take a connection and the shard's key; [`read`] routes reads, [`write`] is the transaction.
 
-mod chunks;
+mod begin;
+pub(super) mod chunks;
+mod dav;
+mod follow;
 mod history;
 mod nodes;
 mod purge;
@@ -8,6 +11,7 @@ mod read;
 mod regions;
 mod repair;
 mod sweep;
+mod tree;
 mod uploads;
 mod versions;
 mod write;

@@ -21,7 +21,7 @@ pub(super) async fn namespaces(
 ) -> Result<Vec<NamespaceRow>, StoreError> {
     let ids: Vec<Vec<u8>> = wanted.iter().map(|(id, _)| id.as_bytes().to_vec()).collect();
     let rows = sqlx::query(
-        "SELECT namespace_id, owner_id, name, is_home, head_seq, max_counter, run_id FROM namespaces
+        "SELECT namespace_id, owner_id, name, is_home, head_seq, max_counter, run_id, settled_seq FROM namespaces
          WHERE shard_key = $1 AND namespace_id = ANY($2)",
     )
     .bind(key(shard))
@@ -37,6 +37,7 @@ pub(super) async fn namespaces(
             name: row.try_get(2).map_err(store_error)?,
             is_home: row.try_get(3).map_err(store_error)?,
             head_seq: count(row, 4)?,
+            settled_seq: count(row, 7)?,
             max_counter: count(row, 5)?,
             run: maybe_bytes(row, 6)?.map(ReplicaId::from_bytes),
             role: wanted.iter().find(|(n, _)| *n == id).map_or(Role::Viewer, |(_, role)| *role),
@@ -62,8 +63,13 @@ pub(super) async fn devices_of_members(
     devices: &[DeviceId],
 ) -> Result<BTreeSet<DeviceId>, StoreError> {
     let ids: Vec<Vec<u8>> = devices.iter().map(|d| d.as_bytes().to_vec()).collect();
-    let rows =
-        sqlx::query("SELECT d.device_id FROM devices d JOIN members m USING (user_id) WHERE m.namespace_id = $1 AND d.device_id = ANY($2)")
+    // The web of a user has the user's id.
+    let rows = sqlx::query(
+        "SELECT d.device_id FROM devices d
+         JOIN (SELECT user_id FROM members WHERE namespace_id = $1 UNION SELECT user_id FROM past_writers WHERE namespace_id = $1) w USING (user_id)
+         WHERE d.device_id = ANY($2)
+         UNION SELECT user_id FROM past_writers WHERE namespace_id = $1 AND user_id = ANY($2)",
+    )
             .bind(namespace.as_bytes().to_vec())
             .bind(ids)
             .fetch_all(conn)

@@ -1,6 +1,7 @@
 //! Content on SQLite. Reads run on the reader pool, a [`ContentTx`] on the one writer connection.
 
 mod chunks;
+mod dav;
 mod history;
 mod nodes;
 mod purge;
@@ -8,6 +9,7 @@ mod read;
 mod regions;
 mod repair;
 mod sweep;
+mod tree;
 mod uploads;
 mod write;
 

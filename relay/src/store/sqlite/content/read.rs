@@ -4,6 +4,7 @@ use super::{SWEEP_HELD, bytes, chunks, count, decode_state, history, nodes, regi
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::content::*;
+use crate::store::moves::ShardMoves;
 use crate::store::sqlite::{Sqlite, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -111,6 +112,10 @@ impl ContentStore for Sqlite {
 
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
         nodes::locate_node(&mut *self.read().await?, user, node).await
+    }
+
+    async fn locate_shared(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+        nodes::shared_namespaces(&mut *self.read().await?, user, node, None).await
     }
 
     async fn find_content(
@@ -298,6 +303,11 @@ impl ContentStore for Sqlite {
         let mut conn = self.read().await?;
         let rows = sqlx::query("SELECT namespace_id FROM namespaces").fetch_all(&mut *conn).await.map_err(store_error)?;
         rows.iter().map(|row| bytes(row, 0).map(NamespaceId::from_bytes)).collect()
+    }
+
+    /// One file is one shard.
+    fn moves(&self) -> Option<&dyn ShardMoves> {
+        None
     }
 
     async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError> {

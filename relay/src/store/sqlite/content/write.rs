@@ -13,7 +13,7 @@ use sqlx::{QueryBuilder, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl SqliteTx {
-    fn conn(&mut self) -> &mut SqliteConnection {
+    pub(super) fn conn(&mut self) -> &mut SqliteConnection {
         &mut self.tx
     }
 
@@ -150,6 +150,10 @@ impl ContentTx for SqliteTx {
         nodes::namespace_for(self.conn(), namespace, user).await
     }
 
+    async fn shared_namespace(&mut self, namespace: NamespaceId, file: NodeId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        Ok(nodes::shared_namespaces(self.conn(), user, file, Some(namespace)).await?.pop())
+    }
+
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO members (namespace_id, user_id, role, created_at) VALUES (?1, ?2, ?3, ?4)
@@ -199,7 +203,7 @@ impl ContentTx for SqliteTx {
             let states = batch.iter().map(|n| encode_state(&n.state)).collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::new(
                 "INSERT INTO files (namespace_id, file_id, seq, state, user_id, parent_id, file_name, file_size, file_type, file_hash, is_deleted,
-                 created_at, updated_at, link_target) ",
+                 created_at, updated_at, link_target, standing, is_displaced) ",
             );
             query.push_values(batch.iter().zip(states), |mut b, (n, state)| {
                 let place = &n.state.places()[0];
@@ -216,7 +220,9 @@ impl ContentTx for SqliteTx {
                     .push_bind(n.is_deleted)
                     .push_bind(now_ms)
                     .push_bind(now_ms)
-                    .push_bind(n.link_target.clone());
+                    .push_bind(n.link_target.clone())
+                    .push_bind(n.standing.code())
+                    .push_bind(false);
             });
             query.push(
                 " ON CONFLICT (namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
@@ -226,12 +232,12 @@ impl ContentTx for SqliteTx {
                  file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
                  link_target = CASE WHEN excluded.is_deleted THEN coalesce(excluded.link_target, files.link_target) ELSE excluded.link_target END,
                  purged_at = CASE WHEN excluded.is_deleted THEN files.purged_at ELSE NULL END,
-                 is_deleted = excluded.is_deleted, updated_at = excluded.updated_at",
+                 is_deleted = excluded.is_deleted, updated_at = excluded.updated_at, standing = excluded.standing, is_displaced = 0",
             );
             query.build().execute(self.conn()).await.map_err(store_error)?;
         }
         history::add(self.conn(), namespace.id, nodes, now_ms).await?;
-        sqlx::query("UPDATE namespaces SET head_seq = ?2, max_counter = max(max_counter, ?3) WHERE namespace_id = ?1")
+        sqlx::query("UPDATE namespaces SET head_seq = ?2, settled_seq = ?2, max_counter = max(max_counter, ?3) WHERE namespace_id = ?1")
             .bind(namespace.id.as_bytes().to_vec())
             .bind(signed(head_seq))
             .bind(signed(max_counter))

@@ -84,7 +84,10 @@ async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs, hold: &
     let now_ms = app.clock.now_ms();
     // Beside the files of an earlier backup, which stays whole until this one is.
     let database = format!("database/{now_ms}");
+    // Of several databases each is read at a moment of its own: nobody's rows go from one to another in between (BK5).
+    let still = app.content.hold_moves().await?;
     let (kind, files) = snapshot::take(config, &folder.join(&database)).await?;
+    drop(still);
     for pack in app.content.packs().await? {
         wanted.insert(pack.id, pack);
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! manifest.json            what this is, and the hashes of all that follows but packs
 //! packs-STAMP.tsv          one line a pack: id, length in bytes, SHA-256
-//! database/STAMP/relay.db  (or NAME.dump of pg_dump)
+//! database/STAMP/relay.db  (or NAME.dump of pg_dump: relay, the directory, and shard1, shard2 ...)
 //! keys/jwt.key ...         the keys of the data directory
 //! packs/ab/abcd...pack     the chunks
 //! ```
@@ -13,6 +13,7 @@
 //!   beside the older one's files, replaces the manifest, and removes what only the older one needed after that: broken off anywhere, one is whole.
 //! * **BK3** A restore goes into what is empty, and puts the database in its place last: one that was broken off is begun again, never taken for done.
 //! * **BK4** A restored relay has a new epoch: devices send again what it lacks, and delete nothing (I2, I3, I11).
+//! * **BK5** Of several databases the shards are read first and the directory last, and no user moves between two of them meanwhile.
 
 pub mod create;
 pub mod manifest;

@@ -2,6 +2,7 @@
 
 use super::manifest::{DatabaseKind, FileRow, Manifest, pack_path, read_packs};
 use super::{BackupError, hash_file};
+use crate::store::content::PackId;
 use crate::store::snapshot;
 use serde::Serialize;
 use std::path::Path;
@@ -72,21 +73,21 @@ pub async fn verify(folder: &Path) -> Result<VerifyReport, BackupError> {
         report.check(&pack_path(folder, *id), row);
     }
     for database in manifest.database_files(folder)? {
-        match manifest.database {
-            DatabaseKind::Sqlite => match snapshot::packs_of_sqlite(&database).await {
-                Ok(named) => {
-                    for pack in named.iter().filter(|p| packs.get(&p.id).is_none_or(|row| row.bytes != p.length_bytes)) {
-                        report.packs_missing += 1;
-                        report.fault(format!("the database names pack {}, which the backup lacks", pack.id));
-                    }
-                }
-                Err(e) => report.fault(format!("the database cannot be read: {e}")),
-            },
-            DatabaseKind::Postgres => {
-                if let Err(e) = snapshot::check_dump(&database).await {
-                    report.fault(e.to_string());
+        let named: Result<Vec<(PackId, u64)>, String> = match manifest.database {
+            DatabaseKind::Sqlite => {
+                let rows = snapshot::packs_of_sqlite(&database).await.map_err(|e| format!("the database cannot be read: {e}"));
+                rows.map(|rows| rows.into_iter().map(|p| (p.id, p.length_bytes)).collect())
+            }
+            DatabaseKind::Postgres => snapshot::packs_of_dump(&database).await.map_err(|e| e.to_string()),
+        };
+        match named {
+            Ok(named) => {
+                for (id, _) in named.iter().filter(|(id, bytes)| packs.get(id).is_none_or(|row| row.bytes != *bytes)) {
+                    report.packs_missing += 1;
+                    report.fault(format!("the database names pack {id}, which the backup lacks"));
                 }
             }
+            Err(fault) => report.fault(fault),
         }
     }
     Ok(report)

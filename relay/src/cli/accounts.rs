@@ -126,12 +126,6 @@ pub(super) enum SessionCommand {
     },
 }
 
-#[derive(Subcommand)]
-pub(super) enum InviteCommand {
-    /// A code with which one person may register
-    Create,
-}
-
 pub(super) async fn open(global: &Global) -> Result<App, Failure> {
     let config = global.load_beside()?;
     if let Ok(meta) = std::fs::metadata(&config.data) {
@@ -235,7 +229,7 @@ pub(super) async fn user(global: &Global, command: UserCommand) -> Outcome {
 }
 
 /// Prints the result and closes the database.
-async fn done(global: &Global, app: &App, human: String, machine: Value) -> Outcome {
+pub(super) async fn done(global: &Global, app: &App, human: String, machine: Value) -> Outcome {
     show(global, human, &machine);
     app.close().await;
     Ok(())
@@ -255,7 +249,7 @@ async fn list_users(global: &Global) -> Outcome {
     .await
 }
 
-async fn all_users(app: &App) -> Result<Vec<User>, Failure> {
+pub(super) async fn all_users(app: &App) -> Result<Vec<User>, Failure> {
     let mut users: Vec<User> = Vec::new();
     loop {
         let after = users.last().map(|u| u.email_key.clone()).unwrap_or_default();
@@ -419,13 +413,6 @@ pub(super) async fn session(global: &Global, command: SessionCommand) -> Outcome
             Err(missing())
         }
     }
-}
-
-pub(super) async fn invite(global: &Global, command: InviteCommand) -> Outcome {
-    let InviteCommand::Create = command;
-    let app = open(global).await?;
-    let code = app.accounts.create_invite().await?;
-    done(global, &app, code.secret.clone(), json!({"code": code.secret, "expires_at": time_text(code.expires_at_ms)})).await
 }
 
 pub(super) async fn setup_url(global: &Global) -> Outcome {

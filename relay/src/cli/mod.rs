@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod backup;
 mod doctor;
+mod letters;
 mod operate;
 mod serve;
 mod shard;
@@ -119,13 +120,16 @@ enum Command {
     /// Logins: list, end
     #[command(subcommand)]
     Session(accounts::SessionCommand),
-    /// Invitations
+    /// Invitations: create, list, revoke
     #[command(subcommand)]
-    Invite(accounts::InviteCommand),
+    Invite(letters::InviteCommand),
+    /// App passwords, for programs that cannot log in: create, list, revoke
+    #[command(subcommand)]
+    Token(letters::TokenCommand),
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
-    /// Shards: list
+    /// Shards: list, move users between them
     #[command(subcommand)]
     Shard(shard::ShardCommand),
     /// Backups: create, verify, restore
@@ -254,7 +258,8 @@ fn run(cli: Cli) -> Outcome {
             Command::User(command) => accounts::user(&global, command).await,
             Command::Device(command) => accounts::device(&global, command).await,
             Command::Session(command) => accounts::session(&global, command).await,
-            Command::Invite(command) => accounts::invite(&global, command).await,
+            Command::Invite(command) => letters::invite(&global, command).await,
+            Command::Token(command) => letters::token(&global, command).await,
             Command::Storage(command) => storage::storage(&global, command).await,
             Command::Shard(command) => shard::shard(&global, command).await,
             Command::Backup(command) => backup::backup(&global, command).await,
@@ -303,6 +308,13 @@ mod tests {
             "ferry-relay user reset-totp a@b",
             "ferry-relay device list a@b",
             "ferry-relay session revoke 00",
+            "ferry-relay invite create --expires 3d",
+            "ferry-relay invite list --json",
+            "ferry-relay invite revoke 0011223344556677",
+            "ferry-relay token create a@b --name backup --scope files:read --scope dav --expires 90d",
+            "ferry-relay token list",
+            "ferry-relay token list a@b --json",
+            "ferry-relay token revoke 00 --user a@b",
             "ferry-relay config print --defaults",
             "ferry-relay config validate --json",
             "ferry-relay storage verify --read-data --data /d",
@@ -310,6 +322,9 @@ mod tests {
             "ferry-relay storage new-epoch",
             "ferry-relay storage repair --dry-run",
             "ferry-relay shard list --json",
+            "ferry-relay shard move a@b --to 2 --dry-run",
+            "ferry-relay shard move 000102030405060708090a0b0c0d0e0f --to 2 --pause 5 --json",
+            "ferry-relay shard drain 1 --to 2 --settle 0",
             "ferry-relay backup create -o /b --json",
             "ferry-relay backup verify /b",
             "ferry-relay backup restore /b --data /d",

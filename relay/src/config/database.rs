@@ -2,6 +2,7 @@
 
 use super::{ConfigError, without_password};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Most shards: each costs every process a pool of connections.
@@ -16,8 +17,11 @@ pub struct Database {
     /// PostgreSQL: the databases in which the content of new users stands, in an order that never changes: shard N is the Nth. Not set: in the database
     /// of `url`, which is shard 0.
     pub shards: Vec<String>,
-    /// PostgreSQL: streaming replicas of the database of `url`. What may be some seconds old is read there: lists of users, the audit log.
+    /// PostgreSQL: streaming replicas of the database of `url`. What may be some seconds old is read there: lists of users, the audit log; and pages of
+    /// feeds, from one that has them already.
     pub replicas: Vec<String>,
+    /// PostgreSQL: streaming replicas of shards, each `SHARD=postgres://...` with the number of the shard; pages of feeds are read there as well.
+    pub shard_replicas: Vec<String>,
     /// PostgreSQL: connections of this process to each database, 2 to 1000.
     pub pool_size: u32,
     /// PostgreSQL: how long a request waits for a connection before it is told to come back, in seconds.
@@ -34,6 +38,7 @@ impl Default for Database {
             url: String::new(),
             shards: Vec::new(),
             replicas: Vec::new(),
+            shard_replicas: Vec::new(),
             pool_size: 16,
             acquire_timeout_s: 10,
             statement_timeout_s: 30,
@@ -104,6 +109,10 @@ impl Database {
                 return Err(ConfigError(format!("database.{name} has '{other}': expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")));
             }
         }
+        if !self.shard_replicas.is_empty() && !is_shared {
+            return Err(ConfigError("database.shard_replicas needs a database.url of PostgreSQL".into()));
+        }
+        self.replicas_by_shard()?;
         if self.shards.len() > SHARDS_MAX {
             return Err(ConfigError(format!("database.shards has more than {SHARDS_MAX} databases")));
         }
@@ -122,6 +131,25 @@ impl Database {
         Ok(())
     }
 
+    /// The replicas of each shard; those of the database of `url` are of shard 0.
+    pub(crate) fn replicas_by_shard(&self) -> Result<BTreeMap<u16, Vec<String>>, ConfigError> {
+        let mut all = BTreeMap::from([(0, self.replicas.clone())]);
+        for text in &self.shard_replicas {
+            let parts = text.split_once('=').and_then(|(shard, url)| Some((shard.trim().parse::<u16>().ok()?, url.trim())));
+            match parts.filter(|(shard, url)| (1..=self.shards.len()).contains(&usize::from(*shard)) && is_postgres(url)) {
+                Some((shard, url)) => all.entry(shard).or_default().push(url.to_owned()),
+                None => {
+                    return Err(ConfigError(format!(
+                        "database.shard_replicas has '{}': expected SHARD=postgres://USER:PASSWORD@HOST:PORT/DATABASE with a shard from 1 to {}",
+                        without_password(text),
+                        self.shards.len()
+                    )));
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// The same for the store.
     #[cfg(feature = "cluster")]
     pub(crate) fn settings(&self) -> crate::store::postgres::Settings {
@@ -132,5 +160,29 @@ impl Database {
             statement_timeout: seconds(self.statement_timeout_s),
             lock_timeout: seconds(self.lock_timeout_s),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_belong_to_shards_that_there_are() {
+        let url = |host: &str| format!("postgres://ferry:secret@{host}/ferry");
+        let with = |shard_replicas: Vec<String>| Database {
+            url: url("db"),
+            shards: vec![url("one"), url("two")],
+            replicas: vec![url("copy")],
+            shard_replicas,
+            ..Database::default()
+        };
+        let good = with(vec![format!("2={}", url("a")), format!("2 = {}", url("b"))]);
+        assert_eq!(good.replicas_by_shard().unwrap(), BTreeMap::from([(0, vec![url("copy")]), (2, vec![url("a"), url("b")])]));
+        for wrong in [url("a"), format!("0={}", url("a")), format!("3={}", url("a")), "1=sqlite://x".into(), "x".into()] {
+            let ConfigError(text) = with(vec![wrong]).check(Path::new("/d")).unwrap_err();
+            assert!(text.contains("from 1 to 2") && !text.contains("secret"), "{text}");
+        }
+        assert!(Database { shard_replicas: vec!["1=x".into()], ..Database::default() }.check(Path::new("/d")).is_err());
     }
 }

@@ -12,7 +12,6 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use ferry_protocol::{NamespaceId, UserId};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -72,9 +71,8 @@ async fn connect(
     let tracker = app.connections.clone();
     Ok(upgrade
         .on_upgrade(move |socket| {
-            tracker.track_future(async move {
-                Connection { app, caller, credential, ip, socket, members: BTreeMap::new(), peers_at: None, _guard: guard }.run().await
-            })
+            tracker
+                .track_future(async move { Connection { app, caller, credential, ip, socket, peers_at: None, _guard: guard }.run().await })
         })
         .into_response())
 }
@@ -85,8 +83,6 @@ struct Connection {
     credential: Credential,
     ip: IpAddr,
     socket: WebSocket,
-    /// Whether the caller is a member, for namespaces asked about since the last ping.
-    members: BTreeMap<NamespaceId, bool>,
     /// When to say that devices have changed.
     peers_at: Option<Instant>,
     _guard: WatchGuard,
@@ -142,7 +138,8 @@ impl Connection {
                     Some(Heard::Wake(wake)) => self.pass_on(wake).await?,
                     Some(Heard::Missed) => {
                         metrics::counter!("ferry_relay_bus_lagged_total").increment(1);
-                        // Perhaps also that the token ended.
+                        // Perhaps also that the token ended, or a membership.
+                        self.app.content.forget_members();
                         self.recheck().await?;
                         self.send(json!({"type": "gap"})).await?;
                     }
@@ -174,9 +171,8 @@ impl Connection {
         )
     }
 
-    /// The token and the memberships may have been taken away since (R21, R53).
+    /// The token may have been taken away since (R21, R53).
     async fn recheck(&mut self) -> Result<(), End> {
-        self.members.clear();
         match self.credential.check_anew(&self.app, self.ip).await {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == crate::service::Kind::Unauthenticated => Err(End(TOKEN_ENDED, "token ended")),
@@ -186,7 +182,10 @@ impl Connection {
 
     async fn pass_on(&mut self, wake: Wake) -> Result<(), End> {
         match wake {
-            Wake::Access { user } if user == self.caller.user_id => self.recheck().await,
+            Wake::Access { user } if user == self.caller.user_id => {
+                self.app.content.forget_members();
+                self.recheck().await
+            }
             Wake::Access { .. } => Ok(()),
             Wake::Feed { namespace, seq } if self.is_member(namespace).await? => {
                 let data = json!({"namespace_id": namespace, "seq": seq});
@@ -202,12 +201,7 @@ impl Connection {
     }
 
     async fn is_member(&mut self, namespace: NamespaceId) -> Result<bool, End> {
-        if let Some(known) = self.members.get(&namespace) {
-            return Ok(*known);
-        }
-        let known = self.app.content.is_member(&self.caller, namespace).await.map_err(|_| End(RESTART, "store"))?;
-        self.members.insert(namespace, known);
-        Ok(known)
+        self.app.content.listens(&self.caller, namespace).await.map_err(|_| End(RESTART, "store"))
     }
 
     async fn send(&mut self, value: Value) -> Result<(), End> {

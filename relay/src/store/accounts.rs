@@ -280,6 +280,10 @@ pub trait AccountStore: SigninStore {
     async fn insert_code(&self, code: &NewCode) -> Result<(), StoreError>;
     /// Uses a code up.
     async fn use_code(&self, hash: SecretHash, kind: CodeKind, now_ms: i64) -> Result<CodeUse, StoreError>;
+    /// The codes of a kind that can still be used, the oldest first, at most `limit`.
+    async fn open_codes(&self, kind: CodeKind, now_ms: i64, limit: u32) -> Result<Vec<NewCode>, StoreError>;
+    /// Takes a code back that was not used. Returns whether there was such a one.
+    async fn revoke_code(&self, hash: SecretHash, kind: CodeKind) -> Result<bool, StoreError>;
 
     /// Appends to the audit log.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError>;

@@ -7,6 +7,7 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+use super::moves::ShardMoves;
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -507,6 +508,8 @@ pub trait ContentStore: Send + Sync + 'static {
 
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
+    /// What moves users between shards; nothing if there is one shard for ever.
+    fn moves(&self) -> Option<&dyn ShardMoves>;
     /// Totals of each shard.
     async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError>;
 }

@@ -16,6 +16,7 @@ pub mod keyfile;
 pub mod limits;
 pub mod metered;
 pub mod migration;
+pub mod moves;
 pub mod open_blobs;
 pub mod peers;
 #[cfg(feature = "cluster")]
@@ -76,9 +77,9 @@ pub async fn open_meta(config: &Config) -> Result<Arc<dyn MetaStore>, StartError
         #[cfg(feature = "cluster")]
         DatabaseUrl::Postgres(url) => {
             crate::install_tls_provider();
-            Ok(Arc::new(
-                postgres::Postgres::open(&url, &config.database.shards, &config.database.replicas, &config.database.settings()).await?,
-            ))
+            let database = &config.database;
+            let replicas = database.replicas_by_shard()?.into_iter().map(|(shard, urls)| (content::Shard(shard), urls)).collect();
+            Ok(Arc::new(postgres::Postgres::open_with_replicas(&url, &database.shards, &replicas, &database.settings()).await?))
         }
         #[cfg(not(feature = "cluster"))]
         DatabaseUrl::Postgres(_) => Err(StartError::Data(

@@ -2,7 +2,7 @@
 #![cfg(feature = "cluster")]
 
 #[path = "../../../tests/src/postgres.rs"]
-mod server;
+pub mod server;
 
 use super::process::*;
 
@@ -59,6 +59,68 @@ fn a_relay_on_postgresql_is_backed_up_and_restored() {
     let dump = std::fs::read_dir(backup.join("database")).unwrap().next().unwrap().unwrap().path().join("relay.dump");
     std::fs::write(&dump, "not a dump").unwrap();
     assert_eq!(run(dir.path(), &["backup", "verify", to]).status.code(), Some(6));
+}
+
+/// A directory and two shards: users of all of them, one of whom has moved, come back from one backup.
+#[test]
+fn a_relay_with_shards_is_backed_up_and_restored_as_one() {
+    let cluster = server::Cluster::start();
+    let urls = [(); 6].map(|()| cluster.database());
+    let (old_shards, new_shards) = (urls[1..3].join(","), urls[4..6].join(","));
+    let settings = |url, shards| [("FERRY_RELAY__DATABASE__URL", url), ("FERRY_RELAY__DATABASE__SHARDS", shards)];
+    let (old, new) = (settings(urls[0].as_str(), old_shards.as_str()), settings(urls[3].as_str(), new_shards.as_str()));
+    let dir = tempfile::tempdir().unwrap();
+    let (data, other, backup) = (dir.path().join("data"), dir.path().join("other"), dir.path().join("backup"));
+    let relay = Relay::start(&data, &old);
+    let users: Vec<String> = (0..6).map(|n| format!("user{n}@example.org")).collect();
+    let mut files = Vec::new();
+    for email in &users {
+        add_user_with(&data, &old, email);
+        let token = relay.login_as(email);
+        let content = format!("content of {email}").into_bytes();
+        let id = relay.upload(&token, "file", &content);
+        files.push((token, content, id));
+    }
+    let list = json_with(&data, &old, &["shard", "list", "--json"]);
+    let users_of = |list: &serde_json::Value, n: usize| list["shards"][n]["users"].as_u64().unwrap();
+    assert_eq!((users_of(&list, 0), users_of(&list, 1) + users_of(&list, 2)), (0, 7), "{list}");
+    // Everybody out of one shard: some into the other one, while the relay serves.
+    let (from, to) = if users_of(&list, 1) > 0 { (1, 2) } else { (2, 1) };
+    let shard = from.to_string();
+    let dry = json_with(&data, &old, &["shard", "drain", &shard, "--dry-run", "--json"]);
+    assert_eq!(dry["moved"].as_array().unwrap().len() as u64, users_of(&list, from), "{dry}");
+    let first = dry["moved"][0]["user_id"].as_str().unwrap();
+    let said = run_with(&data, &old, &["shard", "move", first, "--to", "0", "--settle", "0"]);
+    assert!(stdout(&said).contains("has moved from shard"), "{said:?}");
+    let list = json_with(&data, &old, &["shard", "list", "--json"]);
+    assert_eq!((users_of(&list, 0), list["unfinished"].as_array().unwrap().len()), (1, 0), "{list}");
+    assert!(users_of(&list, to) > 0 || users_of(&list, from) > 0);
+    for (token, content, id) in &files {
+        assert_eq!(&relay.call("GET", &format!("/download/{id}"), token, None).body, content, "the relay serves on");
+    }
+    let unknown = run_with(&data, &old, &["shard", "move", first, "--to", "7"]);
+    assert_eq!(unknown.status.code(), Some(8), "{}", String::from_utf8_lossy(&unknown.stderr));
+
+    let path = backup.to_str().unwrap();
+    let made = json_with(&data, &old, &["backup", "create", "-o", path, "--json"]);
+    assert!(stdout(&run(dir.path(), &["backup", "verify", path])).contains("the backup is whole"));
+    drop(relay);
+    let restored = json_with(&other, &new, &["backup", "restore", path, "--json"]);
+    assert_eq!(restored["packs"], made["packs"]);
+    let verified = json_with(&other, &new, &["storage", "verify", "--read-data", "--json"]);
+    assert_eq!(verified["damaged"], 0, "{verified}");
+    let relay = Relay::start(&other, &new);
+    for (token, content, id) in &files {
+        let answer = relay.call("GET", &format!("/download/{id}"), token, None);
+        assert_eq!((answer.status, &answer.body), (200, content), "{}", answer.text());
+        relay.upload(token, "after", b"written after the restore");
+    }
+    // A pack that a shard names and the backup lacks is found, whichever shard it is.
+    let packs = backup.join("packs");
+    let folder = std::fs::read_dir(&packs).unwrap().next().unwrap().unwrap().path();
+    let pack = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(pack).unwrap();
+    assert_eq!(run(dir.path(), &["backup", "verify", path]).status.code(), Some(6));
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod audit;
 mod backup;
 mod backup_postgres;
 mod commands;
+mod compat;
 mod end;
+mod moves;
 mod observed;
 mod process;

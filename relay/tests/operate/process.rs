@@ -128,7 +128,12 @@ impl Relay {
 
     /// A token of the administrator.
     pub fn login(&self) -> String {
-        let body = serde_json::json!({"email": EMAIL, "password": PASSWORD});
+        self.login_as(EMAIL)
+    }
+
+    /// A token of a user that [`add_user_with`] made.
+    pub fn login_as(&self, email: &str) -> String {
+        let body = serde_json::json!({"email": email, "password": PASSWORD});
         let answer = self.call("POST", "/auth/login", "none", Some(&body));
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["access_token"].as_str().unwrap().to_owned()
@@ -164,7 +169,7 @@ pub fn add_user(data: &Path, email: &str) {
     add_user_with(data, &[], email);
 }
 
-fn add_user_with(data: &Path, env: &[(&str, &str)], email: &str) {
+pub fn add_user_with(data: &Path, env: &[(&str, &str)], email: &str) {
     let mut child = program(data)
         .envs(env.iter().copied())
         .args(["user", "add", email, "--admin", "--password-stdin"])

@@ -6,7 +6,7 @@ use super::secrets::Bearer;
 use super::{Accounts, random};
 use crate::service::{Caller, Kind, Scope, Scopes, ServiceError, ServiceResult, SessionId, TokenFolder, TokenLimits};
 use crate::store::signin::ApiToken;
-use ferry_protocol::UserId;
+use ferry_protocol::{DeviceId, UserId};
 use std::net::IpAddr;
 
 /// App passwords of one user.
@@ -34,6 +34,21 @@ pub struct NewAppPassword {
 impl Accounts {
     /// Makes an app password; the first value is the secret, which nobody sees again.
     pub async fn create_app_password(&self, caller: &Caller, new: NewAppPassword, ip: IpAddr) -> ServiceResult<(String, ApiToken)> {
+        self.make_app_password((caller.user_id, caller.device_id), new, Some(ip)).await
+    }
+
+    /// The same for an operator, in the name of a user.
+    pub async fn create_app_password_for(&self, user_id: UserId, new: NewAppPassword) -> ServiceResult<(String, ApiToken)> {
+        self.user(user_id).await?;
+        self.make_app_password((user_id, None), new, None).await
+    }
+
+    async fn make_app_password(
+        &self,
+        (user_id, device_id): (UserId, Option<DeviceId>),
+        new: NewAppPassword,
+        ip: Option<IpAddr>,
+    ) -> ServiceResult<(String, ApiToken)> {
         let now_ms = self.clock.now_ms();
         let name = new.name.trim();
         if name.is_empty() || name.len() > NAME_MAX_BYTES || name.chars().any(char::is_control) {
@@ -46,7 +61,7 @@ impl Accounts {
         let (folder, path) = new.folder.map_or((None, None), |(folder, path)| (Some(folder), Some(path)));
         let token = ApiToken {
             token_id: SessionId::from_bytes(random()?),
-            user_id: caller.user_id,
+            user_id,
             name: name.to_owned(),
             scopes: scopes_of(&new.scopes)?,
             folder,
@@ -65,7 +80,7 @@ impl Accounts {
             ));
         }
         let detail = format!("{} {}", token.token_id, token.scopes.names().join(" "));
-        self.note("app_password.made", Some(caller.user_id), caller.device_id, Some(ip), &detail).await;
+        self.note("app_password.made", Some(user_id), device_id, ip, &detail).await;
         Ok((secret, token))
     }
 

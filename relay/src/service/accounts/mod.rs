@@ -30,7 +30,7 @@ pub use factors::{NewTotp, TotpState};
 pub use identities::FLOW_TTL_MS;
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
-pub use users::NewUser;
+pub use users::{Invite, NewUser};
 
 use crate::StartError;
 use crate::clock::Clock;

@@ -250,6 +250,28 @@ async fn registration_obeys_the_policy(kind: Db) {
     assert_eq!(world.accounts.register(new("b@x"), Some(&invite), ip(1)).await.unwrap_err().code(), "code_used");
 }
 
+on_each_store!(an_invitation_is_listed_and_taken_back);
+
+async fn an_invitation_is_listed_and_taken_back(kind: Db) {
+    let new = |email| NewUser { email, name: None, password: PASSWORD };
+    let world = World::with_on(kind, Auth { registration: Registration::Invite, ..Auth::default() }).await;
+    let (one, two) = (world.accounts.create_invite().await.unwrap(), world.accounts.create_invite_for(60_000).await.unwrap());
+    let listed = world.accounts.invites().await.unwrap();
+    assert_eq!(listed.len(), 2);
+    let short = listed.iter().find(|i| i.expires_at_ms == two.expires_at_ms).unwrap();
+    assert!(!one.secret.contains(&short.id) && !two.secret.contains(&short.id));
+    world.accounts.revoke_invite(&short.id).await.unwrap();
+    assert_eq!(world.accounts.revoke_invite(&short.id).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(world.accounts.register(new("a@x"), Some(&two.secret), ip(1)).await.unwrap_err().code(), "code_unknown");
+    world.accounts.register(new("a@x"), Some(&one.secret), ip(1)).await.unwrap();
+    assert_eq!(world.accounts.invites().await.unwrap(), []);
+    let by_code = world.accounts.create_invite().await.unwrap();
+    world.accounts.revoke_invite(&by_code.secret).await.unwrap();
+    for wrong in [0, -1, i64::MAX] {
+        assert_eq!(world.accounts.create_invite_for(wrong).await.unwrap_err().code(), "invalid_expiry");
+    }
+}
+
 on_each_store!(of_two_first_administrators_one_wins);
 
 async fn of_two_first_administrators_one_wins(kind: Db) {
@@ -431,6 +453,21 @@ async fn an_app_password_ends_by_itself_and_with_its_owner(kind: Db) {
     assert_eq!(world.kind(&stays).await, Some(Kind::Unauthenticated), "it is no access token");
     world.accounts.update_user(ana.user_id, &UserChange { disabled: Some(true), ..UserChange::default() }).await.unwrap();
     assert_eq!(refused(stays).await, Some(Kind::Unauthenticated));
+}
+
+on_each_store!(an_operator_makes_app_passwords_for_users_that_there_are);
+
+async fn an_operator_makes_app_passwords_for_users_that_there_are(kind: Db) {
+    let world = World::on(kind).await;
+    let ana = world.user("ana@example.org").await;
+    let new = || NewAppPassword { name: "backup".into(), scopes: vec!["files:read".into()], folder: None, expires_at_ms: None };
+    let (secret, token) = world.accounts.create_app_password_for(ana.user_id, new()).await.unwrap();
+    let caller = world.accounts.authenticate_app_password(&secret, None, ip(1)).await.unwrap();
+    assert_eq!((caller.user_id, caller.token.unwrap().scopes.names()), (ana.user_id, vec!["files:read"]));
+    world.accounts.revoke_app_password(ana.user_id, token.token_id).await.unwrap();
+    assert!(world.accounts.authenticate_app_password(&secret, None, ip(1)).await.is_err());
+    let nobody = ferry_protocol::UserId::from_bytes([9; 16]);
+    assert_eq!(world.accounts.create_app_password_for(nobody, new()).await.unwrap_err().kind(), Kind::NotFound);
 }
 
 on_each_store!(guesses_of_a_second_factor_are_counted_for_the_account);

@@ -5,7 +5,7 @@ use super::secrets::code_hash;
 use super::{Accounts, passwords, random};
 use crate::config::Registration;
 use crate::service::{Caller, Kind, ServiceError, ServiceResult, UserRole};
-use crate::store::accounts::{AuditEntry, CodeKind, Device, FirstAdmin, User, UserChange};
+use crate::store::accounts::{AuditEntry, CodeKind, Device, FirstAdmin, NewCode, User, UserChange};
 use ferry_protocol::{DeviceId, UserId};
 use std::net::IpAddr;
 
@@ -17,6 +17,27 @@ const NAME_MAX_BYTES: usize = 128;
 const SETUP_TTL_MS: i64 = 30 * 60_000;
 /// How long an invitation is good, in milliseconds.
 const INVITE_TTL_MS: i64 = 7 * 24 * 3600 * 1000;
+/// The longest that one may be, in milliseconds.
+const INVITE_TTL_MAX_MS: i64 = 366 * 24 * 3600 * 1000;
+/// Invitations that are looked at.
+const INVITES_MAX: u32 = 10_000;
+/// Bytes of a code's hash that name it: nobody finds the code by them.
+const INVITE_ID_BYTES: usize = 8;
+
+/// An invitation that can still be used. Its code was shown when it was made, and never again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invite {
+    /// Names it, for taking it back: 16 hexadecimal digits.
+    pub id: String,
+    /// In milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// In milliseconds since 1970.
+    pub expires_at_ms: i64,
+}
+
+fn invite_id(code: &NewCode) -> String {
+    hex::encode(&code.hash[..INVITE_ID_BYTES])
+}
 /// How long a reset code is good, in milliseconds.
 const RESET_TTL_MS: i64 = 24 * 3600 * 1000;
 
@@ -131,9 +152,35 @@ impl Accounts {
         }
     }
 
-    /// A code with which one person may register.
+    /// A code with which one person may register, within a week.
     pub async fn create_invite(&self) -> ServiceResult<OneTimeCode> {
-        self.create_code(CodeKind::Invite, None, INVITE_TTL_MS).await
+        self.create_invite_for(INVITE_TTL_MS).await
+    }
+
+    /// The same within this time, in milliseconds.
+    pub async fn create_invite_for(&self, ttl_ms: i64) -> ServiceResult<OneTimeCode> {
+        if !(1..=INVITE_TTL_MAX_MS).contains(&ttl_ms) {
+            return Err(ServiceError::invalid("invalid_expiry", "An invitation lasts at most a year."));
+        }
+        self.create_code(CodeKind::Invite, None, ttl_ms).await
+    }
+
+    /// Invitations that can still be used, the oldest first.
+    pub async fn invites(&self) -> ServiceResult<Vec<Invite>> {
+        let open = self.store.open_codes(CodeKind::Invite, self.clock.now_ms(), INVITES_MAX).await?;
+        Ok(open.iter().map(|c| Invite { id: invite_id(c), created_at_ms: c.created_at_ms, expires_at_ms: c.expires_at_ms }).collect())
+    }
+
+    /// Takes an invitation back, by its id or by the code itself.
+    pub async fn revoke_invite(&self, id: &str) -> ServiceResult<()> {
+        let open = self.store.open_codes(CodeKind::Invite, self.clock.now_ms(), INVITES_MAX).await?;
+        let by_code = code_hash(id);
+        let found = open.iter().find(|code| invite_id(code) == id || Some(code.hash) == by_code).ok_or_else(ServiceError::not_found)?;
+        if !self.store.revoke_code(found.hash, CodeKind::Invite).await? {
+            return Err(ServiceError::not_found());
+        }
+        self.note("code.revoked", None, None, None, CodeKind::Invite.as_str()).await;
+        Ok(())
     }
 
     /// A code with which a user sets a new password.

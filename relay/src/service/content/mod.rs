@@ -22,6 +22,7 @@ mod organise;
 mod purge;
 mod read;
 mod regions;
+mod relocate;
 mod repair;
 mod rewind;
 mod rewrite;
@@ -67,6 +68,7 @@ pub use files::{FileInfo, FilePage, FileUpdate, ListQuery, Sort, Usage, VersionI
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
 pub use purge::PurgeWhat;
+pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;
 pub use rewind::{RewindCounts, RewindEntry, RewindPlan, RewindWish, Rewound};
 pub use signed::{SIGNED_FOR, SignedChunk};
@@ -119,6 +121,7 @@ pub struct Content {
     config: ContentConfig,
     identity: RwLock<Identity>,
     watches: watch::Watches,
+    listeners: watch::Listeners,
     trees: tree::Trees,
     link_key: [u8; 32],
 }
@@ -186,6 +189,7 @@ impl Content {
             config,
             identity: RwLock::new(identity),
             watches: watch::Watches::default(),
+            listeners: watch::Listeners::default(),
             trees: tree::Trees::default(),
             link_key,
         })

@@ -36,6 +36,19 @@ struct Gathered {
     bytes: usize,
 }
 
+/// A pack of these chunks: its bytes in parts, where each chunk stands in it, and its length.
+pub(super) fn packed(id: PackId, chunks: Vec<(ChunkLocation, Bytes)>) -> (Vec<Bytes>, Vec<ChunkLocation>, u64) {
+    let (mut parts, mut locations, mut length) = (Vec::new(), Vec::new(), 0u64);
+    for (from, bytes) in chunks {
+        let offset = length + FRAME_HEADER_BYTES as u64;
+        locations.push(ChunkLocation { pack: id, offset, ..from });
+        length = offset + bytes.len() as u64;
+        parts.push(Bytes::copy_from_slice(&ChunkFrame::header(from.id, bytes.len())));
+        parts.push(bytes);
+    }
+    (parts, locations, length)
+}
+
 impl Content {
     /// Rewrites mostly dead packs stored before this time. Returns how many, and the bytes that were copied.
     pub(super) async fn rewrite_packs(&self, shard: Shard, before_ms: i64) -> ServiceResult<(u64, u64)> {
@@ -119,14 +132,9 @@ impl Content {
             return Ok(0);
         }
         let id = PackId(random()?);
-        let (mut parts, mut moves, mut length) = (Vec::new(), Vec::new(), 0u64);
-        for (from, bytes) in gathered.chunks {
-            let offset = length + FRAME_HEADER_BYTES as u64;
-            moves.push((ChunkLocation { pack: id, offset, ..from }, from.pack));
-            length = offset + bytes.len() as u64;
-            parts.push(Bytes::copy_from_slice(&ChunkFrame::header(from.id, bytes.len())));
-            parts.push(bytes);
-        }
+        let old: Vec<PackId> = gathered.chunks.iter().map(|(from, _)| from.pack).collect();
+        let (parts, locations, length) = packed(id, gathered.chunks);
+        let moves: Vec<(ChunkLocation, PackId)> = locations.into_iter().zip(old).collect();
         for region in regions {
             self.blobs.put(region, id, parts.clone()).await?;
         }

@@ -40,6 +40,7 @@ contract!(
     sessions_are_listed_and_revoked,
     a_code_opens_once,
     of_many_uses_of_a_code_one_wins,
+    codes_are_listed_and_taken_back,
     deleting_a_user_takes_only_theirs,
     the_audit_log_grows,
     settings_are_kept,
@@ -267,6 +268,22 @@ async fn a_code_opens_once(store: Store) {
     assert_eq!(store.use_code([1; 32], CodeKind::Join, T0 + 999).await.unwrap(), CodeUse::Used(Some(user(1).user_id)));
     assert_eq!(store.use_code([1; 32], CodeKind::Join, T0 + 999).await.unwrap(), CodeUse::AlreadyUsed);
     assert_eq!(store.use_code([2; 32], CodeKind::Join, T0).await.unwrap(), CodeUse::Unknown);
+}
+
+async fn codes_are_listed_and_taken_back(store: Store) {
+    for (n, kind) in [(1, CodeKind::Invite), (2, CodeKind::Invite), (3, CodeKind::Reset), (4, CodeKind::Invite)] {
+        store.insert_code(&code(n, kind)).await.unwrap();
+    }
+    assert!(matches!(store.use_code([4; 32], CodeKind::Invite, T0).await.unwrap(), CodeUse::Used(_)));
+    let open = async |now_ms, limit| store.open_codes(CodeKind::Invite, now_ms, limit).await.unwrap();
+    assert_eq!(open(T0, 10).await, [code(1, CodeKind::Invite), code(2, CodeKind::Invite)]);
+    assert_eq!(open(T0, 1).await.len(), 1);
+    assert_eq!(open(T0 + 1000, 10).await, [], "too late");
+    assert!(!store.revoke_code([3; 32], CodeKind::Invite).await.unwrap(), "of another kind");
+    assert!(!store.revoke_code([4; 32], CodeKind::Invite).await.unwrap(), "used");
+    assert!(store.revoke_code([1; 32], CodeKind::Invite).await.unwrap());
+    assert_eq!(store.use_code([1; 32], CodeKind::Invite, T0).await.unwrap(), CodeUse::Unknown);
+    assert_eq!(open(T0, 10).await, [code(2, CodeKind::Invite)]);
 }
 
 async fn of_many_uses_of_a_code_one_wins(store: Store) {

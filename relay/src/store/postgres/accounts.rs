@@ -397,6 +397,14 @@ impl AccountStore for Postgres {
         Ok(found)
     }
 
+    async fn open_codes(&self, kind: CodeKind, now_ms: i64, limit: u32) -> Result<Vec<NewCode>, StoreError> {
+        sessions::open_codes(&mut *self.directory().read().await?, kind, now_ms, limit).await
+    }
+
+    async fn revoke_code(&self, hash: SecretHash, kind: CodeKind) -> Result<bool, StoreError> {
+        sessions::revoke_code(&mut *self.directory().read().await?, hash, kind).await
+    }
+
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO audit (at, event, user_id, device_id, remote_ip, detail, actor_id, via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

@@ -114,6 +114,26 @@ impl Database {
         }
     }
 
+    /// A connection that is in no pool and ends with its value.
+    pub(super) async fn apart(&self) -> Result<PgConnection, StoreError> {
+        let options = self.pool.connect_options();
+        let connect = PgConnection::connect_with(&options);
+        tokio::time::timeout(self.wait, connect)
+            .await
+            .map_err(|_| StoreError::Unavailable(format!("{} does not answer in time", self.label)))?
+            .map_err(store_error)
+    }
+
+    /// Whether there are replicas at all.
+    pub(super) fn has_replicas(&self) -> bool {
+        self.replicas.exist()
+    }
+
+    /// A connection to a replica that answers; nothing if none does.
+    pub(super) async fn replica(&self) -> Option<PoolConnection<Postgres>> {
+        self.replicas.read().await
+    }
+
     /// One snapshot for several statements.
     pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)

@@ -12,12 +12,14 @@ mod content;
 mod database;
 mod identity;
 pub mod migrate;
+mod moves;
 mod peers;
 mod places;
 mod replicas;
 mod rows;
 mod sessions;
 mod signin;
+mod tables;
 
 pub use database::Settings;
 
@@ -47,10 +49,21 @@ struct Inner {
 impl Postgres {
     /// Connects to the database of `url`, of which there may be replicas, and to those of the shards, and applies the migrations that are missing.
     pub async fn open(url: &str, shards: &[String], replicas: &[String], settings: &Settings) -> Result<Self, StoreError> {
-        let directory = Arc::new(Database::open(url, replicas, settings).await?);
+        Self::open_with_replicas(url, shards, &BTreeMap::from([(Shard::default(), replicas.to_vec())]), settings).await
+    }
+
+    /// The same with replicas of shards; those of the database of `url` are of shard 0.
+    pub async fn open_with_replicas(
+        url: &str,
+        shards: &[String],
+        replicas: &BTreeMap<Shard, Vec<String>>,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
+        let of = |shard| replicas.get(&shard).map_or(&[][..], Vec::as_slice);
+        let directory = Arc::new(Database::open(url, of(Shard::default()), settings).await?);
         let mut by_key = BTreeMap::from([(Shard::default(), directory.clone())]);
         for (number, url) in (1..).zip(shards) {
-            by_key.insert(Shard(number), Arc::new(Database::open(url, &[], settings).await?));
+            by_key.insert(Shard(number), Arc::new(Database::open(url, of(Shard(number)), settings).await?));
         }
         let identified = AtomicBool::new(false);
         let opened = Self(Arc::new(Inner { directory, shards: by_key, places: Places::default(), identified }));

@@ -1,7 +1,7 @@
 //! Where namespaces and users stand: asked of the directory, remembered a little.
 //!
-//! What is remembered may be old by a move of the user. Then the old shard refuses to write (`moving_to`, or no row), which makes us ask again; it goes
-//! on reading what it last held, until the move is finished some time later.
+//! What is remembered may be old by a move of the user. Then the old shard refuses to write, which makes us ask again, and goes on to answer readers
+//! for some time: longer than [`KEPT_FOR`], after which everything is asked again. Whoever enters a namespace has asked anyhow.
 
 use super::rows::{bytes, count, namespace};
 use super::{Postgres, StoreError, store_error};
@@ -11,30 +11,59 @@ use ferry_protocol::wire::Role;
 use ferry_protocol::{NamespaceId, UserId};
 use sqlx::{PgConnection, Row};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Most namespaces remembered; beyond this the memory starts anew.
 const KEPT_MAX: usize = 100_000;
+/// How long a place is believed.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+
+/// A place, with the question that it is the answer to.
+#[derive(Clone, Copy)]
+struct Place {
+    shard: Shard,
+    asked: Asked,
+}
+
+/// When the directory was asked: an answer never replaces that to a later question, however late it comes.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    number: u64,
+    at: Instant,
+}
 
 /// The shards of namespaces that were asked for lately.
 #[derive(Default)]
-pub(super) struct Places(Mutex<HashMap<NamespaceId, Shard>>);
+pub(super) struct Places {
+    known: Mutex<HashMap<NamespaceId, Place>>,
+    questions: AtomicU64,
+}
 
 impl Places {
-    fn get(&self, namespace: NamespaceId) -> Option<Shard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&namespace).copied()
+    /// To be called before the directory is asked.
+    pub(super) fn ask(&self) -> Asked {
+        Asked { number: self.questions.fetch_add(1, Ordering::Relaxed), at: Instant::now() }
     }
 
-    pub(super) fn put(&self, namespace: NamespaceId, shard: Shard) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.len() >= KEPT_MAX {
-            map.clear();
+    fn get(&self, namespace: NamespaceId) -> Option<Shard> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&namespace).filter(|place| place.asked.at.elapsed() < KEPT_FOR).map(|place| place.shard)
+    }
+
+    pub(super) fn put(&self, namespace: NamespaceId, shard: Shard, asked: Asked) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT_MAX {
+            known.clear();
         }
-        map.insert(namespace, shard);
+        if known.get(&namespace).is_none_or(|place| place.asked.number < asked.number) {
+            known.insert(namespace, Place { shard, asked });
+        }
     }
 
     pub(super) fn forget(&self, namespace: NamespaceId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&namespace);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&namespace);
     }
 }
 
@@ -94,6 +123,16 @@ pub(super) async fn of_user(conn: &mut PgConnection, user: UserId) -> Result<Opt
     row.map(|row| shard(&row, 0)).transpose()
 }
 
+/// The shard of a namespace's owner; nothing if there is no such namespace.
+pub(super) async fn of_namespace(conn: &mut PgConnection, namespace: NamespaceId) -> Result<Option<Shard>, StoreError> {
+    let row = sqlx::query("SELECT u.shard_key FROM placements p JOIN users u ON u.user_id = p.owner_id WHERE p.namespace_id = $1")
+        .bind(namespace.as_bytes().to_vec())
+        .fetch_optional(conn)
+        .await
+        .map_err(store_error)?;
+    row.map(|row| shard(&row, 0)).transpose()
+}
+
 impl Postgres {
     /// The only shard there is, if there is only one: then nobody need be asked.
     pub(super) fn only_shard(&self) -> Option<Shard> {
@@ -106,14 +145,10 @@ impl Postgres {
         if let Some(known) = self.only_shard().or_else(|| self.0.places.get(namespace)) {
             return Ok(Some(known));
         }
-        let row = sqlx::query("SELECT u.shard_key FROM placements p JOIN users u ON u.user_id = p.owner_id WHERE p.namespace_id = $1")
-            .bind(namespace.as_bytes().to_vec())
-            .fetch_optional(&mut *self.directory().read().await?)
-            .await
-            .map_err(store_error)?;
-        let found = row.map(|row| shard(&row, 0)).transpose()?;
+        let asked = self.0.places.ask();
+        let found = of_namespace(&mut *self.directory().read().await?, namespace).await?;
         if let Some(shard) = found {
-            self.0.places.put(namespace, shard);
+            self.0.places.put(namespace, shard, asked);
         }
         Ok(found)
     }
@@ -123,10 +158,15 @@ impl Postgres {
         self.0.places.forget(namespace);
     }
 
+    /// To be called before the directory is asked for what [`Self::learn_place`] is then told.
+    pub(super) fn ask_places(&self) -> Asked {
+        self.0.places.ask()
+    }
+
     /// Remembers what the directory has just said.
-    pub(super) fn learn_place(&self, membership: &Membership) {
+    pub(super) fn learn_place(&self, membership: &Membership, asked: Asked) {
         if self.only_shard().is_none() {
-            self.0.places.put(membership.namespace, membership.shard);
+            self.0.places.put(membership.namespace, membership.shard, asked);
         }
     }
 
@@ -198,5 +238,25 @@ impl Postgres {
             None => Ok(()),
             Some(missing) => Err(StoreError::Unavailable(format!("users stand in shard {missing}, which database.shards does not name"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two requests ask at the two sides of a move, and the earlier one is answered last.
+    #[test]
+    fn a_late_answer_does_not_replace_a_later_question() {
+        let (places, namespace) = (Places::default(), NamespaceId::from_bytes([1; 16]));
+        let (before, after) = (places.ask(), places.ask());
+        places.put(namespace, Shard(2), after);
+        places.put(namespace, Shard(1), before);
+        assert_eq!(places.get(namespace), Some(Shard(2)));
+        places.put(namespace, Shard(3), places.ask());
+        assert_eq!(places.get(namespace), Some(Shard(3)));
+        let old = Asked { number: u64::MAX, at: Instant::now().checked_sub(KEPT_FOR).unwrap() };
+        places.put(namespace, Shard(4), old);
+        assert_eq!(places.get(namespace), None, "what was asked long ago is asked again");
     }
 }

@@ -1,4 +1,4 @@
-//! Streaming replicas of a database: asked only for what may be some seconds old. One that does not answer is left alone for a while, and the primary
+//! Streaming replicas of a database: asked only for what may be some seconds old, and for pages of feeds that they have already (`content/follow.rs`). One that does not answer is left alone for a while, and the primary
 //! answers instead.
 
 use super::database::Settings;
@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long one that did not answer is left alone.
 const REST: Duration = Duration::from_secs(10);
-/// Connections to each: what is read there is read by few.
-const POOL_MAX: u32 = 4;
 
 /// A replica, and until when it is left alone.
 struct Replica {
@@ -37,10 +35,15 @@ impl Replicas {
         let mut all = Vec::new();
         for url in urls {
             let options = database::options(url, settings)?;
-            let pool = PgPoolOptions::new().max_connections(POOL_MAX).acquire_timeout(ANSWER_MAX).connect_lazy_with(options);
+            let pool = PgPoolOptions::new().max_connections(settings.pool_size).acquire_timeout(ANSWER_MAX).connect_lazy_with(options);
             all.push(Replica { pool, rests_until: Mutex::new(None) });
         }
         Ok(Self { all, next: AtomicUsize::new(0) })
+    }
+
+    /// Whether there are any.
+    pub(super) fn exist(&self) -> bool {
+        !self.all.is_empty()
     }
 
     /// A connection to a replica that answers; nothing if none does.

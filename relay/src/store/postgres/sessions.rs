@@ -1,10 +1,10 @@
 //! Sessions and refresh tokens on PostgreSQL. A token is exchanged under the lock of its session's row, so that of two callers exactly one is first.
 
-use super::rows::{bytes, maybe_device, user};
+use super::rows::{bytes, maybe_device, maybe_user, user};
 use super::{Postgres, store_error};
 use crate::service::SessionId;
 use crate::store::StoreError;
-use crate::store::accounts::{NewToken, Rotation, SecretHash, Session, SessionAccess};
+use crate::store::accounts::{CodeKind, NewCode, NewToken, Rotation, SecretHash, Session, SessionAccess};
 use crate::store::columns::user_role;
 use ferry_protocol::UserId;
 use sqlx::postgres::PgRow;
@@ -223,4 +223,39 @@ pub(super) async fn revoke_all(
     .await
     .map(drop)
     .map_err(store_error)
+}
+
+/// The codes of a kind that can still be used, the oldest first.
+pub(super) async fn open_codes(conn: &mut PgConnection, kind: CodeKind, now_ms: i64, limit: u32) -> Result<Vec<NewCode>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT code_hash, user_id, created_at, expires_at FROM one_time_codes WHERE kind = $1 AND used_at IS NULL AND expires_at > $2
+         ORDER BY created_at, code_hash LIMIT $3",
+    )
+    .bind(kind.as_str())
+    .bind(now_ms)
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row: &PgRow| {
+        Ok(NewCode {
+            hash: bytes(row, 0)?,
+            kind,
+            user_id: maybe_user(row, 1)?,
+            created_at_ms: row.try_get(2).map_err(store_error)?,
+            expires_at_ms: row.try_get(3).map_err(store_error)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Takes a code back that was not used.
+pub(super) async fn revoke_code(conn: &mut PgConnection, hash: SecretHash, kind: CodeKind) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM one_time_codes WHERE code_hash = $1 AND kind = $2 AND used_at IS NULL")
+        .bind(hash.to_vec())
+        .bind(kind.as_str())
+        .execute(conn)
+        .await
+        .map_err(store_error)?;
+    Ok(done.rows_affected() == 1)
 }

@@ -3,7 +3,7 @@
 mod postgres;
 
 use super::StoreError;
-use super::content::PackRow;
+use super::content::{PackId, PackRow};
 use super::sqlite;
 use crate::StartError;
 use crate::backup::BackupError;
@@ -21,7 +21,9 @@ const DUMP: &str = ".dump";
 /// The database that a configuration names.
 enum Place {
     Sqlite(PathBuf),
-    /// Each database of PostgreSQL by its name in a backup, with its address.
+    /// Each database of PostgreSQL by its name in a backup, with its address: the shards, and last the directory. In this order they are copied and
+    /// come back. A namespace that is made meanwhile is in the directory at most, where it is nothing yet and can be made again; and while the directory
+    /// is not back, the shards are those of another relay, and nobody serves them.
     Postgres(Vec<(String, String)>),
 }
 
@@ -30,7 +32,7 @@ impl Place {
         Ok(match config.database()? {
             DatabaseUrl::Postgres(url) => {
                 let shards = (1..).zip(&config.database.shards).map(|(n, url): (u32, _)| (format!("shard{n}"), url.clone()));
-                Self::Postgres(std::iter::once(("relay".into(), url)).chain(shards).collect())
+                Self::Postgres(shards.chain([("relay".into(), url)]).collect())
             }
             DatabaseUrl::Sqlite(path) => Self::Sqlite(path),
         })
@@ -140,7 +142,7 @@ pub async fn packs_of_sqlite(path: &Path) -> Result<Vec<PackRow>, StoreError> {
     sqlite::packs_of(path).await
 }
 
-/// Whether PostgreSQL's tools can read a dump.
-pub async fn check_dump(path: &Path) -> Result<(), BackupError> {
-    postgres::check(path).await
+/// The packs that a dump of PostgreSQL names; its tools must be able to read it.
+pub async fn packs_of_dump(path: &Path) -> Result<Vec<(PackId, u64)>, BackupError> {
+    postgres::packs(path).await
 }

@@ -1,6 +1,7 @@
 //! `pg_dump`, `pg_restore` and `psql`, called so that no password stands where others can read it.
 
 use crate::backup::BackupError;
+use crate::store::content::PackId;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::process::Command;
@@ -77,14 +78,49 @@ pub(super) async fn restore(url: &str, file: &Path) -> Result<(), BackupError> {
     run("pg_restore", Some(url), &[&words[..], &[file.as_os_str()]].concat()).await.map(drop)
 }
 
-/// Reads the table of contents of a dump.
-pub(super) async fn check(file: &Path) -> Result<(), BackupError> {
-    run("pg_restore", None, &["--list".as_ref(), file.as_os_str()]).await.map(drop)
+/// The packs that a dump names, with their lengths in bytes.
+pub(super) async fn packs(file: &Path) -> Result<Vec<(PackId, u64)>, BackupError> {
+    let words = ["--data-only", "--table=packs", "--file=-"].map(std::ffi::OsStr::new);
+    let text = run("pg_restore", None, &[&words[..], &[file.as_os_str()]].concat()).await?;
+    packs_of(&text).ok_or_else(|| BackupError::Damaged(format!("{} has no list of packs that can be read", file.display())))
+}
+
+/// The rows of a `COPY packs (...) FROM stdin;`.
+fn packs_of(text: &str) -> Option<Vec<(PackId, u64)>> {
+    let mut lines = text.lines();
+    let head = lines.find(|line| line.starts_with("COPY ") && line.ends_with(" FROM stdin;"))?;
+    let columns: Vec<&str> = head.split_once('(')?.1.split_once(')')?.0.split(", ").collect();
+    let (id, length) = (columns.iter().position(|c| *c == "pack_id")?, columns.iter().position(|c| *c == "length")?);
+    let row = |line: &str| {
+        let values: Vec<&str> = line.split('\t').collect();
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(values.get(id)?.strip_prefix(r"\\x")?, &mut bytes).ok()?;
+        Some((PackId(bytes), values.get(length)?.parse().ok()?))
+    };
+    let mut packs = Vec::new();
+    for line in lines {
+        if line == r"\." {
+            return Some(packs);
+        }
+        packs.push(row(line)?);
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_packs_of_a_dump_are_read_and_a_part_of_them_is_no_list() {
+        let text = "--\nCOPY public.packs (shard_key, pack_id, length, created_at, retired_at) FROM stdin;\n\
+                    1\t\\\\x000102030405060708090a0b0c0d0e0f\t120\t5\t\\N\n\\.\n\n--\n";
+        let id = PackId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(packs_of(text), Some(vec![(id, 120)]));
+        assert_eq!(packs_of(&text.replace("\\.", "")), None);
+        assert_eq!(packs_of(&text.replace("0e0f", "0e")), None);
+        assert_eq!(packs_of("nothing"), None);
+    }
 
     #[test]
     fn passwords_leave_the_address() {

@@ -354,6 +354,41 @@ impl AccountStore for Sqlite {
         Ok(found)
     }
 
+    async fn open_codes(&self, kind: CodeKind, now_ms: i64, limit: u32) -> Result<Vec<NewCode>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT code_hash, user_id, created_at, expires_at FROM one_time_codes WHERE kind = ?1 AND used_at IS NULL AND expires_at > ?2
+             ORDER BY created_at, code_hash LIMIT ?3",
+        )
+        .bind(kind.as_str())
+        .bind(now_ms)
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await
+        .map_err(store_error)?;
+        let read = |row: &SqliteRow| {
+            let hash: &[u8] = row.try_get(0).map_err(store_error)?;
+            let user: Option<&[u8]> = row.try_get(1).map_err(store_error)?;
+            Ok(NewCode {
+                hash: hash.try_into().map_err(|_| damaged("code_hash"))?,
+                kind,
+                user_id: user.map(user_id_of).transpose()?,
+                created_at_ms: row.try_get(2).map_err(store_error)?,
+                expires_at_ms: row.try_get(3).map_err(store_error)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    async fn revoke_code(&self, hash: SecretHash, kind: CodeKind) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM one_time_codes WHERE code_hash = ?1 AND kind = ?2 AND used_at IS NULL")
+            .bind(hash.as_slice())
+            .bind(kind.as_str())
+            .execute(self.writer())
+            .await
+            .map_err(store_error)?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO audit (at, event, user_id, device_id, remote_ip, detail, actor_id, via) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

@@ -2,8 +2,12 @@
 
 mod chunks;
 mod commits;
+#[cfg(feature = "cluster")]
+mod follow;
 mod lacks;
 mod merging;
+#[cfg(feature = "cluster")]
+mod moved;
 mod organise;
 mod plain;
 mod refs;

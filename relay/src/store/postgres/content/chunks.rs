@@ -22,7 +22,7 @@ pub(super) fn chunk_ref(row: &PgRow, column: usize) -> Result<ChunkRef, StoreErr
 }
 
 /// A hash, a length, a pack and an offset in four columns.
-pub(super) fn location(row: &PgRow, column: usize) -> Result<ChunkLocation, StoreError> {
+pub(in crate::store::postgres) fn location(row: &PgRow, column: usize) -> Result<ChunkLocation, StoreError> {
     Ok(ChunkLocation {
         id: chunk_id(row, column)?,
         len: length(row, column + 1)?,

@@ -1,6 +1,8 @@
 //! Content on PostgreSQL. Statements that one shard answers take a connection and the shard's key; [`read`] routes reads, [`write`] is the transaction.
 
-mod chunks;
+mod begin;
+pub(super) mod chunks;
+mod follow;
 mod history;
 mod nodes;
 mod purge;

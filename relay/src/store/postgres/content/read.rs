@@ -1,11 +1,12 @@
 //! [`ContentStore`]: each read goes to the shard of its namespace; what concerns all shards is put together here.
 
 use super::write::PgTx;
-use super::{chunks, history, nodes, regions, sweep, uploads, versions};
+use super::{chunks, follow, history, nodes, regions, sweep, uploads, versions};
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::columns::{decode_state, signed};
 use crate::store::content::*;
+use crate::store::moves::ShardMoves;
 use crate::store::postgres::places::{self, Membership, key};
 use crate::store::postgres::rows::{namespace as namespace_id, node as node_id};
 use crate::store::postgres::{Postgres, store_error};
@@ -28,10 +29,11 @@ impl Postgres {
 
     /// The user's memberships by the shards in which they stand.
     async fn memberships_by_shard(&self, user: UserId) -> Result<BTreeMap<Shard, Vec<(NamespaceId, Role)>>, StoreError> {
+        let asked = self.ask_places();
         let list = places::memberships(&mut *self.directory().read().await?, user).await?;
         let mut by_shard: BTreeMap<Shard, Vec<(NamespaceId, Role)>> = BTreeMap::new();
         for membership in list {
-            self.learn_place(&membership);
+            self.learn_place(&membership, asked);
             by_shard.entry(membership.shard).or_default().push((membership.namespace, membership.role));
         }
         Ok(by_shard)
@@ -79,9 +81,10 @@ impl ContentStore for Postgres {
     }
 
     async fn namespace_for(&self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        let asked = self.ask_places();
         let mut conn = self.directory().read().await?;
         let Some(found) = places::membership(&mut conn, namespace, user).await? else { return Ok(None) };
-        self.learn_place(&found);
+        self.learn_place(&found, asked);
         let Membership { shard, role, .. } = found;
         if !self.is_directory(shard) {
             drop(conn);
@@ -96,12 +99,15 @@ impl ContentStore for Postgres {
 
     async fn feed(&self, namespace: NamespaceId, since: u64, limit_nodes: usize, limit_bytes: usize) -> Result<FeedSlice, StoreError> {
         let shard = self.place(namespace).await?.unwrap_or_default();
-        let mut snapshot = self.shard(shard)?.snapshot().await?;
-        let head_seq = nodes::head(&mut snapshot, shard, namespace).await?;
-        let since_is_known = since == 0 || nodes::is_known(&mut snapshot, shard, namespace, since).await?;
-        let nodes = nodes::feed(&mut snapshot, shard, namespace, since, limit_nodes, limit_bytes).await?;
+        let page = follow::Page { shard, namespace, since, limit_nodes, limit_bytes };
+        let db = self.shard(shard)?;
+        if let Some(slice) = follow::from_replica(db, page).await? {
+            return Ok(slice);
+        }
+        let mut snapshot = db.snapshot().await?;
+        let slice = follow::slice(&mut snapshot, page).await?;
         snapshot.commit().await.map_err(store_error)?;
-        Ok(FeedSlice { head_seq, since_is_known, nodes })
+        Ok(slice)
     }
 
     async fn nodes(&self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<NodeRow>, StoreError> {
@@ -358,7 +364,9 @@ impl ContentStore for Postgres {
         };
         for shard in shards {
             let found = uploads::get(&mut *self.shard(shard)?.read().await?, shard, version_id).await?;
-            if let Some(upload) = found.filter(|upload| upload.user == user) {
+            let Some(upload) = found.filter(|upload| upload.user == user) else { continue };
+            // What a user who moved left behind is not it.
+            if self.place(upload.namespace).await? == Some(shard) {
                 return Ok(Some(upload));
             }
         }
@@ -394,7 +402,8 @@ impl ContentStore for Postgres {
     }
 
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError> {
-        let mut all = Vec::new();
+        // One that moves stands in two shards for a while.
+        let mut all = BTreeSet::new();
         for (shard, db) in &self.0.shards {
             let rows = sqlx::query("SELECT namespace_id FROM namespaces WHERE shard_key = $1")
                 .bind(key(*shard))
@@ -402,10 +411,14 @@ impl ContentStore for Postgres {
                 .await
                 .map_err(store_error)?;
             for row in &rows {
-                all.push(namespace_id(row, 0)?);
+                all.insert(namespace_id(row, 0)?);
             }
         }
-        Ok(all)
+        Ok(all.into_iter().collect())
+    }
+
+    fn moves(&self) -> Option<&dyn ShardMoves> {
+        Some(self)
     }
 
     async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError> {

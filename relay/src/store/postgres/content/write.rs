@@ -9,81 +9,24 @@ use crate::store::columns::{encode_state, role_text, signed};
 use crate::store::content::*;
 use crate::store::postgres::database::Writing;
 use crate::store::postgres::places::{self, key};
-use crate::store::postgres::{Postgres, identity, store_error};
+use crate::store::postgres::{Postgres, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often a transaction begins anew because the place or the run that it found was not the newest.
-const BEGINS_MAX: usize = 4;
-
-/// A writing transaction. Dropping it rolls back.
+/// A writing transaction; `begin.rs` begins it. Dropping it rolls back.
 pub(super) struct PgTx {
-    store: Postgres,
-    shard: Shard,
-    tx: Writing,
+    pub(super) store: Postgres,
+    pub(super) shard: Shard,
+    pub(super) tx: Writing,
     /// The directory's own transaction, once it is needed and is not the same.
-    directory: Option<Writing>,
-    identity: Option<Identity>,
-}
-
-/// What the first statement of a transaction found.
-struct Begun {
-    found: Option<identity::Found>,
-    /// The namespace is on its way to another shard.
-    is_moving: bool,
-    /// The namespace is not in this shard.
-    is_absent: bool,
+    pub(super) directory: Option<Writing>,
+    pub(super) identity: Option<Identity>,
 }
 
 impl PgTx {
-    pub(super) async fn begin(store: &Postgres, scope: Scope) -> Result<Self, StoreError> {
-        for _ in 0..BEGINS_MAX {
-            let shard = match scope {
-                Scope::Shard(shard) => shard,
-                Scope::Namespace(id) => store.place(id).await?.unwrap_or_default(),
-                Scope::Owner(user) => match places::of_user(&mut *store.directory().read().await?, user).await? {
-                    Some(shard) => shard,
-                    None => return Err(StoreError::Conflict("a user who is gone".into())),
-                },
-            };
-            let db = store.shard(shard)?;
-            let mut tx = db.begin().await?;
-            let begun = match scope {
-                Scope::Namespace(id) => lock_namespace(tx.conn(), shard, id).await?,
-                Scope::Owner(user) => lock_owner(tx.conn(), shard, user).await?,
-                Scope::Shard(_) => {
-                    tx.unhurried().await?;
-                    Begun { found: identity::read(tx.conn()).await?, is_moving: false, is_absent: false }
-                }
-            };
-            if begun.is_moving {
-                if let Scope::Namespace(id) = scope {
-                    store.forget_place(id);
-                }
-                return Err(StoreError::Unavailable("the namespace is being moved to another shard; try again".into()));
-            }
-            if begun.found.as_ref().is_some_and(|found| found.has_gone_back) {
-                drop(tx);
-                identity::renew_run(db).await?;
-                continue;
-            }
-            if let Scope::Namespace(id) = scope
-                && begun.is_absent
-            {
-                store.forget_place(id);
-                if store.place(id).await?.unwrap_or_default() != shard {
-                    continue;
-                }
-            }
-            let identity = begun.found.map(|found| found.identity);
-            return Ok(Self { store: store.clone(), shard, tx, directory: None, identity });
-        }
-        Err(StoreError::Contended("the place of a namespace, or the run of the relay, changes all the time".into()))
-    }
-
     fn conn(&mut self) -> &mut PgConnection {
         self.tx.conn()
     }
@@ -99,51 +42,6 @@ impl PgTx {
         };
         Ok(self.directory.insert(opened).conn())
     }
-}
-
-async fn lock_namespace(conn: &mut PgConnection, shard: Shard, id: NamespaceId) -> Result<Begun, StoreError> {
-    let row = sqlx::query(
-        "SELECT n.moving_to IS NOT NULL, r.epoch, r.replica, r.mark, current_setting('ferry.cluster') || '/' || r.tableoid::text
-         FROM namespaces n, relay r WHERE n.shard_key = $1 AND n.namespace_id = $2 FOR UPDATE OF n",
-    )
-    .bind(key(shard))
-    .bind(id.as_bytes().to_vec())
-    .fetch_optional(&mut *conn)
-    .await
-    .map_err(store_error)?;
-    match row {
-        Some(row) => {
-            Ok(Begun { is_moving: row.try_get(0).map_err(store_error)?, found: Some(identity::found(&row, 1)?), is_absent: false })
-        }
-        // No such namespace here, or nobody has asked for the relay's identity yet.
-        None => {
-            let locked = sqlx::query("SELECT moving_to IS NOT NULL FROM namespaces WHERE shard_key = $1 AND namespace_id = $2 FOR UPDATE")
-                .bind(key(shard))
-                .bind(id.as_bytes().to_vec())
-                .fetch_optional(&mut *conn)
-                .await
-                .map_err(store_error)?;
-            let is_moving = locked.as_ref().map(|row| row.try_get(0)).transpose().map_err(store_error)?.unwrap_or(false);
-            Ok(Begun { found: identity::read(conn).await?, is_moving, is_absent: locked.is_none() })
-        }
-    }
-}
-
-async fn lock_owner(conn: &mut PgConnection, shard: Shard, user: UserId) -> Result<Begun, StoreError> {
-    sqlx::query("INSERT INTO owners (shard_key, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(key(shard))
-        .bind(user.as_bytes().to_vec())
-        .execute(&mut *conn)
-        .await
-        .map_err(store_error)?;
-    let row = sqlx::query("SELECT moving_to IS NOT NULL FROM owners WHERE shard_key = $1 AND user_id = $2 FOR UPDATE")
-        .bind(key(shard))
-        .bind(user.as_bytes().to_vec())
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(store_error)?
-        .ok_or_else(|| StoreError::Contended("a user who is being deleted".into()))?;
-    Ok(Begun { is_moving: row.try_get(0).map_err(store_error)?, found: identity::read(conn).await?, is_absent: false })
 }
 
 /// Writes one batch of nodes.

@@ -4,6 +4,7 @@ use super::{SWEEP_HELD, bytes, chunks, count, decode_state, history, nodes, regi
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::content::*;
+use crate::store::moves::ShardMoves;
 use crate::store::sqlite::{Sqlite, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -298,6 +299,11 @@ impl ContentStore for Sqlite {
         let mut conn = self.read().await?;
         let rows = sqlx::query("SELECT namespace_id FROM namespaces").fetch_all(&mut *conn).await.map_err(store_error)?;
         rows.iter().map(|row| bytes(row, 0).map(NamespaceId::from_bytes)).collect()
+    }
+
+    /// One file is one shard.
+    fn moves(&self) -> Option<&dyn ShardMoves> {
+        None
     }
 
     async fn shard_totals(&self) -> Result<Vec<ShardTotals>, StoreError> {

@@ -36,10 +36,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use service::ServiceError;
 use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
-use service::links::Links;
 use service::peers::Peers;
 use service::shared::Shared;
-use service::sharing::Sharing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,12 +76,8 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// Namespaces, node states, versions, chunks.
     pub content: Arc<Content>,
-    /// Public links.
-    pub links: Arc<Links>,
     /// Grants, and where devices are.
     pub peers: Arc<Peers>,
-    /// Folders and files shared with people.
-    pub sharing: Arc<Sharing>,
     /// Other providers through which people log in.
     pub oidc: Vec<Arc<oidc::Provider>>,
     /// What the processes of this relay share besides the database.
@@ -106,8 +100,6 @@ pub struct App {
     pub ended: CancellationToken,
     /// How long each of these takes.
     pub drain_for: Drain,
-    /// How long it waits for slow callers.
-    pub patience: http::Patience,
     /// Every connection, WebSockets included, but the operator's.
     pub connections: TaskTracker,
     /// Where this process writes, by name: their free space is watched.
@@ -135,17 +127,11 @@ impl App {
         let accounts =
             Arc::new(Accounts::open(&config.data, &config.auth, db.clone(), peers.clone(), shared.clone(), clock.clone()).await?);
         accounts.heed();
-        let content = Arc::new(open_content(config, &db, shared.bus.clone(), clock.clone()).await?);
-        let sharing = Arc::new(Sharing::new(db.clone(), content.clone(), accounts.clone(), peers.clone(), shared.clone(), clock.clone()));
-        // In the database, so that every process of one relay knows whom another one let in.
-        let link_key = shared_key(&db, "public_link_key", &*clock).await?;
-        let links = Links::new(db.clone(), content.clone(), accounts.clone(), shared.clone(), clock.clone(), link_key);
+        let content = open_content(config, &db, shared.bus.clone(), clock.clone()).await?;
         Ok(Self {
             accounts,
-            content,
-            links: Arc::new(links),
+            content: Arc::new(content),
             peers,
-            sharing,
             oidc: open_providers(config)?,
             shared,
             db,
@@ -157,7 +143,6 @@ impl App {
             drain: CancellationToken::new(),
             ended: CancellationToken::new(),
             drain_for: config.drain.clone(),
-            patience: http::Patience::default(),
             connections: TaskTracker::new(),
             places: places(config)?,
             audit_keep_days: config.audit.keep_days,

@@ -12,10 +12,8 @@ const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, im
 
 /** Pages beside the files, loaded when they are wanted. */
 const PAGES = {
-  shared: () => import("./pages/shared.js"),
   trash: () => import("./pages/trash.js"),
   conflicts: () => import("./pages/conflicts.js"),
-  links: () => import("./pages/links.js"),
   devices: () => import("./pages/devices.js"),
   settings: () => import("./pages/settings.js"),
   admin: () => import("./pages/admin.js"),

@@ -3,7 +3,6 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`attacker`] | the other end of a connection between devices, in the hands of a test |
-//! | [`api`] | the relay's plain HTTP API, for what a person does in the web client |
 //! | [`cluster`] | a relay and devices as real processes, with the checks that every scenario ends with |
 //! | [`relay`], [`device`] | one process each, its home and its command line |
 //! | [`tree`] | what is on a disk, read from the disk |
@@ -16,9 +15,7 @@
 //! | [`postgres`] | a PostgreSQL server of a test's own |
 //! | [`redis`] | a Redis server of a test's own |
 //! | [`programs`] | where the built programs are |
-//! | [`terminal`] | a pseudo-terminal: keys, and what is seen |
 
-pub mod api;
 pub mod attacker;
 pub mod cluster;
 pub mod content;
@@ -32,5 +29,4 @@ pub mod redis;
 pub mod relay;
 pub mod s3;
 pub mod sim;
-pub mod terminal;
 pub mod tree;

@@ -58,7 +58,7 @@ fn print(context: &Context, event: &Value) {
 }
 
 /// An event in words.
-pub fn sentence(event: &Value) -> String {
+fn sentence(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     let place = match (text("folder"), text("path")) {
         ("", "") => String::new(),
@@ -82,9 +82,6 @@ pub fn sentence(event: &Value) -> String {
             let reason = if text("reason").is_empty() { String::new() } else { format!(" ({})", text("reason")) };
             format!("{place}: {}{reason}", text("state").replace('_', " "))
         }
-        "invited" => format!("✉ {} invites you to \"{}\" as {}: ferry share pending", text("by"), text("name"), text("role")),
-        "role_changed" => format!("{place}: you are {} now", text("role")),
-        "not_shared" => format!("! {place}: {}", text("reason")),
         "folder_added" => format!("{place}: added"),
         "folder_removed" => format!("{place}: removed from this device"),
         "scan_finished" => format!("{place}: scanned {} files", event["files"]),

@@ -105,11 +105,6 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
-    /// All of it on one screen, live, with keys to act: state, transfers, folders, issues, activity
-    #[command(
-        after_long_help = "Keys: 1 to 5 and Tab change the page, ? shows all keys, q ends it. It is a view of the daemon: ending it ends nothing.\nColours follow the terminal; NO_COLOR=1 or --color never turns them off."
-    )]
-    Tui,
     /// Stop syncing for a while
     Pause(PauseArgs),
     /// Go on syncing
@@ -120,9 +115,6 @@ pub enum Command {
     /// Synced folders
     #[command(subcommand)]
     Folder(FolderCommand),
-    /// Sharing with people
-    #[command(subcommand)]
-    Share(ShareCommand),
     /// Ignore rules
     #[command(subcommand)]
     Ignore(IgnoreCommand),
@@ -132,9 +124,6 @@ pub enum Command {
     /// Displaced and deleted versions that rest on this device
     #[command(subcommand)]
     Trash(TrashCommand),
-    /// Let others see or send files
-    #[command(subcommand)]
-    Share(ShareCommand),
     /// Devices nearby
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -153,12 +142,6 @@ pub enum Command {
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
-    },
-    /// Write manual pages: one for the program, one for each command
-    Man {
-        /// The directory for the pages
-        #[arg(long, short, value_name = "DIR")]
-        output: PathBuf,
     },
     /// Run the daemon in the foreground: what systemd starts
     Daemon(DaemonArgs),
@@ -357,78 +340,6 @@ pub enum FolderCommand {
     /// Ignore rules
     #[command(subcommand)]
     Ignore(IgnoreCommand),
-}
-
-/// `ferry share`
-#[derive(Debug, Subcommand)]
-pub enum ShareCommand {
-    /// Invite somebody to a synced folder, or share one file of it
-    #[command(
-        after_long_help = "Examples:\n  ferry share invite ~/Plans ana@example.org --role editor\n  ferry share invite ~/Plans/budget.ods ana@example.org\n\nA directory in a folder is not shared by itself: sync it as a folder of its own, or share the whole folder.\nWho has it already gets the role."
-    )]
-    Invite {
-        /// A synced folder (name, id or path), or a file in one
-        path: PathBuf,
-        /// The e-mail address of the person
-        user: String,
-        /// What they may do
-        #[arg(long, value_enum, default_value_t = ShareRole::Viewer)]
-        role: ShareRole,
-    },
-    /// List with whom a folder or file is shared
-    Members {
-        /// A synced folder (name, id or path), or a file in one
-        path: PathBuf,
-    },
-    /// Remove somebody, or withdraw an invitation
-    Remove {
-        /// A synced folder (name, id or path), or a file in one
-        path: PathBuf,
-        /// The e-mail address of the person
-        user: String,
-    },
-    /// Leave a folder that somebody shares with you; the files here stay
-    Leave {
-        /// Name, id or path
-        path: PathBuf,
-    },
-    /// List the invitations that wait for you
-    Pending,
-    /// Accept an invitation, and sync the folder here if you say where
-    #[command(after_long_help = "Examples:\n  ferry share accept 4be81c2a ~/Plans\n  ferry share accept Plans")]
-    Accept {
-        /// Its id, the beginning of it, or the folder's name
-        id: String,
-        /// The directory; made if it does not exist
-        folder: Option<PathBuf>,
-        /// Name of the folder on this device [default: its own]
-        #[arg(long, requires = "folder")]
-        name: Option<String>,
-    },
-    /// Decline an invitation
-    Decline {
-        /// Its id, the beginning of it, or the folder's name
-        id: String,
-    },
-}
-
-/// What somebody may do with what is shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ShareRole {
-    /// Read
-    Viewer,
-    /// Read and change
-    Editor,
-}
-
-impl ShareRole {
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Editor => "editor",
-        }
-    }
 }
 
 /// `ferry folder rewind`
@@ -649,12 +560,4 @@ pub enum PeerCommand {
     /// The devices that share a folder with this one: how each was found, and why one is not reached directly
     #[command(after_long_help = "Examples:\n  ferry peer list\n  ferry peer list --json | jq '.peers[] | select(.state == \"connected\")'")]
     List,
-}
-
-/// `ferry share`
-#[derive(Debug, Subcommand)]
-pub enum ShareCommand {
-    /// Public links: one file or folder for whoever has the address
-    #[command(subcommand)]
-    Link(super::share_link::LinkCommand),
 }

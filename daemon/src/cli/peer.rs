@@ -53,8 +53,7 @@ fn row(peer: &Value, plain: bool) -> Vec<String> {
     ]
 }
 
-/// How a device was found, in words.
-pub fn way(found: &str) -> &str {
+fn way(found: &str) -> &str {
     match found {
         "mdns" => "this network",
         "relay" => "the relay",

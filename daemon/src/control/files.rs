@@ -35,7 +35,7 @@ pub fn query(uri: &Uri, name: &str) -> Outcome<Option<String>> {
 }
 
 /// One parameter of a query, as bytes: paths need not be UTF-8.
-pub fn query_bytes(uri: &Uri, name: &str) -> Outcome<Option<Vec<u8>>> {
+fn query_bytes(uri: &Uri, name: &str) -> Outcome<Option<Vec<u8>>> {
     for pair in uri.query().unwrap_or_default().split('&') {
         if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
             return percent_decode(value).map(Some);
@@ -100,10 +100,6 @@ pub async fn why(State(daemon): State<Arc<Daemon>>, uri: Uri) -> Answer {
     let (running, below) = daemon.folder_of_path(&path)?;
     let mut report = ask(&running, |reply| FolderCommand::Why { path: below, reply }).await?;
     explain(&daemon, &running, &mut report, path.is_dir()).await?;
-    if let Some(reason) = daemon.refusal(running.record.config.id) {
-        // Whatever was true of it while it was synced.
-        (report.state, report.sentence) = ("not_shared", reason);
-    }
     let mut out = Vec::new();
     marked(&running, &[report], &mut out);
     let mut report = out.remove(0);

@@ -14,8 +14,6 @@ mod peer;
 mod relay_trash;
 mod rewind;
 mod settings;
-mod shares;
-mod share_link;
 mod wait;
 
 pub use settings::document as settings_document;
@@ -25,7 +23,7 @@ use crate::paths::Paths;
 use crate::problem::{Outcome, Problem};
 use crate::supervisor::Daemon;
 use axum::Router;
-use axum::routing::{get, patch, post};
+use axum::routing::{get, post};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,14 +101,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/relay/trash", get(relay_trash::list))
         .route("/relay/trash/restore", post(relay_trash::restore))
         .route("/relay/trash/purge", post(relay_trash::purge))
-        .route("/relay/links", get(share_link::list).post(share_link::create))
-        .route("/relay/links/{id}", patch(share_link::change).delete(share_link::revoke))
         .route("/relay/folders", get(login::remote_folders))
-        .route("/relay/shares", get(shares::list).post(shares::invite))
-        .route("/relay/shares/people", post(shares::people))
-        .route("/relay/shares/remove", post(shares::remove))
-        .route("/relay/shares/leave", post(shares::leave))
-        .route("/relay/shares/{share}/{answer}", post(shares::answer))
         .route("/wait", post(wait::wait))
         .route("/metrics", get(answers::metrics));
     Router::new()

@@ -174,7 +174,6 @@ impl Driver {
             self.deps.lan.set_opened(None);
             return Ok(());
         };
-        let may_write_before = state.engine.policy_mut().may_write;
         if let Some(role) = own_role {
             state.engine.policy_mut().may_write = role >= Role::Editor;
         }
@@ -191,10 +190,6 @@ impl Driver {
         }
         // That it may be told at all is news too: whoever asked before waits for it, also if the feed is empty.
         self.deps.lan.grown(if meta.heard { meta.seq + 1 } else { 0 });
-        if may_write && !may_write_before {
-            // What a viewer made here and kept beside is a change now.
-            self.rescan_now();
-        }
         Ok(())
     }
 
@@ -219,11 +214,6 @@ impl Driver {
                     let places = state.engine.chunk_places(&ids)?;
                     // The peer may have gone.
                     let _ = reply.send((state.root.clone(), places));
-                }
-            }
-            PeerWake::Stale(paths) => {
-                if let Some(state) = &mut self.state {
-                    state.engine.handle_hints(&paths)?;
                 }
             }
             PeerWake::Offered { link, file, pieces } => self.offered(link, file, pieces)?,

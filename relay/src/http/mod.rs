@@ -5,13 +5,11 @@
 mod account;
 mod admin;
 mod app_passwords;
-mod archives;
 mod assets;
 pub mod auth;
 pub mod body;
 mod browser;
 mod chunks;
-mod dav;
 mod device;
 mod download;
 pub mod error;
@@ -20,21 +18,17 @@ mod files;
 mod health;
 mod html;
 mod layers;
-mod links;
 mod login;
 mod measured;
 mod metadata;
 mod oauth;
 mod oidc;
 pub mod openapi;
-mod patience;
 mod peers;
 mod plain;
 mod rewind;
 pub mod routes;
 mod server;
-mod share;
-mod shares;
 mod sync;
 mod upload;
 mod web;
@@ -52,21 +46,13 @@ mod content_tests;
 #[cfg(test)]
 mod files_tests;
 #[cfg(test)]
-mod injection_tests;
-#[cfg(test)]
-mod links_tests;
-#[cfg(test)]
 mod matrix_tests;
 #[cfg(test)]
 mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
 #[cfg(test)]
-mod shares_tests;
-#[cfg(test)]
 mod signin_tests;
-#[cfg(test)]
-mod slow_tests;
 #[cfg(test)]
 mod socket_tests;
 #[cfg(test)]
@@ -75,7 +61,6 @@ mod tests;
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
 pub use layers::ClientIp;
-pub use patience::Patience;
 pub use routes::{Access, Route, Routes};
 pub use server::{Listener, listen, listen_to_operator};
 
@@ -113,14 +98,11 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
                 .merge(app_passwords::routes(app))
                 .merge(oauth::routes(app))
                 .merge(oidc::routes(app)),
-            Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)).merge(share::routes(app)),
+            Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
-            Role::Download => chunks::download_routes(app).merge(download::routes(app)).merge(archives::routes(app)),
+            Role::Download => chunks::download_routes(app).merge(download::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
-            Role::Dav => dav::routes(app),
-            Role::Metadata => {
-                metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)).merge(shares::routes(app)).merge(links::routes(app))
-            }
+            Role::Metadata => metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));
     }

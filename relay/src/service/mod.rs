@@ -3,12 +3,10 @@
 pub mod accounts;
 pub mod content;
 mod error;
-pub mod links;
 pub mod origin;
 pub mod peers;
 mod scopes;
 pub mod shared;
-pub mod sharing;
 
 pub use error::{Kind, ServiceError, ServiceResult};
 pub use scopes::{Scope, Scopes, TokenFolder};

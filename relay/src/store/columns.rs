@@ -1,7 +1,6 @@
 //! How values stand in columns, the same in every SQL store.
 
 use super::StoreError;
-use super::links::LinkKind;
 use crate::service::UserRole;
 use ferry_protocol::NodeState;
 use ferry_protocol::wire::Role;
@@ -65,31 +64,7 @@ pub(super) fn user_role(text: &str) -> Result<UserRole, StoreError> {
     }
 }
 
-/// What a public link is for.
-pub(super) fn link_kind(text: &str) -> Result<LinkKind, StoreError> {
-    match text {
-        "view" => Ok(LinkKind::View),
-        "download" => Ok(LinkKind::Download),
-        "upload" => Ok(LinkKind::Upload),
-        _ => Err(damaged("kind")),
-    }
-}
-
 /// A column that holds what no writer of ours puts there.
 pub(super) fn damaged(column: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} holds what it cannot hold"))
-}
-
-/// What a user may do with a shared file, in the words of its table.
-pub(super) fn permission_text(role: Role) -> &'static str {
-    if role >= Role::Editor { "write" } else { "read" }
-}
-
-/// Back again. A word that is not ours opens nothing.
-pub(super) fn permission(text: &str) -> Result<Role, StoreError> {
-    match text {
-        "write" => Ok(Role::Editor),
-        "read" => Ok(Role::Viewer),
-        _ => Err(damaged("permission")),
-    }
 }

@@ -7,7 +7,6 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
-use super::dav::{DavStore, DavTx};
 use super::moves::ShardMoves;
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
 use super::tree::{Standing, TreeStore, TreeTx};
@@ -398,7 +397,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: TreeStore + DavStore {
+pub trait ContentStore: TreeStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -427,8 +426,6 @@ pub trait ContentStore: TreeStore + DavStore {
     async fn all_nodes(&self, namespace: NamespaceId) -> Result<FeedSlice, StoreError>;
     /// The namespaces of this user in which this node exists.
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
-    /// The namespaces in which this node is a file that is shared with this user alone, as far as a role goes that the share gives.
-    async fn locate_shared(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
     /// A living file with this content that the user may read, in the shard of the namespace `beside`: the namespace and its node. One in `beside`
     /// itself comes first.
     async fn find_content(
@@ -524,7 +521,7 @@ pub trait ContentStore: TreeStore + DavStore {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: TreeTx + DavTx {
+pub trait ContentTx: TreeTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.
@@ -536,15 +533,13 @@ pub trait ContentTx: TreeTx + DavTx {
     async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError>;
     /// A namespace as a user sees it, inside the transaction.
     async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
-    /// A namespace as somebody sees it with whom this one file of it is shared, inside the transaction.
-    async fn shared_namespace(&mut self, namespace: NamespaceId, file: NodeId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
     /// Makes someone a member or changes the role.
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError>;
     /// Ends a membership. Returns whether there was one.
     async fn remove_member(&mut self, namespace: NamespaceId, user: UserId) -> Result<bool, StoreError>;
     /// The members of a namespace.
     async fn members(&mut self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError>;
-    /// Which of these devices belong to members of the namespace, or to those who once could write there.
+    /// Which of these devices belong to members of the namespace.
     async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError>;
 
     /// The states of these nodes, as far as they exist.

@@ -11,11 +11,9 @@ mod columns;
 pub mod content;
 #[cfg(test)]
 mod contract;
-pub mod dav;
 pub mod history;
 pub mod keyfile;
 pub mod limits;
-pub mod links;
 pub mod metered;
 pub mod migration;
 pub mod moves;
@@ -25,7 +23,6 @@ pub mod peers;
 pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
-pub mod shares;
 pub mod signin;
 pub mod snapshot;
 pub mod sqlite;
@@ -38,14 +35,12 @@ use crate::config::{Config, DatabaseUrl};
 use accounts::AccountStore;
 use async_trait::async_trait;
 use content::ContentStore;
-use links::LinkStore;
 use peers::PeerStore;
-use shares::ShareStore;
 use std::sync::Arc;
 
 /// A metadata database: all that the relay keeps beside bytes, and what keeps it running.
 #[async_trait]
-pub trait MetaStore: AccountStore + PeerStore + ContentStore + ShareStore + LinkStore {
+pub trait MetaStore: AccountStore + PeerStore + ContentStore {
     /// What it is, for people.
     fn name(&self) -> &'static str;
     /// Answers when it can be read: the readiness check.

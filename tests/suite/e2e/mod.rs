@@ -13,13 +13,8 @@
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`restores`] | P19: database and chunks of different times |
 //! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
-//! | [`watches`] | Q01, Q02: too few watches, events that are lost |
-//! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
-//! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
-//! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
-//! | [`sharing`] | folders and files shared with another person; R18, R21 |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
 //! To repeat one: `bash tests/run NAME`, for example `bash tests/run e2e::conflicts`.
@@ -29,21 +24,16 @@ mod conflicts;
 mod crashes;
 mod editors;
 mod limits;
-mod links;
 mod members;
 mod model;
-mod panics;
 mod races;
 mod relays;
 mod restores;
 mod roots;
 pub mod rows;
 mod seed_flow;
-mod sharing;
 mod special;
 mod stores;
-mod watches;
-mod terminal;
 
 pub use crashes::Dice;
 pub use roots::{Mount, can_mount, make_image};

@@ -30,7 +30,6 @@ pub use factors::{NewTotp, TotpState};
 pub use identities::FLOW_TTL_MS;
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
-pub(in crate::service) use users::email_key;
 pub use users::{Invite, NewUser};
 
 use crate::StartError;
@@ -253,27 +252,6 @@ impl Accounts {
     /// Writes to the audit log that a caller did something that cannot be taken back.
     pub async fn note_act(&self, caller: &Caller, event: &str, detail: &str) {
         self.note(event, Some(caller.user_id), caller.device_id, None, detail).await;
-    }
-
-    /// The hash of a password that is none of an account's. It waits in the same queue as logins.
-    pub(crate) async fn hash_password(&self, password: &str) -> ServiceResult<String> {
-        passwords::check_new(password)?;
-        self.passwords.hash(password).await
-    }
-
-    /// Compares such a password with its hash.
-    pub(crate) async fn is_password(&self, password: &str, hash: &str) -> ServiceResult<bool> {
-        Ok(self.passwords.verify(password, Some(hash)).await?.good)
-    }
-
-    /// Encrypts what the relay must be able to show again, for this purpose and owner only.
-    pub(crate) fn seal(&self, purpose: &str, of: &[u8], secret: &[u8]) -> ServiceResult<Vec<u8>> {
-        self.seal.seal(purpose, of, secret)
-    }
-
-    /// Decrypts it; none for everything else.
-    pub(crate) fn unseal(&self, purpose: &str, of: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        self.seal.open(purpose, of, sealed)
     }
 
     /// Writes to the audit log, and to the log, where it can be watched. An audit log that cannot be written does not undo what was done, but the

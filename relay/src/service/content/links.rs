@@ -43,16 +43,13 @@ impl Content {
         }
         let session_id = SessionId::from_bytes([0; 16]);
         let caller = Caller { user_id, device_id: None, session_id, role: UserRole::User, expires_at_ms, token: None };
-        let entry = match self.enter(&caller, namespace, Role::Viewer).await {
-            Err(e) => self.enter_shared(&caller, Some(namespace), file, Role::Viewer, e).await?,
-            Ok(entry) => entry,
-        };
+        let entry = self.enter(&caller, namespace, Role::Viewer).await?;
         Ok((entry, file, version))
     }
 }
 
 /// HMAC-SHA-256 (RFC 2104) with a key of half a block.
-pub(crate) fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let pad = |with: u8| {
         let mut block = [with; 64];
         block.iter_mut().zip(key).for_each(|(b, k)| *b ^= k);

@@ -1,18 +1,15 @@
 //! Content: namespaces, commits, feeds, chunks, uploads, downloads, the sweep and verification.
 //!
-//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13). Whoever is no
-//!   member and has one file of it shared gets an entry for that file alone, from the few places that ask for such a one (`shared_files.rs`).
+//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13).
 //! * **RC2** No committed version names a chunk that its namespace does not hold (R3, I7).
 //! * **RC3** A hash is never a capability: a namespace holds a chunk only after its bytes came through that namespace.
 //! * **RC4** What is served was hashed just before (I5).
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
 
-mod archive;
 mod changes;
 mod chunks;
 mod commit;
-mod dav;
 mod derive;
 mod download;
 mod edit;
@@ -23,7 +20,6 @@ mod links;
 mod listing;
 mod migrate;
 mod organise;
-mod public;
 mod purge;
 mod read;
 mod regions;
@@ -32,7 +28,6 @@ mod repair;
 mod rewind;
 mod rewrite;
 mod settle;
-mod shared_files;
 mod signed;
 mod stage;
 mod sweep;
@@ -42,7 +37,6 @@ mod uploads;
 mod verify;
 mod view;
 mod watch;
-mod zip;
 
 /// How often a transaction that another one stood in the way of is done again.
 const AGAIN_MAX: u32 = 5;
@@ -65,22 +59,18 @@ macro_rules! patiently {
 pub(crate) use patiently;
 
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
-pub use dav::{DavEntry, DavKind, DavLock, DavProp, DavWrite, LockWish, WriteTerms};
 pub use download::Download;
 pub use files::parse_path;
 pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};
 pub use listing::{FilePage, ListCursor, ListQuery, Sort, parse_cursor};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
-pub(crate) use links::hmac_sha256;
-pub use public::PublicItem;
 pub use purge::PurgeWhat;
 pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;
@@ -148,8 +138,6 @@ pub struct Entry {
     row: NamespaceRow,
     /// The part of the namespace that is open, for an app password of one folder; the root for all others.
     within: RelPath,
-    /// The one file that is open, for somebody who is no member and with whom it is shared.
-    only: Option<NodeId>,
 }
 
 impl Entry {
@@ -355,7 +343,7 @@ impl Content {
             let detail = "This app password opens one folder; this needs the whole namespace.";
             return Err(ServiceError::new(super::Kind::Forbidden, "one_folder_only", detail));
         }
-        Ok(Entry { caller: *caller, row, within: RelPath::root(), only: None })
+        Ok(Entry { caller: *caller, row, within: RelPath::root() })
     }
 
     /// As [`Content::enter`] (nothing: the caller's home), for what keeps to the open part by itself.
@@ -380,7 +368,7 @@ impl Content {
             }
             _ => RelPath::root(),
         };
-        Ok(Entry { caller: *caller, row, within, only: None })
+        Ok(Entry { caller: *caller, row, within })
     }
 
     /// The folder of an app password that is to be made, and where it is.
@@ -423,11 +411,6 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ServiceError::internal)?;
     Ok(bytes)
-}
-
-/// A fresh id of 16 bytes.
-pub(in crate::service) fn random_id() -> ServiceResult<[u8; 16]> {
-    random()
 }
 
 /// A fresh key for [`Content::open`].

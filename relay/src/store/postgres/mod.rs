@@ -11,7 +11,6 @@ mod accounts;
 mod content;
 mod database;
 mod identity;
-mod links;
 pub mod migrate;
 mod moves;
 mod peers;
@@ -19,7 +18,6 @@ mod places;
 mod replicas;
 mod rows;
 mod sessions;
-mod shares;
 mod signin;
 mod tables;
 

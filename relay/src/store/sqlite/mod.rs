@@ -5,11 +5,9 @@
 
 mod accounts;
 mod content;
-mod links;
 pub mod migrate;
 mod peers;
 mod sessions;
-mod shares;
 mod signin;
 
 use super::content::Identity;

@@ -1,11 +1,9 @@
 //! The rules of content, on real databases.
 
-mod archive;
 mod chunks;
 mod commits;
 #[cfg(feature = "cluster")]
 mod follow;
-mod cut_off;
 mod lacks;
 mod merging;
 #[cfg(feature = "cluster")]

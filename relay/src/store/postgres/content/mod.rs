@@ -2,7 +2,6 @@
 
 mod begin;
 pub(super) mod chunks;
-mod dav;
 mod follow;
 mod history;
 mod nodes;

@@ -55,7 +55,7 @@ macro_rules! patiently {
 pub(crate) use patiently;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 
 mod chunks;
 mod commits;
+mod cut_off;
 mod lacks;
 mod merging;
 mod organise;

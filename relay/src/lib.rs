@@ -100,6 +100,8 @@ pub struct App {
     pub ended: CancellationToken,
     /// How long each of these takes.
     pub drain_for: Drain,
+    /// How long it waits for slow callers.
+    pub patience: http::Patience,
     /// Every connection, WebSockets included, but the operator's.
     pub connections: TaskTracker,
     /// Where this process writes, by name: their free space is watched.
@@ -143,6 +145,7 @@ impl App {
             drain: CancellationToken::new(),
             ended: CancellationToken::new(),
             drain_for: config.drain.clone(),
+            patience: http::Patience::default(),
             connections: TaskTracker::new(),
             places: places(config)?,
             audit_keep_days: config.audit.keep_days,

@@ -38,7 +38,7 @@ impl Proxy {
             if *word == "upstream" {
                 let servers = body.windows(2).filter(|w| w[0] == "server").map(|w| w[1].to_owned()).collect();
                 upstreams.insert(body[1].to_owned(), servers);
-            } else if *word == "location" && body[1] != "=" {
+            } else if *word == "location" && body[1] != "=" && !body[1].starts_with('@') {
                 let to = body[body.iter().position(|w| *w == "proxy_pass").unwrap() + 1];
                 let to = to.trim_start_matches("http://").trim_end_matches(';').to_owned();
                 let max = if body.contains(&"client_max_body_size") { size_after(&body, "client_max_body_size") } else { all_max };
@@ -122,6 +122,64 @@ fn nginx_takes_the_configuration() {
         Command::new("nginx").args(["-t", "-e", "stderr", "-c"]).arg(&file).output().expect("nginx is installed (Debian package nginx)");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("[warn]"), "{said}");
+}
+
+/// NGINX in front of nothing: what it says of a request that it could not pass on holds no token, and its refusals are problem documents (R43).
+#[test]
+fn the_proxy_refuses_as_the_relay_does_and_its_log_holds_no_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = dir.path().display().to_string();
+    let mut text = text("nginx.conf").replace("/tmp/nginx", &place).replace("listen 8080;", &format!("listen 127.0.0.1:{port};"));
+    for role in SERVICES {
+        // Port 1 is nobody's.
+        for n in [1, 2] {
+            text = text.replace(&format!("server {}-{n}:{} ", role.name(), role.port()), "server 127.0.0.1:1 ");
+        }
+    }
+    std::fs::write(dir.path().join("nginx.conf"), text).unwrap();
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut nginx = Command::new("nginx")
+        .args(["-e", "stderr", "-g", "daemon off; master_process off;", "-c"])
+        .arg(dir.path().join("nginx.conf"))
+        .stderr(log)
+        .spawn()
+        .expect("nginx is installed (Debian package nginx)");
+    let began = std::time::Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(began.elapsed().as_secs() < 60 && nginx.try_wait().unwrap().is_none(), "nginx listens");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let ask = |path: &str, more: &[&str]| {
+        let url = format!("http://127.0.0.1:{port}{path}");
+        let output = Command::new("curl").args(["-s", "-i", "--max-time", "30"]).args(more).arg(url).output().expect("curl is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for path in ["/d/fs-secret", "/auth/oidc/x/callback?code=fs-secret", "/metadata/files/1"] {
+        let answer = ask(path, &[]);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1"), "{path}: {answer}");
+        assert!(answer.contains("application/problem+json") && answer.contains("\"code\":\"unavailable\""), "{path}: {answer}");
+    }
+    let large = dir.path().join("large");
+    std::fs::write(&large, vec![0; 2 << 20]).unwrap();
+    let answer = ask("/auth/login", &["--data-binary", &format!("@{}", large.display())]);
+    assert!(answer.contains("HTTP/1.1 413 ") && answer.contains("\"code\":\"too_large\""), "{answer}");
+    nginx.kill().unwrap();
+    nginx.wait().unwrap();
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.contains("/metadata/files/1"), "what went wrong is said: {log}");
+    assert!(!log.contains("fs-secret"), "{log}");
+}
+
+/// The proxy gives an idle connection up before the relay does: a request that meets the closing cannot be repeated if it changes something.
+#[test]
+fn idle_connections_end_at_the_proxy_first() {
+    let text = text("nginx.conf");
+    let seconds: Vec<u64> =
+        text.lines().filter_map(|l| l.strip_prefix("        keepalive_timeout ")?.strip_suffix("s;")?.parse().ok()).collect();
+    assert_eq!(seconds.len(), SERVICES.len());
+    let relay = ferry_relay::http::Patience::default().head.as_secs();
+    assert!(seconds.iter().all(|s| *s < relay), "{seconds:?}, the relay {relay}");
 }
 
 fn compose() -> Yaml {

@@ -13,13 +13,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Longer than anything here may take; a hang fails instead of standing still.
 const PATIENCE: Duration = Duration::from_secs(120);
 const WRITERS: u8 = 4;
 const COMMITS: u8 = 20;
+/// Commits that are under way when the database goes.
+const AT_ONCE: u8 = 200;
 
 fn program(data: &Path, database: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferry-relay"));
@@ -56,6 +58,18 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn add_user(data: &Path, database: &str) {
+    let mut add = program(data, database);
+    let mut child = add
+        .args(["user", "add", "ana@example.org", "--admin", "--password-stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// One request on a connection of its own: status and body.
@@ -114,6 +128,12 @@ fn directory(caller: &Caller, writer: u8, n: u8) -> NodeUpdate {
 
 /// Commits one directory and gives the head after it.
 fn commit(at: SocketAddr, caller: &Caller, writer: u8, n: u8) -> (NodeId, u64) {
+    // Told to come back, it comes back: the commit has its id, so that twice is once.
+    (0..100).find_map(|_| try_commit(at, caller, writer, n)).expect("it is not told to come back for ever")
+}
+
+/// The same, once: nothing if it is told to come back, or if the relay does not answer.
+fn try_commit(at: SocketAddr, caller: &Caller, writer: u8, n: u8) -> Option<(NodeId, u64)> {
     let update = directory(caller, writer, n);
     let node = update.id;
     let mut commit = [writer; 16];
@@ -127,19 +147,15 @@ fn commit(at: SocketAddr, caller: &Caller, writer: u8, n: u8) -> (NodeId, u64) {
         chunks: vec![],
     };
     let path = format!("/sync/v1/{}/commit", caller.namespace);
-    // Told to come back, it comes back: the commit has its id, so that twice is once.
-    for _ in 0..100 {
-        let (status, body) = ask(at, "POST", &path, &caller.token, CONTENT_TYPE, &encode(&request));
-        match status {
-            200 => match decode::<CommitReply>(&body).unwrap() {
-                CommitReply::Accepted { head_seq, .. } => return (node, head_seq),
-                other => panic!("{other:?}"),
-            },
-            503 => {}
-            _ => panic!("{status} {}", String::from_utf8_lossy(&body)),
-        }
+    let (status, body) = ask(at, "POST", &path, &caller.token, CONTENT_TYPE, &encode(&request));
+    match status {
+        200 => match decode::<CommitReply>(&body).unwrap() {
+            CommitReply::Accepted { head_seq, .. } => Some((node, head_seq)),
+            other => panic!("{other:?}"),
+        },
+        503 => None,
+        _ => panic!("{status} {}", String::from_utf8_lossy(&body)),
     }
-    panic!("it is told to come back for ever");
 }
 
 fn page(at: SocketAddr, caller: &Caller, since: u64) -> FeedPage {
@@ -172,15 +188,7 @@ fn what_one_process_has_answered_the_other_knows_and_no_number_is_skipped() {
     let cluster = server::Cluster::start();
     let database = cluster.database();
     let dir = tempfile::tempdir().unwrap();
-    let mut add = program(dir.path(), &database);
-    let mut child = add
-        .args(["user", "add", "ana@example.org", "--admin", "--password-stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
-    assert!(child.wait().unwrap().success());
+    add_user(dir.path(), &database);
     let relays = std::thread::scope(|scope| {
         let starts = [(); 2].map(|()| scope.spawn(|| Relay::start(dir.path(), &database)));
         starts.map(|start| start.join().unwrap())
@@ -220,6 +228,67 @@ fn what_one_process_has_answered_the_other_knows_and_no_number_is_skipped() {
     assert_eq!(readers[1], wanted);
     // Both are of one run: the numbers have no gap.
     assert_eq!(page(a, &caller, 0).head, u64::from(WRITERS) * u64::from(COMMITS));
+}
+
+/// K05: PostgreSQL is killed in the middle of 200 commits at once and started again: every commit that was answered is there, the others go through when
+/// they are repeated, and the relay needs no help.
+#[test]
+fn postgres_is_killed_under_commits_and_nothing_answered_is_lost() {
+    // What is acknowledged must be in the server's log before; not on the disk, as the machine goes on.
+    let cluster = server::Cluster::start_with(&["synchronous_commit=on"]);
+    let database = cluster.database();
+    let dir = tempfile::tempdir().unwrap();
+    add_user(dir.path(), &database);
+    let relay = Relay::start(dir.path(), &database);
+    let at = relay.at;
+    let caller = login(at);
+    let (answered, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+    let heads = std::thread::scope(|scope| {
+        let committers: Vec<_> = (0..AT_ONCE)
+            .map(|n| {
+                let (caller, answered, refused) = (&caller, &answered, &refused);
+                scope.spawn(move || {
+                    let began = std::time::Instant::now();
+                    loop {
+                        match try_commit(at, caller, 0, n) {
+                            Some(done) => {
+                                answered.fetch_add(1, Ordering::SeqCst);
+                                return done;
+                            }
+                            None => refused.fetch_add(1, Ordering::SeqCst),
+                        };
+                        assert!(began.elapsed() < PATIENCE, "it is told to come back for ever");
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                })
+            })
+            .collect();
+        while answered.load(Ordering::SeqCst) < u32::from(AT_ONCE) / 10 {
+            std::thread::yield_now();
+        }
+        cluster.kill();
+        let before = answered.load(Ordering::SeqCst);
+        // Somebody notices.
+        let seen = refused.load(Ordering::SeqCst);
+        while refused.load(Ordering::SeqCst) == seen {
+            std::thread::yield_now();
+        }
+        assert!(before < u32::from(AT_ONCE), "it was killed in their middle");
+        cluster.resume();
+        committers.into_iter().map(|c| c.join().unwrap()).collect::<BTreeMap<NodeId, u64>>()
+    });
+    assert_eq!(heads.len(), usize::from(AT_ONCE));
+    let (mut cursor, mut seen) = (0, BTreeMap::<NodeId, u32>::new());
+    loop {
+        let page = page(at, &caller, cursor);
+        page.nodes.iter().for_each(|node| *seen.entry(node.id).or_default() += 1);
+        if page.nodes.is_empty() {
+            break;
+        }
+        cursor = page.cursor;
+    }
+    assert_eq!(seen, heads.keys().map(|id| (*id, 1)).collect(), "each commit once, and nothing else");
+    assert!(heads.values().all(|head| *head <= cursor));
 }
 
 /// A wrong password, a server that is not there, a database that is not: one sentence each, without the password.

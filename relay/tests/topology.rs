@@ -1,4 +1,4 @@
-//! The whole deployment as real processes behind a real NGINX: each service twice over PostgreSQL and Redis (`relay/deploy/topology`).
+//! The whole deployment as real processes behind a real NGINX: each service twice over PostgreSQL, Redis and an S3 server (`relay/deploy/topology`).
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -33,6 +33,8 @@ impl Topology {
         let mut script = Command::new(script)
             .arg(folder.path())
             .args(["--bin", env!("CARGO_BIN_EXE_ferry-relay")])
+            .arg("--s3-server")
+            .arg(s3_server())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -90,6 +92,13 @@ impl Drop for Topology {
             }
         }
     }
+}
+
+/// The S3 server of the tests, which is another package's program.
+fn s3_server() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_ferry-relay")).with_file_name("s3_server");
+    assert!(path.is_file(), "{} is not built; run `bash tests/run`, which builds it first", path.display());
+    path
 }
 
 /// A client that repeats what did not go through, as a device does.
@@ -174,6 +183,21 @@ impl Client {
     }
 }
 
+/// Packs below a folder.
+fn objects(folder: &Path) -> usize {
+    let (mut count, mut left) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = left.pop() {
+        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|e| e == "pack") {
+                count += 1;
+            }
+        }
+    }
+    count
+}
+
 /// Reads until this was said.
 async fn until(stream: &mut TcpStream, wanted: &str) {
     let mut seen = Vec::new();
@@ -244,5 +268,7 @@ async fn one_of_each_service_may_be_killed_under_load() {
             files += 1;
         }
     }
-    println!("{files} files, {} requests repeated", client.repeats.load(Ordering::Relaxed));
+    let packs = objects(&topology.folder.path().join("s3"));
+    assert!(packs > 0 && objects(&topology.folder.path().join("blobs")) == 0, "the chunks are in the bucket, and nowhere else");
+    println!("{files} files in {packs} packs, {} requests repeated", client.repeats.load(Ordering::Relaxed));
 }

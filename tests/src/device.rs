@@ -33,6 +33,9 @@ pub struct Device {
     child: Option<Child>,
     host: Option<Host>,
     lan: Option<u16>,
+    /// Programs that each start the next one, and at last the daemon in their own place.
+    behind: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl Device {
@@ -42,12 +45,39 @@ impl Device {
         let root = folder.join(name);
         std::fs::create_dir_all(&home).expect("a home");
         std::fs::create_dir_all(&root).expect("a folder");
-        Self { name: name.into(), home, root, log: folder.join(format!("{name}.log")), child: None, host: None, lan: None }
+        Self {
+            name: name.into(),
+            home,
+            root,
+            log: folder.join(format!("{name}.log")),
+            child: None,
+            host: None,
+            lan: None,
+            behind: Vec::new(),
+            env: Vec::new(),
+        }
     }
 
     /// Another place for the synced folder.
     pub fn with_root(mut self, root: &Path) -> Self {
         self.root = root.into();
+        self
+    }
+
+    /// Its daemon is started by these words, which end by executing what stands behind them: the process stays the daemon's.
+    pub fn behind(mut self, words: &[&str]) -> Self {
+        self.put_behind(words);
+        self
+    }
+
+    /// [`Device::behind`] from the next start on.
+    pub fn put_behind(&mut self, words: &[&str]) {
+        self.behind = words.iter().map(|w| (*w).to_owned()).collect();
+    }
+
+    /// A variable of the daemon's environment.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
         self
     }
 
@@ -111,7 +141,10 @@ impl Device {
     }
 
     fn command(&self) -> Command {
-        let program = program("ferry");
+        self.command_of(program("ferry"))
+    }
+
+    fn command_of(&self, program: PathBuf) -> Command {
         let mut command = self.host.as_ref().map_or_else(|| Command::new(&program), |host| host.command(&program));
         command.env("FERRY_HOME", &self.home).env("HOME", &self.home).env("NO_COLOR", "1").current_dir(&self.home);
         if let Some(port) = self.lan {
@@ -127,7 +160,15 @@ impl Device {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "the daemon of {} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let mut command = self.command();
+        let mut command = match self.behind.split_first() {
+            None => self.command(),
+            Some((first, more)) => {
+                let mut command = self.command_of(first.into());
+                command.args(more).arg(program("ferry"));
+                command
+            }
+        };
+        command.envs(self.env.iter().map(|(k, v)| (k, v)));
         command.arg("daemon").stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("ferry starts"));
         until("the daemon answers", Duration::from_secs(60), || {
@@ -299,10 +340,19 @@ impl Drop for Device {
 }
 
 /// Ends a process by SIGTERM; it must end with code 0 in time.
-pub fn end(mut child: Child, who: &str, log: &Path) {
-    if let Some(pid) = Pid::from_raw(child.id() as i32) {
+pub fn end(child: Child, who: &str, log: &Path) {
+    end_all(vec![child], who, log);
+}
+
+/// Ends processes by SIGTERM, all at once; each must end with code 0 in time.
+pub fn end_all(children: Vec<Child>, who: &str, log: &Path) {
+    for pid in children.iter().filter_map(|child| Pid::from_raw(child.id() as i32)) {
         let _ = kill_process(pid, Signal::TERM);
     }
+    children.into_iter().for_each(|child| await_end(child, who, log));
+}
+
+fn await_end(mut child: Child, who: &str, log: &Path) {
     let mut status = None;
     let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         until_true("it ends after SIGTERM", Duration::from_secs(30), || {

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`attacker`] | the other end of a connection between devices, in the hands of a test |
+//! | [`api`] | the relay's plain HTTP API, for what a person does in the web client |
 //! | [`cluster`] | a relay and devices as real processes, with the checks that every scenario ends with |
 //! | [`relay`], [`device`] | one process each, its home and its command line |
 //! | [`tree`] | what is on a disk, read from the disk |
@@ -16,6 +17,7 @@
 //! | [`redis`] | a Redis server of a test's own |
 //! | [`programs`] | where the built programs are |
 
+pub mod api;
 pub mod attacker;
 pub mod cluster;
 pub mod content;

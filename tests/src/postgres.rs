@@ -19,6 +19,8 @@ static CLUSTERS: AtomicU32 = AtomicU32::new(0);
 /// A running server without durability: what a test writes need not outlive it.
 pub struct Cluster {
     port: u16,
+    /// What it was started with, for the next start.
+    options: String,
     dir: PathBuf,
     databases: AtomicU32,
     /// Waits for the end of its input, which comes however we end, and then stops the server.
@@ -69,7 +71,7 @@ impl Cluster {
             let mut start = as_server("pg_ctl");
             start.arg("-D").arg(dir.join("d")).args(["-w", "-t", "60", "-l"]).arg(dir.join("log")).args(["-o", &options, "start"]);
             if start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
-                return Self { port, dir, databases: AtomicU32::new(0), keeper, input };
+                return Self { port, options, dir, databases: AtomicU32::new(0), keeper, input };
             }
             let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
             assert!(tried < STARTS_MAX, "PostgreSQL does not start:\n{log}");
@@ -86,6 +88,21 @@ impl Cluster {
     /// The address of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port that it listens on, of 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Copies a database that nobody is connected with into a new one.
+    pub fn copy(&self, from: &str, to: &str) {
+        run(as_server("createdb").args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-T", from, to]));
+    }
+
+    /// Removes a database and whoever is connected with it.
+    pub fn remove(&self, database: &str) {
+        run(as_server("dropdb").args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "--force", database]));
     }
 
     /// Lets SQL run in a database and gives what it printed, without headers.
@@ -111,6 +128,35 @@ impl Cluster {
     /// Makes a replica a server of its own, as after the loss of its primary: a new timeline begins.
     pub fn promote(&self) {
         run(as_server("pg_ctl").arg("-D").arg(self.dir.join("d")).args(["-w", "promote"]));
+    }
+
+    /// `kill -9` of the server, whose own processes end with it.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.dir.join("d/postmaster.pid")).expect("it runs");
+        run(Command::new("kill").args(["-9", pid.lines().next().expect("its first line is the process")]));
+    }
+
+    /// Starts the server again on its port after [`Cluster::kill`] or [`Cluster::crash`].
+    pub fn resume(&self) {
+        let start = || {
+            let mut start = as_server("pg_ctl");
+            start.arg("-D").arg(self.dir.join("d")).args(["-w", "-t", "60", "-l"]).arg(self.dir.join("log")).args([
+                "-o",
+                &self.options,
+                "start",
+            ]);
+            start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        };
+        // Processes of the one that was killed may be ending still.
+        let started = (0..100).any(|_| {
+            let is_up = start();
+            if !is_up {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            is_up
+        });
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        assert!(started, "PostgreSQL does not start again:\n{log}");
     }
 
     /// Stops the server at once, as a crash does. The directory stays until this value goes.

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The program `name` beside the running test. Panics with what to do if it was not built.
 pub fn program(name: &str) -> PathBuf {
@@ -15,8 +16,16 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A loopback port that was free a moment ago.
+/// Ports that the system gives to nobody's outgoing connections, so that one stays free while a relay is stopped.
+const PORTS: std::ops::Range<u32> = 11_000..32_000;
+
+/// A loopback port that was free a moment ago; no two calls of this process give the same one until all were given.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test processes beside each other begin at different places.
+    let begin = std::process::id().wrapping_mul(7919);
+    (0..PORTS.len())
+        .map(|_| (PORTS.start + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }

@@ -1,5 +1,6 @@
 //! A TCP proxy on loopback that the tests steer: cut connections, refuse new ones, cut after so many bytes, count what passes.
 
+use crate::net::Host;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,18 +20,29 @@ struct State {
 /// The proxy of one link.
 pub struct Proxy {
     addr: SocketAddr,
+    /// Where clients are, if not on the machine's own network.
+    host: Option<Host>,
     state: Arc<State>,
 }
 
 impl Proxy {
     /// A proxy to this loopback port.
     pub fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::of(TcpListener::bind("127.0.0.1:0").expect("a free port"), port, None)
+    }
+
+    /// A proxy from the loopback address of a host of a test network to this loopback port of the machine's own.
+    pub fn on(host: &Host, port: u16) -> Self {
+        let listener = host.inside(|| TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        Self::of(listener, port, Some(host.clone()))
+    }
+
+    fn of(listener: TcpListener, port: u16, host: Option<Host>) -> Self {
         let addr = listener.local_addr().expect("a bound listener has an address");
         let state = Arc::new(State { budget: AtomicU64::new(u64::MAX), ..State::default() });
         let shared = state.clone();
         std::thread::spawn(move || accept(&listener, port, &shared));
-        Self { addr, state }
+        Self { addr, host, state }
     }
 
     /// The port that clients connect to.
@@ -78,7 +90,11 @@ impl Drop for Proxy {
         self.state.ended.store(true, Ordering::SeqCst);
         self.cut();
         // Wakes the accepting thread so that it can end.
-        let _ = TcpStream::connect(self.addr);
+        let knock = || drop(TcpStream::connect(self.addr));
+        match &self.host {
+            Some(host) => host.inside(knock),
+            None => knock(),
+        }
     }
 }
 

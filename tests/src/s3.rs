@@ -1,5 +1,6 @@
 //! A real S3 server in a process of its own, with one bucket.
 
+use crate::net::Host;
 use crate::programs::program;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -21,8 +22,15 @@ pub struct S3Server {
 impl S3Server {
     /// Starts a server that keeps its objects below `folder`.
     pub fn start(folder: &Path) -> Self {
+        Self::start_on(None, folder)
+    }
+
+    /// [`S3Server::start`] on the loopback address of a host of a test network.
+    pub fn start_on(host: Option<&Host>, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("a folder for the objects");
-        let mut child = Command::new(program("s3_server"))
+        let program = program("s3_server");
+        let mut child = host
+            .map_or_else(|| Command::new(&program), |host| host.command(&program))
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, "--bucket", BUCKET, "--dir"])
             .arg(folder)
             .stdin(Stdio::piped())

@@ -6,6 +6,7 @@ use ferry_tests::cluster::Cluster;
 use ferry_tests::content::{flaw, unique};
 use ferry_tests::device::Device;
 use ferry_tests::poll::{pause, until};
+use ferry_tests::relay::left_out::embedded_only;
 use ferry_tests::tree;
 use std::fs::{self, File};
 use std::path::Path;
@@ -65,7 +66,7 @@ fn k28_the_power_goes_while_files_come_in() {
 /// device gets every file from it although the first one is away (I7).
 #[test]
 fn k30_the_power_of_the_relay_goes() {
-    if !can_mount() {
+    if embedded_only("k30_the_power_of_the_relay_goes") || !can_mount() {
         return;
     }
     let devices = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");

@@ -74,6 +74,11 @@ fn scenarios_name_tests_that_exist() {
 }
 
 #[test]
+fn no_test_is_left_out_without_a_reason() {
+    check(repository::left_out);
+}
+
+#[test]
 fn dependencies_stay_within_budget() {
     check(repository::dependencies);
 }

@@ -11,6 +11,7 @@ use super::flush::Flushes;
 use super::index_trees::IndexTrees;
 use super::lan_side::LanSide;
 use super::opening::{self, Opened};
+use super::panics::planted;
 use super::progress::Progress;
 use super::relay_side::RelaySide;
 use super::report::Report;
@@ -72,6 +73,8 @@ const GATHERED_FOR: Duration = Duration::from_secs(1);
 const MUCH_WORK_ROWS: usize = 2000;
 /// How often the root is proved while nothing happens.
 const ROOT_CHECK: Duration = Duration::from_secs(2);
+/// After so many panics in a row the pause before the next attempt grows no more: about four minutes.
+const FAILURES_COUNTED: u32 = 7;
 /// How long a large file that changed while it was read is left before it is looked at again: whoever writes it goes on, and reading it over and
 /// over would only slow him down.
 const GROWING_WAIT: Duration = Duration::from_secs(1);
@@ -98,6 +101,10 @@ pub(super) struct Driver {
     pub paused: bool,
     /// How often the folder was closed.
     life: u64,
+    /// Panics since it was last up to date.
+    failures: u32,
+    /// It is told to stop.
+    stopping: bool,
     started: Instant,
     next_open: Instant,
     next_root_check: Instant,
@@ -141,6 +148,8 @@ impl Driver {
             inbox,
             state: None,
             life: 0,
+            failures: 0,
+            stopping: false,
             started: now,
             next_open: now,
             next_root_check: now + ROOT_CHECK,
@@ -159,11 +168,14 @@ impl Driver {
     pub fn run(mut self) {
         self.attach_lan();
         loop {
-            match self.turn() {
-                Ok(true) => {}
-                Ok(false) => return,
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.turn())) {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return,
                 // The index cannot be read or written: nothing is guessed. It is closed, said so, and opened again after a while.
-                Err(error) => self.close(error),
+                Ok(Err(error)) => self.close(error),
+                // The panic hook has said where. At the end nothing is left to be tried again.
+                Err(_) if self.stopping => return,
+                Err(_) => self.close_failed(),
             }
         }
     }
@@ -174,6 +186,7 @@ impl Driver {
         self.set_time();
         for wake in self.wait() {
             if !self.handle(wake)? {
+                self.stopping = true;
                 // Whoever stops it waits for its end, whatever the disk says: what was not kept is found again.
                 if let Err(error) = self.commit_trees(Durability::Durable) {
                     tracing::warn!(folder = %self.config.name, %error, "the index could not be kept at the end");
@@ -199,6 +212,9 @@ impl Driver {
         self.relay.is_given = self.deps.relay.borrow().is_some();
         let came_to_rest = self.report.update(self.state.as_mut(), &self.relay, &self.lan, self.paused)?;
         let gathered = self.state.as_ref().map_or(0, |state| state.engine.trees().gathered());
+        if came_to_rest {
+            self.failures = 0;
+        }
         if came_to_rest && self.rows_written + gathered >= MUCH_WORK_ROWS {
             self.rows_written = 0;
             self.runtime.spawn_blocking(crate::memory::give_back);
@@ -280,6 +296,15 @@ impl Driver {
     fn close(&mut self, error: TreeError) {
         self.end_life();
         self.report.not_open(&opening::OpenError::Index(error.to_string()));
+    }
+
+    /// A panic of ours: what the engine held may be half changed, and the index is not. It is tried again, less and less often (K37).
+    fn close_failed(&mut self) {
+        tracing::error!(folder = %self.config.name, "this folder's task failed; it is opened again after a while");
+        self.failures = (self.failures + 1).min(FAILURES_COUNTED);
+        self.end_life();
+        self.next_open = Instant::now() + ROOT_CHECK * 2u32.pow(self.failures);
+        self.report.not_open(&opening::OpenError::Failed);
     }
 
     /// Forgets the open folder; it is opened again after a while.
@@ -440,6 +465,7 @@ impl Driver {
         if !group.is_empty() {
             self.workers.give(self.life, Job::Hash(state.root.clone(), group, ahead));
         }
+        planted("plan", self.config.name.as_bytes());
         let plan = state.engine.plan(BATCH_MAX)?;
         if !plan.fetches.is_empty() {
             self.fetcher.start(&state.root, self.deps.relay.borrow().clone(), plan.fetches);

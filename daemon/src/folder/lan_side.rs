@@ -216,6 +216,11 @@ impl Driver {
                     let _ = reply.send((state.root.clone(), places));
                 }
             }
+            PeerWake::Stale(paths) => {
+                if let Some(state) = &mut self.state {
+                    state.engine.handle_hints(&paths)?;
+                }
+            }
             PeerWake::Offered { link, file, pieces } => self.offered(link, file, pieces)?,
             PeerWake::OfferEnded { device, file } => self.fetcher.prefetches.ended(device, file),
             PeerWake::Have => {

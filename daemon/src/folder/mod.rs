@@ -20,6 +20,7 @@ mod lan_side;
 mod mend;
 mod notices;
 mod opening;
+mod panics;
 mod prefetch;
 mod progress;
 mod relay_side;

@@ -41,6 +41,9 @@ pub(super) enum OpenError {
     /// The index cannot be used.
     #[error("{0}")]
     Index(String),
+    /// A mistake of ours ended what was under way; what was in memory is thrown away, and read anew from the index (K37).
+    #[error("a part of Ferry failed on this folder; the log says where")]
+    Failed,
     /// The root's identity could not be stored.
     #[error("the folder's identity cannot be stored: {0}")]
     Save(String),
@@ -52,6 +55,7 @@ impl OpenError {
         match self {
             Self::Root(_) => "root_gone",
             Self::Index(_) => "index_unusable",
+            Self::Failed => "internal_error",
             Self::Save(_) => "state_unwritable",
         }
     }
@@ -62,6 +66,7 @@ impl OpenError {
             Self::Root(_) => {
                 "mount the disk or bring the folder back; or remove it with 'ferry folder remove' and add it again. Nothing is deleted."
             }
+            Self::Failed => "Ferry tries again by itself, less and less often; please report it with the log. Nothing is deleted.",
             Self::Index(_) | Self::Save(_) => "free some space for Ferry's state, or check the disk; Ferry tries again by itself",
         }
     }

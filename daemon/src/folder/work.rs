@@ -2,6 +2,7 @@
 
 use super::driver::Wake;
 use super::early::Early;
+use super::panics::planted;
 use crate::fs::{self, HashOutcome, PathError, Root};
 use crate::lan::LanFolder;
 use crossbeam_channel::{Receiver, Sender};
@@ -72,8 +73,11 @@ fn run(job: Job) -> Wake {
             Wake::Hashed(results)
         }
         Job::Apply(root, id, actions) => {
-            let outcomes = caught(|| fs::apply(&root, &actions));
-            let outcomes = outcomes.unwrap_or_else(|| actions.iter().map(|_| DiskOutcome::Stale(None)).collect());
+            // One that panics must not stand in the way of its batch for ever: then each is carried out alone, and it is the one that is blocked.
+            let outcomes = caught(|| apply(&root, &actions)).unwrap_or_else(|| {
+                let alone = |action: &DiskAction| caught(|| apply(&root, std::slice::from_ref(action)))?.pop();
+                actions.iter().map(|action| alone(action).unwrap_or(DiskOutcome::Blocked(Obstacle::Io))).collect()
+            });
             Wake::Applied(id, outcomes)
         }
     }
@@ -83,6 +87,15 @@ fn run(job: Job) -> Wake {
 fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     result.inspect_err(|_| tracing::error!("a disk job panicked; its paths are treated as unreadable")).ok()
+}
+
+fn apply(root: &Root, actions: &[DiskAction]) -> Vec<DiskOutcome> {
+    actions.iter().for_each(|action| planted("place", last(action.path())));
+    fs::apply(root, actions)
+}
+
+fn last(path: &RelPath) -> &[u8] {
+    path.names().last().map_or(&[], Name::as_bytes)
 }
 
 fn look(root: &Root, look: &Look) -> LookResult {
@@ -128,6 +141,7 @@ fn names_of(root: &Root, path: &RelPath, names: &BTreeSet<Name>) -> Result<Vec<L
 
 /// What stands there, and whether it was changed so lately that it must be read once more.
 fn read(root: &Root, task: &HashTask, ahead: &Ahead) -> (HashResult, bool) {
+    planted("read", last(&task.path));
     if task.stat.kind == Kind::Symlink {
         return match fs::read_link(root, &task.path) {
             Ok((target, stat)) if stat.same_version(&task.stat) => (HashResult::Link(target.into(), stat), false),

@@ -12,7 +12,7 @@ use ferry_protocol::lan::session::Opened;
 use ferry_protocol::lan::{Message, PeerPage, Piece};
 use ferry_protocol::limits::LAN_HAVES_MAX;
 use ferry_protocol::wire::{FeedPage, Role};
-use ferry_protocol::{ChunkId, ContentHash, DeviceId, NamespaceId, VerifiedChunk};
+use ferry_protocol::{ChunkId, ContentHash, DeviceId, NamespaceId, RelPath, VerifiedChunk};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -65,6 +65,8 @@ pub enum PeerWake {
         /// The answer.
         reply: oneshot::Sender<PeerPage>,
     },
+    /// It asked for chunks that do not stand where our index says: these files have changed since (H05).
+    Stale(Vec<RelPath>),
     /// It has taken in our feed so far.
     Heard {
         /// Who.

@@ -13,6 +13,7 @@ use ferry_protocol::limits::CHUNK_MAX_BYTES;
 use ferry_protocol::wire::ChunkFrame;
 use ferry_protocol::{ChunkId, VerifiedChunk};
 use quinn::{RecvStream, SendStream};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -107,14 +108,22 @@ async fn read_chunks(folder: LanFolder, ids: Vec<ChunkId>) -> Pieces {
     let (pieces, out) = mpsc::channel(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut gathered = Gathered { pieces, small: Vec::new() };
+        let mut stale = BTreeSet::new();
         for (id, place) in ids.into_iter().zip(places) {
             let root = root.as_deref();
             let chunk = folder.shared.warm.get(&id).or_else(|| read(root?, place.as_ref()?)).or_else(|| read_offered(root?, &folder, &id));
+            if chunk.is_none() {
+                stale.extend(place.map(|place| place.path));
+            }
             if !gathered.add(id, chunk) {
-                return;
+                break;
             }
         }
         gathered.flush();
+        // Whoever asked tries elsewhere; here the files are looked at again.
+        if !stale.is_empty() {
+            folder.wake(PeerWake::Stale(stale.into_iter().collect()));
+        }
     });
     out
 }

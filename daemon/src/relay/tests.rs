@@ -319,6 +319,40 @@ async fn commit_takes_200_and_409_as_answers() {
     assert!(matches!(client.commit(NAMESPACE, &commit_request()).await, Err(RelayError::Blocked(_))));
 }
 
+/// U02: a page of a format that came later, one with more in it than we know, and one with a node of a kind that we do not know: none is taken in by halves, so
+/// that no node looks deleted, or changed, that only is not understood.
+#[tokio::test]
+async fn a_page_that_is_not_understood_is_refused_whole() {
+    use ferry_protocol::{Author, Content, Dot, Name, NodeId, NodeState, Place, Stamp, Value};
+    let replica = ReplicaId::from_bytes([5; 16]);
+    let page_of = |content: Content| {
+        let stamp = Stamp { counter: 1, replica };
+        let mut state = NodeState::new(Place { stamp, parent: NodeId::ROOT, name: Name::new("n").unwrap() });
+        let author = Author { device: DeviceId::from_bytes([2; 16]), name: "a".into() };
+        state.body_mut().put(&[], Value { dot: Dot { replica, counter: 1 }, stamp, content, author, wall_ms: 1 });
+        let nodes = vec![wire::NodeUpdate { id: NodeId::from_bytes([6; 16]), state }];
+        FeedPage { epoch: Epoch::default(), replica, cursor: 1, head: 1, has_more: false, nodes }
+    };
+    let (directory, deleted) = (wire::encode(&page_of(Content::Dir)), wire::encode(&page_of(Content::Tombstone)));
+    let delta = async |bytes: Vec<u8>| client_of(move || typed(CONTENT_TYPE, bytes.clone())).await.delta(NAMESPACE, 0, None, 10).await;
+    assert_eq!(delta(directory.clone()).await, Ok(DeltaReply::Page { page: page_of(Content::Dir), lacks_since_ms: None }));
+
+    let mut newer = directory.clone();
+    newer[0] = wire::FORMAT + 1;
+    let refused = delta(newer).await.unwrap_err();
+    assert!(matches!(&refused, RelayError::VersionMismatch { detail } if detail.contains("upgrade")), "{refused:?}");
+    let with_a_field = [directory.clone(), vec![0]].concat();
+    assert!(matches!(delta(with_a_field).await, Err(RelayError::PeerFault { .. })));
+    // The one byte by which the two differ is the kind.
+    let at = directory.iter().zip(&deleted).position(|(a, b)| a != b).unwrap();
+    assert!(directory.len() == deleted.len() && directory[at + 1..] == deleted[at + 1..]);
+    for kind in 4..=0x7f {
+        let mut unknown = directory.clone();
+        unknown[at] = kind;
+        assert!(matches!(delta(unknown).await, Err(RelayError::PeerFault { .. })), "kind {kind}");
+    }
+}
+
 #[tokio::test]
 async fn large_bodies_are_compressed_both_ways_and_bombs_are_not_unpacked() {
     let page = FeedPage { epoch: Epoch::default(), replica: ReplicaId::default(), cursor: 1, head: 1, has_more: false, nodes: vec![] };

@@ -1,6 +1,7 @@
 //! Extractors for bodies, queries and path parameters whose refusals are problem documents.
 
 use super::error::{Problem, plain};
+use super::patience::TooSlow;
 use crate::service::{Kind, ServiceError};
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -91,6 +92,7 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
             Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_))) => {
                 Err(ServiceError::too_large("The body is larger than this route takes.").into())
             }
+            Err(error) if TooSlow::is_in(&error) => Err(ServiceError::new(Kind::TooSlow, "too_slow", "The body came too slowly.").into()),
             Err(_) => Err(ServiceError::malformed("The body ended early.").into()),
         }
     }

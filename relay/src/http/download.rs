@@ -220,4 +220,33 @@ mod tests {
         assert_eq!(odd, "attachment; filename=\"a_b_c__X: y;__gpj.exe\"; filename*=UTF-8''a%22b%5Cc__X%3A%20y%3B%C3%A9_gpj.exe");
         assert!(HeaderValue::try_from(disposition(b"\xff\xfe")).is_ok());
     }
+
+    const ODD: [&[u8]; 13] = [
+        b"\r\n",
+        b"\"",
+        b"\\",
+        b"\0",
+        b"; filename*=",
+        b"\"; filename=\"",
+        b"%22",
+        b"'",
+        b"\xff",
+        b"\xc3\xa9",
+        b"\xe2\x80\xae",
+        b"a",
+        b" ",
+    ];
+
+    proptest::proptest! {
+        /// Whatever the bytes, the header has its one shape, and the second name is the first one's full form.
+        #[test]
+        fn every_name_makes_the_same_header(parts in proptest::collection::vec(proptest::sample::select(&ODD[..]), 0..12)) {
+            let value = disposition(&parts.concat());
+            HeaderValue::try_from(value.clone()).unwrap();
+            let rest = value.strip_prefix("attachment; filename=\"").unwrap();
+            let (plain, encoded) = rest.split_once("\"; filename*=UTF-8''").unwrap();
+            assert!(plain.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\' && b != b'%'), "{value}");
+            assert!(encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~%-".contains(&b)), "{value}");
+        }
+    }
 }

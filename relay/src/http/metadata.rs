@@ -1,6 +1,6 @@
 //! Metadata (8002): list, look at, rename and move, delete; versions, trash, usage.
 
-use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, path_text, time, time_ns, uuid};
+use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
 use crate::service::content::{Entry, FileUpdate, ListCursor, ListQuery, PurgeWhat, Sort, TrashItem, parse_cursor, parse_path};
 use crate::service::{Caller, Scope, ServiceError, ServiceResult};
@@ -201,7 +201,6 @@ async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<R
     let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
     let restored = app.content.restore(&entry, file).await?;
     let info = app.content.file_info(&entry, file).await?;
-    tracing::debug!(path = %path_text(&info.path), "restored");
     let mut answer = file_json(&info);
     answer["restored"] = restored.count.into();
     Ok(Json(answer))

@@ -24,6 +24,7 @@ mod metadata;
 mod oauth;
 mod oidc;
 pub mod openapi;
+mod patience;
 mod peers;
 mod plain;
 mod rewind;
@@ -46,6 +47,8 @@ mod content_tests;
 #[cfg(test)]
 mod files_tests;
 #[cfg(test)]
+mod injection_tests;
+#[cfg(test)]
 mod matrix_tests;
 #[cfg(test)]
 mod oidc_tests;
@@ -54,6 +57,8 @@ mod peers_tests;
 #[cfg(test)]
 mod signin_tests;
 #[cfg(test)]
+mod slow_tests;
+#[cfg(test)]
 mod socket_tests;
 #[cfg(test)]
 mod tests;
@@ -61,6 +66,7 @@ mod tests;
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
 pub use layers::ClientIp;
+pub use patience::Patience;
 pub use routes::{Access, Route, Routes};
 pub use server::{Listener, listen, listen_to_operator};
 

@@ -5,6 +5,7 @@
 
 use super::AppState;
 use super::layers::RemoteAddr;
+use super::patience::{Paced, Patience, Patient};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -20,14 +21,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tower_http::timeout::TimeoutBody;
 
 /// Connections at once per listener; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16_384;
-/// How long a caller may take for the head of a request, or for the TLS handshake.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a body may stand still.
-const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head of a request, in bytes.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
@@ -50,15 +46,15 @@ impl Listener {
 
 /// Serves `router` on `listener` until `app.drain` is cancelled. Connections run on `app.connections`.
 pub fn listen(app: &AppState, listener: Listener, router: Router) {
-    serve(listener, router, app.drain.clone(), app.connections.clone());
+    serve(listener, router, app.drain.clone(), app.connections.clone(), app.patience.clone());
 }
 
 /// Serves the operator until `app.ended` is cancelled: health and metrics tell also of the end. Nobody waits for these connections.
 pub fn listen_to_operator(app: &AppState, listener: Listener, router: Router) {
-    serve(listener, router, app.ended.clone(), TaskTracker::new());
+    serve(listener, router, app.ended.clone(), TaskTracker::new(), app.patience.clone());
 }
 
-fn serve(listener: Listener, router: Router, stop: CancellationToken, tracker: TaskTracker) {
+fn serve(listener: Listener, router: Router, stop: CancellationToken, tracker: TaskTracker, patience: Patience) {
     let connections = tracker.clone();
     tracker.spawn(async move {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -77,10 +73,10 @@ fn serve(listener: Listener, router: Router, stop: CancellationToken, tracker: T
                     }
                 },
             };
-            let (stop, router, tls) = (stop.clone(), router.clone(), tls.clone());
+            let (stop, router, tls, patience) = (stop.clone(), router.clone(), tls.clone(), patience.clone());
             connections.spawn(async move {
                 let open = Open::new();
-                serve_stream(&stop, stream, peer, tls, router).await;
+                serve_stream(&stop, stream, peer, tls, router, &patience).await;
                 drop((slot, open));
             });
         }
@@ -103,35 +99,44 @@ impl Drop for Open {
     }
 }
 
-async fn serve_stream(stop: &CancellationToken, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, router: Router) {
+async fn serve_stream(
+    stop: &CancellationToken,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    patience: &Patience,
+) {
     // Small answers leave at once.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, patience);
     match tls {
-        None => serve_connection(stop, stream, peer, router).await,
-        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve_connection(stop, stream, peer, router).await,
+        None => serve_connection(stop, stream, peer, router, patience).await,
+        Some(acceptor) => match tokio::time::timeout(patience.head, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve_connection(stop, stream, peer, router, patience).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         },
     }
 }
 
-async fn serve_connection<S>(stop: &CancellationToken, stream: S, peer: SocketAddr, router: Router)
+async fn serve_connection<S>(stop: &CancellationToken, stream: S, peer: SocketAddr, router: Router, patience: &Patience)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX_BYTES.max(400 * 1024));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.head).max_buf_size(HEAD_MAX_BYTES.max(400 * 1024));
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_MAX_BYTES as u32)
         .adaptive_window(true)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(HEAD_TIMEOUT);
+        .keep_alive_interval(patience.ping_every)
+        .keep_alive_timeout(patience.head);
+    let patience = patience.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(|body| Body::new(TimeoutBody::new(BODY_IDLE_TIMEOUT, Box::pin(body))));
+        let mut request = request.map(|body| Body::new(Paced::new(body, &patience)));
         request.extensions_mut().insert(RemoteAddr(peer));
         router.clone().oneshot(request)
     });

@@ -55,7 +55,7 @@ impl Socket {
     }
 
     /// A masked frame of one message, as a client must send it; the mask is zero. A relay that has closed already does not mind.
-    async fn send(&mut self, opcode: u8, payload: &[u8]) {
+    pub(super) async fn send(&mut self, opcode: u8, payload: &[u8]) {
         let mut frame = vec![0x80 | opcode];
         match payload.len() {
             len @ 0..=125 => frame.push(0x80 | len as u8),
@@ -71,6 +71,11 @@ impl Socket {
         frame.extend_from_slice(&[0; 4]);
         frame.extend_from_slice(payload);
         let _ = self.stream.write_all(&frame).await;
+    }
+
+    /// What has come so far counts no more.
+    pub(super) fn forget(&mut self) {
+        self.seen.clear();
     }
 
     /// Reads to the end: the code of the close frame, if there is one.
@@ -181,11 +186,15 @@ async fn a_client_that_sends_too_much_is_let_go(kind: Db) {
     let mut large = open().await;
     large.send(1, &vec![b'x'; 1 << 20]).await;
     large.end().await;
+    // Of one that only says how large it is nothing is on the way that could hide the answer.
+    let mut large = open().await;
+    large.stream.write_all(&[0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(large.end().await, Some(1009), "too large");
     let mut many = open().await;
-    for _ in 0..1100 {
+    for _ in 0..=1000 {
         many.send(1, b"x").await;
     }
-    many.end().await;
+    assert_eq!(many.end().await, Some(1008), "too many");
     let mut junk = open().await;
     junk.stream.write_all(&[0xff; 64]).await.unwrap();
     junk.end().await;

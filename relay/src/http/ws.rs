@@ -16,12 +16,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-/// How often the relay pings and looks again whether the token still counts (R21).
-const PING_EVERY: Duration = Duration::from_secs(25);
 /// Pings without any answer after which a connection is dead.
 const MISSES_MAX: u32 = 2;
-/// How long one message may take to leave; a reader slower than that is dropped and resumes by its cursor.
-const SEND_MAX: Duration = Duration::from_secs(20);
 /// How long word of changed devices waits for more of it: a device that comes is news in each of its namespaces.
 const PEERS_WAIT: Duration = Duration::from_millis(100);
 /// Largest message from a client, in bytes.
@@ -33,6 +29,7 @@ const MESSAGES: [&str; 5] = ["hello", "file_change", "peers", "gap", "bye"];
 /// Close codes: RFC 6455 for restart and policy, ours for credentials.
 const RESTART: u16 = 1012;
 const POLICY: u16 = 1008;
+const TOO_LARGE: u16 = 1009;
 const TOKEN_ENDED: u16 = 4401;
 
 pub(super) fn routes(app: &AppState) -> Routes {
@@ -100,7 +97,7 @@ impl Connection {
         if let Err(End(code, reason)) = end {
             let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
             // The other side may be gone already.
-            let _ = timeout(SEND_MAX, self.socket.send(close)).await;
+            let _ = timeout(self.app.patience.message, self.socket.send(close)).await;
         }
         metrics::gauge!("ferry_relay_ws_connections").decrement(1.0);
     }
@@ -115,7 +112,9 @@ impl Connection {
         let left_ms = u64::try_from(self.caller.expires_at_ms - self.app.clock.now_ms()).unwrap_or(0);
         let expiry = tokio::time::sleep(Duration::from_millis(left_ms));
         tokio::pin!(expiry);
-        let mut ticks = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        // With each ping it looks again whether the token still counts (R21).
+        let ping_every = self.app.patience.ping_every;
+        let mut ticks = interval_at(Instant::now() + ping_every, ping_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut misses, mut received) = (0, 0);
         loop {
@@ -150,9 +149,12 @@ impl Connection {
                     self.send(json!({"type": "peers"})).await?;
                 }
                 message = self.socket.recv() => {
-                    let Some(Ok(message)) = message else { return Ok(()) };
-                    if matches!(message, Message::Close(_)) {
-                        return Ok(());
+                    match message {
+                        None | Some(Ok(Message::Close(_))) => return Ok(()),
+                        // The library tells its errors apart by words only.
+                        Some(Err(error)) if error.to_string().contains("too long") => return Err(End(TOO_LARGE, "message too large")),
+                        Some(Err(_)) => return Ok(()),
+                        Some(Ok(_)) => {}
                     }
                     (misses, received) = (0, received + 1);
                     if received > MESSAGES_MAX {
@@ -211,7 +213,7 @@ impl Connection {
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
-        match timeout(SEND_MAX, self.socket.send(message)).await {
+        match timeout(self.app.patience.message, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End(POLICY, "gone")),
             Err(_) => Err(End(POLICY, "too slow")),

@@ -16,6 +16,8 @@ pub enum Kind {
     Forbidden,
     /// It does not exist, or the caller may not know that it does (404).
     NotFound,
+    /// The rest of the request does not come (408).
+    TooSlow,
     /// The state has moved on (409).
     Conflict,
     /// It existed and does no more (410).

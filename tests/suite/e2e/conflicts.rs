@@ -2,6 +2,7 @@
 //! orders, and once with daemons that ran all the time behind a cut link.
 
 use super::rows::*;
+use ferry_tests::api::Api;
 use ferry_tests::cluster::{Cluster, NAMESPACE};
 use std::fs;
 use std::path::Path;
@@ -338,6 +339,40 @@ fn copies_are_files_like_any() {
             holds(&device.path("edited"), &edited, 7).and(is("two files", names(&device.path("edited")).len() == 2)),
             only(&device.path("renamed"), &["f.txt"]),
             only(&device.path("deleted"), &["f.txt"]),
+        ];
+        checks.into_iter().for_each(|c| c.unwrap_or_else(|what| panic!("{}: {what}", device.name())));
+    }
+    cluster.finish();
+}
+
+/// C37: an edit in the web client meets one of a device that was away: one keeps the name, the other is beside it under "web".
+#[test]
+fn c37_the_web_and_a_device_edit_the_same_file() {
+    let mut cluster = Cluster::new(2);
+    let dir = cluster.devices[0].path("d");
+    put(&dir, "f.txt", 1);
+    put(&dir, "g.txt", 2);
+    cluster.settle();
+    cluster.links[0].cut();
+    // The device edits more often, so its edit is the later one in the order of stamps.
+    for k in [3, 4, 5] {
+        put(&dir, "f.txt", k);
+        cluster.devices[0].ok(&["folder", "scan", NAMESPACE]);
+    }
+    let api = Api::login(&cluster.relay);
+    let space = api.space(NAMESPACE);
+    api.upload(&space, "/d", "f.txt", &bytes(&dir, 10));
+    api.upload(&space, "/d", "g.txt", &bytes(&dir, 11));
+    cluster.links[0].heal();
+    cluster.settle();
+    for device in &cluster.devices {
+        let dir = device.path("d");
+        let checks = [
+            kept_beside(&dir, "f.txt", &[5, 10]),
+            is("the copy is the web's", names(&dir).iter().any(|n| n.starts_with("f (conflicted copy, web, "))),
+            holds(&dir, "f.txt", 5),
+            holds(&dir, "g.txt", 11),
+            is("three files", names(&dir).len() == 3),
         ];
         checks.into_iter().for_each(|c| c.unwrap_or_else(|what| panic!("{}: {what}", device.name())));
     }

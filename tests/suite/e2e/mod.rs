@@ -13,7 +13,9 @@
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`restores`] | P19: database and chunks of different times |
 //! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
+//! | [`watches`] | Q01, Q02: too few watches, events that are lost |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
+//! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
@@ -26,6 +28,7 @@ mod editors;
 mod limits;
 mod members;
 mod model;
+mod panics;
 mod races;
 mod relays;
 mod restores;
@@ -34,6 +37,7 @@ pub mod rows;
 mod seed_flow;
 mod special;
 mod stores;
+mod watches;
 
 pub use crashes::Dice;
 pub use roots::{Mount, can_mount, make_image};

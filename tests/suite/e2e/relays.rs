@@ -7,8 +7,6 @@ use ferry_tests::poll::{pause, until};
 use ferry_tests::tree;
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// P11: the connection is cut at random bytes, before and after the relay did what it was asked: nothing happens twice, nothing is lost.
@@ -48,12 +46,6 @@ fn p04_a_link_that_comes_and_goes() {
     cluster.finish();
 }
 
-/// Copies a folder with all in it.
-pub fn copy(from: &Path, to: &Path) {
-    let output = Command::new("cp").arg("-a").arg(from).arg(to).output().expect("cp is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// P18: the relay is restored from an old backup: devices send again what it lost, and delete nothing.
 #[test]
 fn p18_the_relay_is_restored_from_a_backup() {
@@ -64,8 +56,7 @@ fn p18_the_relay_is_restored_from_a_backup() {
     put(&d, "deleted later", 101);
     cluster.settle();
     cluster.relay.stop();
-    let backup = cluster.folder().join("backup");
-    copy(cluster.relay.data(), &backup);
+    let backup = cluster.relay.copy_stores(&cluster.folder().join("backup"));
     cluster.relay.resume();
     (0..30).for_each(|k| put(&d, &format!("new {k}"), 200 + k));
     put(&d, "edited", 102);
@@ -73,8 +64,7 @@ fn p18_the_relay_is_restored_from_a_backup() {
     mv(&d, "old 0", "renamed");
     cluster.settle();
     cluster.relay.stop();
-    fs::remove_dir_all(cluster.relay.data()).expect("the relay's data");
-    copy(&backup, cluster.relay.data());
+    cluster.relay.restore(&backup);
     let told = cluster.relay.storage(&["new-epoch"]);
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     cluster.relay.resume();
@@ -103,14 +93,12 @@ fn p18_a_restored_relay_that_does_not_know_it() {
     put(&d, "old", 1);
     cluster.settle();
     cluster.relay.stop();
-    let backup = cluster.folder().join("backup");
-    copy(cluster.relay.data(), &backup);
+    let backup = cluster.relay.copy_stores(&cluster.folder().join("backup"));
     cluster.relay.resume();
     (0..10).for_each(|k| put(&d, &format!("new {k}"), 10 + k));
     cluster.settle();
     cluster.relay.stop();
-    fs::remove_dir_all(cluster.relay.data()).expect("the relay's data");
-    copy(&backup, cluster.relay.data());
+    cluster.relay.restore(&backup);
     cluster.relay.resume();
     put(&d, "after", 99);
     cluster.settle();
@@ -133,8 +121,7 @@ fn p18_a_restored_relay_that_went_on_without_a_device() {
     cluster.settle();
     cluster.devices[1].stop();
     cluster.relay.stop();
-    let backup = cluster.folder().join("backup");
-    copy(cluster.relay.data(), &backup);
+    let backup = cluster.relay.copy_stores(&cluster.folder().join("backup"));
     cluster.relay.resume();
     (0..5).for_each(|k| put(&a, &format!("lost {k}"), 10 + k));
     fs::create_dir(a.join("lost directory")).expect("a directory");
@@ -142,8 +129,7 @@ fn p18_a_restored_relay_that_went_on_without_a_device() {
     cluster.settle();
     cluster.devices[0].stop();
     cluster.relay.stop();
-    fs::remove_dir_all(cluster.relay.data()).expect("the relay's data");
-    copy(&backup, cluster.relay.data());
+    cluster.relay.restore(&backup);
     cluster.relay.resume();
     cluster.devices[1].start();
     (0..30).for_each(|k| put(&b, &format!("meanwhile {k}"), 100 + k));
@@ -238,7 +224,7 @@ fn x02_a_damaged_chunk_is_never_served() {
     put_bytes(&d, "g", &sized(&d, 2, 100_000));
     cluster.settle();
     cluster.relay.stop();
-    for path in tree::all_files(&cluster.relay.data().join("blobs")) {
+    for path in tree::all_files(&cluster.relay.blobs()) {
         let file = fs::File::options().read(true).write(true).open(&path).expect("a blob");
         let len = file.metadata().map_or(0, |m| m.len());
         let mut byte = [0];

@@ -1,34 +1,18 @@
 //! P19: the relay's database and its chunks come from backups of different times. What is lost is named, devices that have it send it again, and
 //! nobody deletes anything.
 
-use super::relays::copy;
 use super::rows::*;
 use ferry_tests::cluster::{Cluster, NAMESPACE, PATIENCE};
 use ferry_tests::device::Device;
 use ferry_tests::poll::until;
 use ferry_tests::tree;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 const FILES: u32 = 12;
 
 fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// What the relay's database answers.
-fn asked(cluster: &Cluster, sql: &str) -> String {
-    let output = Command::new("sqlite3").arg(database(cluster.relay.data())).arg(sql).output().expect("sqlite3 is installed");
-    assert!(output.status.success(), "{}", said(&output));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn database(data: &Path) -> std::path::PathBuf {
-    let is_database = |path: &std::path::PathBuf| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3"));
-    let mut found = fs::read_dir(data).expect("the relay's data").flatten().map(|e| e.path()).filter(is_database);
-    found.next().expect("the relay has a database")
 }
 
 fn third(cluster: &Cluster) -> Device {
@@ -48,7 +32,7 @@ fn p19_the_chunks_are_older_than_the_database() {
     cluster.settle();
     cluster.relay.stop();
     let backup = cluster.folder().join("backup");
-    copy(&cluster.relay.data().join("blobs"), &backup);
+    cluster.relay.copy_chunks(&backup);
     cluster.relay.resume();
     (0..FILES).for_each(|k| put(&a, &format!("new {k}"), 100 + k));
     let large = sized(&a, 200, 900_000);
@@ -56,8 +40,7 @@ fn p19_the_chunks_are_older_than_the_database() {
     cluster.settle();
     cluster.devices.iter_mut().for_each(Device::stop);
     cluster.relay.stop();
-    fs::remove_dir_all(cluster.relay.data().join("blobs")).expect("the chunks");
-    copy(&backup, &cluster.relay.data().join("blobs"));
+    cluster.relay.restore_blobs(&backup);
 
     let verify = cluster.relay.storage(&["verify"]);
     let text = said(&verify);
@@ -76,7 +59,7 @@ fn p19_the_chunks_are_older_than_the_database() {
     let code = c.until_issue("new 0");
     assert_eq!(code, "content_unavailable");
     assert_ne!(c.folder_state(), "up_to_date");
-    assert_eq!(asked(&cluster, "SELECT count(*) FROM files WHERE is_deleted"), "0");
+    assert_eq!(cluster.relay.asked("SELECT count(*) FROM files WHERE is_deleted"), "0");
 
     // A device comes back that has them, with a new file that needs one of the lost chunks.
     put(&a, "needs what is lost", 105);
@@ -89,8 +72,8 @@ fn p19_the_chunks_are_older_than_the_database() {
         let verify = cluster.relay.storage(&["verify", "--read-data"]);
         if verify.status.success() { Ok(()) } else { Err(said(&verify)) }
     });
-    assert_eq!(asked(&cluster, "SELECT count(*) FROM chunks WHERE damaged_at IS NOT NULL"), "0");
-    assert_eq!(asked(&cluster, "SELECT count(*) FROM files WHERE is_deleted"), "0");
+    assert_eq!(cluster.relay.asked("SELECT count(*) FROM chunks WHERE damaged_at IS NOT NULL"), "0");
+    assert_eq!(cluster.relay.asked("SELECT count(*) FROM files WHERE is_deleted"), "0");
     cluster.devices[1].start();
     cluster.devices.push(c);
     cluster.settle();
@@ -110,26 +93,20 @@ fn p19_the_database_is_older_than_the_chunks() {
     put(&a, "deleted later", 51);
     cluster.settle();
     cluster.relay.stop();
-    let (backup, blobs) = (cluster.folder().join("backup"), cluster.folder().join("blobs of today"));
-    copy(cluster.relay.data(), &backup);
+    let backup = cluster.relay.copy_stores(&cluster.folder().join("backup"));
     cluster.relay.resume();
     (0..FILES).for_each(|k| put(&a, &format!("new {k}"), 100 + k));
     put(&a, "edited", 52);
     rm(&a, "deleted later");
     cluster.settle();
     cluster.relay.stop();
-    let data = cluster.relay.data().to_owned();
-    fs::rename(data.join("blobs"), &blobs).expect("the chunks");
-    fs::remove_dir_all(&data).expect("the relay's data");
-    copy(&backup, &data);
-    fs::remove_dir_all(data.join("blobs")).expect("the older chunks");
-    copy(&blobs, &data.join("blobs"));
+    cluster.relay.restore_database(&backup);
 
     let verify = cluster.relay.storage(&["verify"]);
     let text = said(&verify);
     assert!(verify.status.success() && !text.contains(" 0 stray blobs"), "strays do no harm, and are counted: {text}");
     // Nobody names them any more, and they are old by the time the sweep looks.
-    let strays = tree::all_files(&data.join("blobs"));
+    let strays = tree::all_files(&cluster.relay.blobs());
     let long_ago = SystemTime::now() - Duration::from_secs(3 * 24 * 3600);
     strays.iter().for_each(|path| {
         fs::File::options().write(true).open(path).and_then(|f| f.set_modified(long_ago)).expect("a blob's time");

@@ -206,8 +206,11 @@ pub fn forgotten_files(tree: &Tree) -> Vec<String> {
 }
 
 /// Where tests may sleep: the one loop that polls a condition, and what plays a person or a slow writer.
-const SLEEPERS: &[(&str, &str)] =
-    &[("tests/src/poll.rs", "the loop that polls a condition until a deadline"), ("tests/src/bin/", "benches measure time")];
+const SLEEPERS: &[(&str, &str)] = &[
+    ("tests/src/poll.rs", "the loop that polls a condition until a deadline"),
+    ("tests/src/bin/", "benches measure time"),
+    ("tests/src/postgres.rs", "stands alone; waits until the processes of a killed server have ended"),
+];
 
 /// Tests poll a condition with a deadline; none sleeps.
 pub fn sleeping_tests(tree: &Tree) -> Vec<String> {

@@ -124,6 +124,16 @@ fn named_tests() {
 }
 
 #[test]
+fn tests_that_are_left_out() {
+    let list = |name: &str| format!("pub const EMBEDDED_ONLY: &[(&str, &str)] = &[(\n    \"{name}\",\n    \"it has a reason\",\n)];\n");
+    let (right, other) = (list("k30_it"), list("k31_it"));
+    let asks = ("tests/suite/a.rs", "fn k30_it() {\n    if embedded_only(\"k30_it\") {\n        return;\n    }\n}\n");
+    let (there, wrong) = (("tests/src/relay/left_out.rs", right.as_str()), ("tests/src/relay/left_out.rs", other.as_str()));
+    proves(repository::left_out, &[asks, wrong], &[asks, there]);
+    proves(repository::left_out, &[there], &[asks, there]);
+}
+
+#[test]
 fn dependencies() {
     let package =
         |name: &str, depends: &str| format!("[[package]]\nname = \"{name}\"\nversion = \"1\"\ndependencies = [\n \"{depends}\",\n]\n");

@@ -101,6 +101,31 @@ pub fn named_tests(tree: &Tree) -> Vec<String> {
     broken
 }
 
+/// The tests that a relay of many processes leaves out are those of the list, and each of the list is a test that asks (`tests/src/relay/left_out.rs`).
+pub fn left_out(tree: &Tree) -> Vec<String> {
+    let list = "tests/src/relay/left_out.rs";
+    let Some(file) = tree.find(list) else { return vec![format!("{list} is missing")] };
+    let text = file.text.split("EMBEDDED_ONLY").nth(1).and_then(|rest| rest.split("];").next()).unwrap_or("");
+    let listed: Vec<&str> = text.split('"').skip(1).step_by(2).filter(|word| !word.contains(' ')).collect();
+    let asks = |name: &str| format!("embedded_only(\"{name}\")");
+    let tests: Vec<_> = tree.rust().filter(|f| f.path.starts_with("tests/suite/") && !f.path.contains("/tidy")).collect();
+    let mut broken = Vec::new();
+    for name in &listed {
+        let is_test = |text: &str| text.split(&format!("fn {name}()")).nth(1).is_some_and(|body| body.trim_start().starts_with('{'));
+        if !tests.iter().any(|f| is_test(&f.text) && f.text.contains(&asks(name))) {
+            broken.push(format!("{list}: {name} is no test that asks whether it is left out"));
+        }
+    }
+    for file in tests {
+        for name in file.text.split("embedded_only(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            if !listed.contains(&name) {
+                broken.push(format!("{}: {name} is left out, and {list} does not say why", file.path));
+            }
+        }
+    }
+    broken
+}
+
 /// A letter and two digits.
 fn is_scenario(id: &str) -> bool {
     id.len() == 3 && id.starts_with(|c: char| c.is_ascii_uppercase()) && id[1..].chars().all(|c| c.is_ascii_digit())

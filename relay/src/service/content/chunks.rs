@@ -14,7 +14,27 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Batches of chunk frames, read ahead a little. It ends early when the store fails; the receiver asks again for what it lacks.
-pub type ChunkStream = mpsc::Receiver<Result<Bytes, ServiceError>>;
+#[derive(Debug)]
+pub struct ChunkStream {
+    first: Option<ServiceResult<Bytes>>,
+    rest: mpsc::Receiver<ServiceResult<Bytes>>,
+}
+
+impl ChunkStream {
+    /// Waits for the first batch, so that a store that cannot be read is an error and not an answer that breaks off at once (K07).
+    pub(super) async fn begun(mut rest: mpsc::Receiver<ServiceResult<Bytes>>) -> ServiceResult<Self> {
+        let first = rest.recv().await.transpose()?.map(Ok);
+        Ok(Self { first, rest })
+    }
+
+    /// The next batch; after a failure nothing comes.
+    pub async fn recv(&mut self) -> Option<ServiceResult<Bytes>> {
+        match self.first.take() {
+            None => self.rest.recv().await,
+            first => first,
+        }
+    }
+}
 
 /// Batches that wait for a slow reader.
 const BATCHES_AHEAD: usize = 2;
@@ -97,7 +117,7 @@ impl Content {
                 this.bus.publish(Wake::feed(namespace, 0));
             }
         });
-        Ok(receiver)
+        ChunkStream::begun(receiver).await
     }
 
     /// Chunks of a namespace by id, verified, in one read per run; for hashing whole files and for plain downloads.

@@ -107,7 +107,7 @@ impl Content {
                 }
             }
         });
-        Ok(receiver)
+        ChunkStream::begun(receiver).await
     }
 }
 

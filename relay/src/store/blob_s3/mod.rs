@@ -2,6 +2,7 @@
 //!
 //! * An object is visible whole or not at all: a PUT counts when the server has all its bytes (each request carries their SHA-256, signed), a large
 //!   pack comes together when its last part is there (BS1, I4). What a broken-off upload leaves is no object; it is removed at the next start.
+//! * What was stored is looked at before it counts: a server that says yes and has nothing is found while the sender still has the bytes.
 //! * Absence is only what the server calls by its name, `NoSuchKey`. Any other 404 (a bucket that is gone, a proxy's page) is a failure, so that
 //!   nothing is taken for damaged that only cannot be reached.
 //! * Nothing is believed to be right: the relay hashes what it reads (RC4).
@@ -195,7 +196,16 @@ impl BlobStore for S3Blobs {
             let large = tokio::spawn(async move { this.put_large(&key, parts, length as u64).await });
             large.await.unwrap_or_else(|e| Err(Trouble::broken(format!("the upload ended early: {e}"))))
         };
-        done.map_err(|trouble| self.failed("storing a pack", &trouble))
+        // Nobody may rely on a pack that the server took and does not have (K07).
+        let there = match done {
+            Ok(()) => self.length(&self.key(id)).await,
+            Err(trouble) => Err(trouble),
+        };
+        let there = there.map_err(|trouble| self.failed("storing a pack", &trouble))?;
+        match there {
+            Some(found) if found == length as u64 => Ok(()),
+            _ => Err(self.failed("storing a pack", &Trouble::broken("it took a pack and does not have it"))),
+        }
     }
 
     async fn read(&self, id: PackId, offset: u64, len: usize) -> Result<Option<Bytes>, StoreError> {

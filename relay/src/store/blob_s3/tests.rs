@@ -112,6 +112,58 @@ async fn a_large_pack_that_fails_is_thrown_away() {
     assert_eq!(store.read(id, 13, 1000).await.unwrap().unwrap(), content.slice(13..1013));
 }
 
+/// K07: the bytes never arrive, the server refuses or says nothing, or it takes a pack and does not have it: nothing is committed, reads fail rather than
+/// be empty, and when it is well again all goes on.
+#[tokio::test]
+async fn a_store_that_fails_takes_no_commit_and_serves_nothing_else() {
+    use crate::service::Kind;
+    use crate::service::content::ContentConfig;
+    use crate::service::content::testing::{World, collect, frames};
+    use ferry_protocol::wire::CommitReply;
+    use ferry_protocol::{ChunkId, NodeId};
+    let server = S3Server::start().await;
+    let mut world = World::new().await;
+    world.content = world.process(std::sync::Arc::new(server.open("").await), ContentConfig::default()).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    let nothing = || Fault::Answer(404, "<Error><Code>NoSuchKey</Code></Error>".into());
+    let faults: [(&str, &[(&str, Fault)]); 6] = [
+        ("it fails", &[("PUT /chunks/", Fault::Refuse(500, "InternalError"))]),
+        ("it is busy", &[("PUT /chunks/", Fault::Refuse(503, "SlowDown"))]),
+        ("it goes in the middle", &[("PUT /chunks/", Fault::Drop)]),
+        ("it hangs", &[("PUT /chunks/", Fault::Stall)]),
+        ("it forgets", &[("HEAD /chunks/", Fault::Answer(404, String::new())), ("GET /chunks/", nothing())]),
+        ("it goes after it took it", &[("HEAD /chunks/", Fault::Drop)]),
+    ];
+    for (number, (what, planned)) in (0u8..).zip(faults) {
+        let content = bytes(50_000, number);
+        planned.iter().for_each(|(words, fault)| server.plan(words, fault, 3));
+        let refused = world.content.put_chunks(&home, frames(&[&content])).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Unavailable, "{what}");
+        server.planned_away();
+        let node = NodeId::from_bytes(world.id());
+        let update = writer.file(node, &format!("f{number}"), &[&content]);
+        let commit = world.content.commit(&home, world.request(vec![update.clone()], &[], u64::MAX)).await.unwrap();
+        assert_eq!(commit, CommitReply::MissingChunks(vec![ChunkId::of(&content)]), "{what}");
+
+        assert_eq!(world.content.put_chunks(&home, frames(&[&content])).await.unwrap(), 1, "{what}");
+        let commit = world.content.commit(&home, world.request(vec![update], &[], u64::MAX)).await.unwrap();
+        assert!(matches!(commit, CommitReply::Accepted { .. }), "{what}");
+        let reads = [Fault::Refuse(503, "SlowDown"), Fault::Drop, Fault::Answer(404, "<html>A proxy</html>".into()), Fault::Stall];
+        // One that hangs takes its time, and is the same whatever came before.
+        for fault in &reads[..if number == 0 { 4 } else { 3 }] {
+            server.plan("GET /chunks/", fault, 3);
+            let read = world.content.get_chunks(&home, vec![ChunkId::of(&content)]).await.unwrap_err();
+            assert_eq!(read.kind(), Kind::Unavailable, "{what}, {fault:?}");
+            server.planned_away();
+        }
+        let read = collect(world.content.get_chunks(&home, vec![ChunkId::of(&content)]).await.unwrap()).await;
+        assert_eq!(read, [Some(content.to_vec())], "{what}");
+    }
+    assert!(world.content.verify(true).await.unwrap().is_sound());
+}
+
 #[tokio::test]
 async fn parts_that_nobody_goes_on_with_are_thrown_away_at_the_start() {
     let server = S3Server::start().await;

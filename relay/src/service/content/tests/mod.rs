@@ -4,6 +4,7 @@ mod chunks;
 mod commits;
 #[cfg(feature = "cluster")]
 mod follow;
+mod cut_off;
 mod lacks;
 mod merging;
 #[cfg(feature = "cluster")]

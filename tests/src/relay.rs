@@ -45,12 +45,24 @@ impl Relay {
         Self::begin(folder, env, SocketAddrV4::new(host.address(), PORT), Some(host.clone()))
     }
 
+    /// One more process of a relay that has its user already: the settings name what they share.
+    pub fn beside(folder: &Path, env: &[(&str, &str)]) -> Self {
+        let mut relay = Self::at(folder, env, SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()), None);
+        relay.resume();
+        relay
+    }
+
     fn begin(folder: &Path, env: &[(&str, &str)], address: SocketAddrV4, host: Option<Host>) -> Self {
-        let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let mut relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), address, child: None, env, host };
-        std::fs::create_dir_all(&relay.data).expect("a data directory");
+        let mut relay = Self::at(folder, env, address, host);
         relay.add_user(EMAIL, PASSWORD);
         relay.resume();
+        relay
+    }
+
+    fn at(folder: &Path, env: &[(&str, &str)], address: SocketAddrV4, host: Option<Host>) -> Self {
+        let env = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let relay = Self { data: folder.join("relay"), log: folder.join("relay.log"), address, child: None, env, host };
+        std::fs::create_dir_all(&relay.data).expect("a data directory");
         relay
     }
 

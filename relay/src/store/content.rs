@@ -7,6 +7,7 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+use super::dav::{DavStore, DavTx};
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -391,7 +392,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: Send + Sync + 'static {
+pub trait ContentStore: DavStore + Send + Sync + 'static {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -513,7 +514,7 @@ pub trait ContentStore: Send + Sync + 'static {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: Send {
+pub trait ContentTx: DavTx + Send {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.

@@ -1,6 +1,7 @@
 //! Content on PostgreSQL. Statements that one shard answers take a connection and the shard's key; [`read`] routes reads, [`write`] is the transaction.
 
 mod chunks;
+mod dav;
 mod history;
 mod nodes;
 mod purge;

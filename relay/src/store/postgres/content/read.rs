@@ -21,7 +21,7 @@ const SWEEP_HELD: &str = "sweep_held_until_ms";
 
 impl Postgres {
     /// A connection to the shard of a namespace. A namespace that is nowhere is looked for in the directory, where it is not.
-    async fn read_at(&self, namespace: NamespaceId) -> Result<(Shard, PoolConnection<Dialect>), StoreError> {
+    pub(super) async fn read_at(&self, namespace: NamespaceId) -> Result<(Shard, PoolConnection<Dialect>), StoreError> {
         let shard = self.place(namespace).await?.unwrap_or_default();
         Ok((shard, self.shard(shard)?.read().await?))
     }

@@ -22,7 +22,7 @@ const BEGINS_MAX: usize = 4;
 /// A writing transaction. Dropping it rolls back.
 pub(super) struct PgTx {
     store: Postgres,
-    shard: Shard,
+    pub(super) shard: Shard,
     tx: Writing,
     /// The directory's own transaction, once it is needed and is not the same.
     directory: Option<Writing>,
@@ -84,7 +84,7 @@ impl PgTx {
         Err(StoreError::Contended("the place of a namespace, or the run of the relay, changes all the time".into()))
     }
 
-    fn conn(&mut self) -> &mut PgConnection {
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
         self.tx.conn()
     }
 

@@ -94,7 +94,7 @@ pub(super) async fn require(
                 .into());
         }
         Access::Admin if caller.role == UserRole::Admin => {}
-        // Such a route has its own check, which asks for its scope.
+        // Such a route has a check of its own: `Routes::add_methods`.
         Access::AppPassword => return Err(ServiceError::forbidden("This takes an app password.").into()),
         Access::Admin => return Err(ServiceError::forbidden("Only an administrator may do this.").into()),
     }

@@ -11,7 +11,7 @@ use axum::handler::Handler;
 use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, any, on};
+use axum::routing::{MethodFilter, any, on};
 use std::time::Duration;
 
 /// Who may call a route.
@@ -204,43 +204,36 @@ impl Routes {
         T: 'static,
     {
         let filter = MethodFilter::try_from(route.method.clone()).unwrap_or(MethodFilter::GET);
-        let method_router = self.guard(&route, on(filter, handler));
+        let bounds = (route.body_max_bytes, route.timeout);
+        let mut method_router = on(filter, handler)
+            .route_layer(DefaultBodyLimit::max(route.body_max_bytes))
+            .route_layer(middleware::from_fn(move |request, next| within(bounds, request, next)));
+        if !matches!(route.access, Access::Public | Access::Signed) {
+            let state = (self.app.clone(), auth::Demand { access: route.access, scope: route.scope });
+            method_router = method_router.route_layer(middleware::from_fn_with_state(state, auth::require));
+        }
         self.router = self.router.route(route.path, method_router);
         self.list.push(route);
         self
     }
 
-    /// Adds a path whose handler answers every method, those that only a protocol above HTTP knows included; these routes, all of one path and alike but for
-    /// their methods, say which it takes. The caller is checked as in [`Routes::add`].
+    /// Adds a path of a protocol above HTTP, whose handler answers every method, also those that only the protocol knows. It is called with app passwords of
+    /// this scope. `routes`, all of this path, say which methods it takes; the bounds are those of the first.
     #[must_use]
-    pub fn add_methods<H, T>(mut self, routes: Vec<Route>, handler: H) -> Self
+    pub fn add_methods<H, T>(mut self, scope: Scope, routes: Vec<Route>, handler: H) -> Self
     where
         H: Handler<T, AppState>,
         T: 'static,
     {
-        let Some(route) = routes.first() else { return self };
-        let guarded = self.guard(route, any(handler));
-        self.router = self.router.route(route.path, guarded);
-        self.list.extend(routes);
+        let Some(first) = routes.first() else { return self };
+        let bounds = (first.body_max_bytes, first.timeout);
+        let method_router = any(handler)
+            .layer(DefaultBodyLimit::max(first.body_max_bytes))
+            .layer(middleware::from_fn(move |request, next| within(bounds, request, next)))
+            .layer(middleware::from_fn_with_state((self.app.clone(), scope), super::dav::require_app_password));
+        self.router = self.router.route(first.path, method_router);
+        self.list.extend(routes.into_iter().map(|route| Route { access: Access::AppPassword, scope: Some(scope), ..route }));
         self
-    }
-
-    /// Puts a route's bounds and demands in front of its handler.
-    fn guard(&self, route: &Route, handler: MethodRouter<AppState>) -> MethodRouter<AppState> {
-        let bounds = (route.body_max_bytes, route.timeout);
-        let bounded = handler
-            .route_layer(DefaultBodyLimit::max(route.body_max_bytes))
-            .route_layer(middleware::from_fn(move |request, next| within(bounds, request, next)));
-        match (route.access, route.scope) {
-            (Access::Public | Access::Signed, _) => bounded,
-            (Access::AppPassword, Some(scope)) => {
-                bounded.route_layer(middleware::from_fn_with_state((self.app.clone(), scope), super::dav::require_app_password))
-            }
-            (access, scope) => {
-                let state = (self.app.clone(), auth::Demand { access, scope });
-                bounded.route_layer(middleware::from_fn_with_state(state, auth::require))
-            }
-        }
     }
 
     /// Adds all routes of another list. Two routes of one method and path are a mistake of ours and stop the start.

@@ -54,14 +54,11 @@ pub(super) fn routes(app: &AppState) -> Routes {
     let all = |path: &'static str| -> Vec<Route> {
         let made = METHODS.iter().filter(|(name, _)| *name != "HEAD").map(|(name, summary)| {
             let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
-            Route::new(method, path, Access::AppPassword, summary)
-                .scope(Scope::Dav)
-                .body_max(ferry_protocol::limits::FILE_MAX_BYTES as usize)
-                .no_timeout()
+            Route::new(method, path, Access::AppPassword, summary).body_max(ferry_protocol::limits::FILE_MAX_BYTES as usize).no_timeout()
         });
         made.collect()
     };
-    Routes::new(app).add_methods(all("/dav"), handle).add_methods(all("/dav/"), handle).add_methods(all("/dav/{*path}"), handle)
+    ["/dav", "/dav/", "/dav/{*path}"].into_iter().fold(Routes::new(app), |routes, path| routes.add_methods(Scope::Dav, all(path), handle))
 }
 
 async fn handle(State(app): State<AppState>, caller: Caller, request: Request) -> Response {

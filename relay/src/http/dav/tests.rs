@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use base64::Engine;
 use bytes::Bytes;
-use ferry_protocol::wire::{CHUNKS_CONTENT_TYPE, CommitReply, FeedPage, Role};
+use ferry_protocol::wire::{CHUNKS_CONTENT_TYPE, CommitReply, CommitRequest, FeedPage, NamespaceInfo, NodeUpdate, Role};
 use ferry_protocol::{ContentHash, Name, Place, ReplicaId, Stamp};
 use serde_json::{Value, json};
 
@@ -91,6 +91,21 @@ async fn share(world: &World, owner: &User, guest: &User, role: Role) {
     let mut tx = world.app.db.begin(Scope::Namespace(owner.home)).await.unwrap();
     tx.set_member(owner.home, guest.id, role, 0).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+/// Commits as a device that has heard everything.
+async fn devices_commit(world: &World, user: &User, number: u8, nodes: Vec<NodeUpdate>) {
+    let list: Vec<NamespaceInfo> = serde_json::from_value(world.get(user, "/sync/v1/namespaces").await.json()).unwrap();
+    let request = CommitRequest { base_seq: list[0].head_seq, ..commit(number, list[0].epoch, nodes) };
+    let reply = world.wire(user, &format!("/sync/v1/{}/commit", user.home), &request).await.wire::<CommitReply>();
+    assert!(matches!(reply, CommitReply::Accepted { .. }), "{reply:?}");
+}
+
+/// Sends a chunk as a device does.
+async fn devices_chunk(world: &World, user: &User, bytes: &[u8]) {
+    let path = format!("/upload/v1/{}/chunks", user.home);
+    let put = world.call(user, Method::POST, &path, &[("content-type", CHUNKS_CONTENT_TYPE)], frames(bytes)).await;
+    assert_eq!(put.status, 200);
 }
 
 async fn stored_bytes(world: &World) -> u64 {
@@ -232,7 +247,7 @@ async fn files_come_go_and_stay_what_they_are(kind: Db) {
     assert_eq!((stored_bytes(&world).await, client.get("/Ferry/d/c").await.as_str()), (before, "two"));
     client.is(204, "MOVE", "/Ferry/b", &[("destination", "/dav/Ferry/d/c")], "").await;
     let trash = world.get(&alice, "/api/v1/trash").await.json();
-    assert_eq!(trash["items"].as_array().map(Vec::len), Some(1), "{trash}");
+    assert_eq!(trash["files"].as_array().map(Vec::len), Some(1), "{trash}");
     // Directories as a whole, in one edit.
     client.is(201, "MKCOL", "/Ferry/d/e", &[], "").await;
     client.put("/Ferry/d/e/f", "deep").await;
@@ -306,7 +321,7 @@ async fn what_breaks_off_or_is_not_as_promised_has_never_been(kind: Db) {
     let got = client.ask("GET", "/Ferry/long", &[], "").await;
     assert!(got.status == 200 && got.body == long);
     // A full quota is refused before the first byte, with the status that clients know.
-    let limit = crate::store::accounts::UserChange { storage_limit_bytes: Some(Some(12 << 20)), ..Default::default() };
+    let limit = crate::store::accounts::UserChange { storage_limit_bytes: Some(Some(16 << 20)), ..Default::default() };
     world.app.accounts.update_user(alice.id, &limit).await.unwrap();
     let full = client.is(507, "PUT", "/Ferry/more", &[("content-length", "2000000")], &"x".repeat(2_000_000)).await;
     assert_eq!(full.text("code"), "quota_exceeded");
@@ -314,7 +329,7 @@ async fn what_breaks_off_or_is_not_as_promised_has_never_been(kind: Db) {
     let quota = client.is(207, "PROPFIND", "/Ferry/", &[("depth", "0")], ask).await;
     let (used, free) = (values(&quota, "D:quota-used-bytes"), values(&quota, "D:quota-available-bytes"));
     let sum: u64 = used.iter().chain(&free).map(|n| n.parse::<u64>().unwrap()).sum();
-    assert_eq!((used.len(), sum), (1, 12 << 20), "{}", text(&quota));
+    assert_eq!((used.len(), sum), (1, 16 << 20), "{}", text(&quota));
 }
 
 on_each_store!(names_are_what_they_are_and_ways_out_are_closed);
@@ -360,15 +375,8 @@ async fn a_lock_keeps_other_clients_out_and_no_device(kind: Db) {
     let home = format!("/{}", alice.home);
     let (ana, other, guest) = (Client::of(&world, &alice, 1).await, Client::of(&world, &alice, 1).await, Client::of(&world, &bob, 2).await);
     // A device's file.
-    let put = world
-        .call(&alice, Method::POST, &format!("/upload/v1/{}/chunks", alice.home), &[("content-type", CHUNKS_CONTENT_TYPE)], frames(b"one"))
-        .await;
-    assert_eq!(put.status, 200);
-    let list: Vec<ferry_protocol::wire::NamespaceInfo> =
-        serde_json::from_value(world.get(&alice, "/sync/v1/namespaces").await.json()).unwrap();
-    let epoch = list[0].epoch;
-    let sent = world.wire(&alice, &format!("/sync/v1/{}/commit", alice.home), &commit(1, epoch, vec![file(&alice, 1, b"one")])).await;
-    assert!(matches!(sent.wire::<CommitReply>(), CommitReply::Accepted { .. }));
+    devices_chunk(&world, &alice, b"one").await;
+    devices_commit(&world, &alice, 1, vec![file(&alice, 1, b"one")]).await;
     let path = format!("{home}/f1");
     let token = ana.lock(&path, 200).await;
     assert!(token.starts_with("<urn:uuid:"), "{token}");
@@ -393,8 +401,7 @@ async fn a_lock_keeps_other_clients_out_and_no_device(kind: Db) {
         parent: ferry_protocol::NodeId::ROOT,
         name: Name::new("f2").unwrap(),
     });
-    let sent = world.wire(&alice, &format!("/sync/v1/{}/commit", alice.home), &commit(2, epoch, vec![update])).await;
-    assert!(matches!(sent.wire::<CommitReply>(), CommitReply::Accepted { .. }));
+    devices_commit(&world, &alice, 2, vec![update]).await;
     assert_eq!(ana.get(&format!("{home}/f2")).await, "mine");
     ana.is(204, "UNLOCK", &path, &[("lock-token", &token)], "").await;
     ana.is(409, "UNLOCK", &path, &[("lock-token", &token)], "").await;
@@ -470,12 +477,9 @@ async fn everything_below_is_bounded_and_etags_tell(kind: Db) {
     let refused = client.is(403, "PROPFIND", "/", &[("depth", "infinity")], "").await;
     assert!(text(&refused).contains("propfind-finite-depth"));
     // More than is answered at once.
-    let (epoch, mut nodes) = (world.get(&alice, "/sync/v1/namespaces").await.json()[0]["epoch"].clone(), Vec::new());
-    let epoch: ferry_protocol::Epoch = serde_json::from_value(epoch).unwrap();
-    let put = world
-        .call(&alice, Method::POST, &format!("/upload/v1/{}/chunks", alice.home), &[("content-type", CHUNKS_CONTENT_TYPE)], frames(b"one"))
-        .await;
-    assert_eq!(put.status, 200);
+    let list: Vec<NamespaceInfo> = serde_json::from_value(world.get(&alice, "/sync/v1/namespaces").await.json()).unwrap();
+    let (epoch, mut nodes) = (list[0].epoch, Vec::new());
+    devices_chunk(&world, &alice, b"one").await;
     for n in 0..1001u16 {
         let mut update = file(&alice, 1, b"one");
         let mut id = [1; 16];
@@ -485,8 +489,7 @@ async fn everything_below_is_bounded_and_etags_tell(kind: Db) {
         update.state.move_to(Place { stamp, parent: ferry_protocol::NodeId::ROOT, name: Name::new(format!("n{n:04}")).unwrap() });
         nodes.push(update);
     }
-    let sent = world.wire(&alice, &format!("/sync/v1/{}/commit", alice.home), &commit(1, epoch, nodes)).await;
-    assert!(matches!(sent.wire::<CommitReply>(), CommitReply::Accepted { .. }));
+    devices_commit(&world, &alice, 1, nodes).await;
     let refused = client.is(403, "PROPFIND", "/Ferry/", &[("depth", "infinity"), ("x-litmus", "x")], "").await;
     assert!(text(&refused).contains("propfind-finite-depth"));
     assert_eq!(client.list("/Ferry/").await.len(), 1002);
@@ -501,19 +504,13 @@ async fn a_conflicted_copy_is_a_file_of_its_own(kind: Db) {
     let world = World::on(kind).await;
     let alice = world.user(1).await;
     let client = Client::of(&world, &alice, 1).await;
-    let epoch = serde_json::from_value(world.get(&alice, "/sync/v1/namespaces").await.json()[0]["epoch"].clone()).unwrap();
     // Two devices that did not know of each other wrote the same file, three times over.
     for n in [10u8, 20, 30, 40] {
         for (bytes, twin) in [(&b"one"[..], n), (b"two", n + 1)] {
-            let chunks = format!("/upload/v1/{}/chunks", alice.home);
-            assert_eq!(
-                world.call(&alice, Method::POST, &chunks, &[("content-type", CHUNKS_CONTENT_TYPE)], frames(bytes)).await.status,
-                200
-            );
+            devices_chunk(&world, &alice, bytes).await;
             let mut update = file(&alice, twin, bytes);
             update.id = ferry_protocol::NodeId::from_bytes([n; 16]);
-            let sent = world.wire(&alice, &format!("/sync/v1/{}/commit", alice.home), &commit(twin, epoch, vec![update])).await;
-            assert!(matches!(sent.wire::<CommitReply>(), CommitReply::Accepted { .. }));
+            devices_commit(&world, &alice, twin, vec![update]).await;
         }
     }
     let listed = client.list("/Ferry/").await;

@@ -10,8 +10,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ferry_protocol::NodeId;
 use ferry_protocol::wire::Role;
+use ferry_protocol::{ContentHash, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -43,12 +43,12 @@ async fn file(
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
     let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
-    serve(&app, &entry, file, which.version.as_deref(), &method, &headers).await
+    serve(&app, &entry, file, which.version.as_deref(), &method, &headers, etag_of).await
 }
 
 async fn signed(State(app): State<AppState>, Path(token): Path<String>, method: Method, headers: HeaderMap) -> Result<Response, Problem> {
     let (entry, file, version) = app.content.open_link(&token).await?;
-    serve(&app, &entry, file, version.map(hex::encode).as_deref(), &method, &headers).await
+    serve(&app, &entry, file, version.map(hex::encode).as_deref(), &method, &headers, etag_of).await
 }
 
 #[derive(Deserialize, Default)]
@@ -78,6 +78,12 @@ async fn sign(
     Ok(Json(json!({"url": format!("{}/d/{token}", app.base_url), "expires_at": time(expires_at_ms)})))
 }
 
+/// The ETag of the plain API: the content's hash.
+fn etag_of(hash: &ContentHash) -> String {
+    format!("\"{hash}\"")
+}
+
+/// Answers with a file, or a part of it, under the ETag that this protocol gives it.
 pub(super) async fn serve(
     app: &AppState,
     entry: &Entry,
@@ -85,9 +91,10 @@ pub(super) async fn serve(
     version: Option<&str>,
     method: &Method,
     headers: &HeaderMap,
+    etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
     let download = app.content.download(entry, file, version).await?;
-    let etag = format!("\"{}\"", download.hash);
+    let etag = etag_of(&download.hash);
     if lists(headers, header::IF_NONE_MATCH, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, common(&download, &etag)?).into_response());
     }

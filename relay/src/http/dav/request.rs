@@ -202,7 +202,7 @@ fn plain_if(text: &str) -> Option<String> {
 /// What stands between two signs at the beginning of a text, and what comes behind it.
 fn enclosed(text: &str, open: char, close: char) -> Option<(&str, &str)> {
     let (inner, after) = text.strip_prefix(open)?.split_once(close)?;
-    let is_plain = !inner.is_empty() && !inner.contains(char::is_whitespace) && inner.matches('"').count() % 2 == 0;
+    let is_plain = !inner.is_empty() && !inner.contains(char::is_whitespace) && inner.matches('"').count().is_multiple_of(2);
     is_plain.then_some((inner, after.trim_start()))
 }
 

@@ -545,3 +545,20 @@ async fn a_conflicted_copy_is_a_file_of_its_own(kind: Db) {
     assert_eq!((client.get(&name).await, client.get(&copy).await, client.get("/Ferry/copied").await), (kept, other.clone(), other));
     assert_eq!(client.list("/Ferry/").await.len(), 8);
 }
+
+on_each_store!(what_is_purged_takes_its_properties_along);
+
+async fn what_is_purged_takes_its_properties_along(kind: Db) {
+    let world = World::on(kind).await;
+    let alice = world.user(1).await;
+    let client = Client::of(&world, &alice, 1).await;
+    client.put("/Ferry/a", "x").await;
+    let set = "<propertyupdate xmlns='DAV:'><set><prop><x xmlns='urn:x'>y</x></prop></set></propertyupdate>";
+    client.is(207, "PROPPATCH", "/Ferry/a", &[], set).await;
+    client.is(204, "DELETE", "/Ferry/a", &[], "").await;
+    let nodes = || async { world.app.db.dav_prop_nodes(alice.home, 9).await.unwrap().len() };
+    assert_eq!(nodes().await, 1, "from the trash it comes back with them");
+    let entry = world.app.content.enter_home(&caller(&world, &alice).await).await.unwrap();
+    let purged = world.app.content.purge(&entry, crate::service::content::PurgeWhat::Before(i64::MAX)).await.unwrap();
+    assert_eq!((purged.entries, nodes().await), (1, 0));
+}

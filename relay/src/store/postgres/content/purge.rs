@@ -10,6 +10,12 @@ use crate::store::postgres::store_error;
 use ferry_protocol::NodeId;
 use sqlx::{PgConnection, Row};
 
+/// What goes with a purged node beside its versions: names that it had, and what WebDAV clients left with it.
+const FORGET: [&str; 2] = [
+    "DELETE FROM node_history WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)",
+    "DELETE FROM dav_props WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)",
+];
+
 pub(super) async fn purge(
     conn: &mut PgConnection,
     shard: Shard,
@@ -60,20 +66,10 @@ async fn purge_batch(
     .await
     .map_err(store_error)?;
     // What it was called and where links pointed goes too: a rewind brings nothing of it back.
-    sqlx::query("DELETE FROM node_history WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
-        .bind(key(shard))
-        .bind(of.clone())
-        .bind(gone.clone())
-        .execute(&mut *conn)
-        .await
-        .map_err(store_error)?;
-    sqlx::query("DELETE FROM dav_props WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
-        .bind(key(shard))
-        .bind(of.clone())
-        .bind(gone.clone())
-        .execute(&mut *conn)
-        .await
-        .map_err(store_error)?;
+    for statement in FORGET {
+        let forget = sqlx::query(statement).bind(key(shard)).bind(of.clone()).bind(gone.clone());
+        forget.execute(&mut *conn).await.map_err(store_error)?;
+    }
     // The chunks of the versions go with them.
     purged.versions = sqlx::query("DELETE FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
         .bind(key(shard))

@@ -38,7 +38,7 @@ pub struct Config {
     pub compat_ports: bool,
     /// The address under which people and devices reach the relay: `https://files.example.org`.
     pub public_url: String,
-    /// Which parts this process serves: `all`, or a list of `auth,metadata,upload,download,sync,web`.
+    /// Which parts this process serves: `all`, or a list of `auth,metadata,upload,download,sync,web,dav`.
     pub role: String,
     /// Proxies whose `X-Forwarded-For` is believed: addresses or networks (`10.0.0.0/8`). None by default.
     pub trusted_proxies: Vec<String>,
@@ -376,7 +376,10 @@ impl Config {
     pub fn compat_addrs(&self) -> Result<Vec<(Role, SocketAddr)>, ConfigError> {
         let main = self.listen_addr()?;
         let roles = if self.compat_ports { self.roles()? } else { Vec::new() };
-        let own = roles.into_iter().filter(|role| *role != Role::Web).map(|role| (role, SocketAddr::new(main.ip(), role.port())));
+        let own = roles
+            .into_iter()
+            .filter(|role| !matches!(role, Role::Web | Role::Dav))
+            .map(|role| (role, SocketAddr::new(main.ip(), role.port())));
         Ok(own.filter(|(_, addr)| *addr != main).collect())
     }
 

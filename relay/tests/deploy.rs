@@ -19,6 +19,11 @@ fn text(name: &str) -> String {
 /// A service of the compose file; its containers are NAME-1 and NAME-2.
 const SERVICES: [Role; 6] = [Role::Auth, Role::Metadata, Role::Upload, Role::Download, Role::Sync, Role::Web];
 
+/// What each process of a service serves: WebDAV stands where the pages do.
+fn served(service: Role) -> Vec<Role> {
+    if service == Role::Web { vec![Role::Web, Role::Dav] } else { vec![service] }
+}
+
 /// nginx.conf, as far as it says where requests go.
 struct Proxy {
     /// Names and ports by upstream.
@@ -65,23 +70,23 @@ fn size_after(words: &[&str], name: &str) -> u64 {
 async fn routes() -> Vec<(Role, Route)> {
     let dir = tempfile::tempdir().unwrap();
     let app = AppState::new(App::open(&Config { data: dir.path().into(), ..Config::default() }).await.unwrap());
-    SERVICES.into_iter().flat_map(|role| router(&app, &[role]).1.into_iter().map(move |route| (role, route))).collect()
+    SERVICES.into_iter().flat_map(|service| router(&app, &served(service)).1.into_iter().map(move |route| (service, route))).collect()
 }
 
 #[tokio::test]
 async fn every_route_goes_to_its_service_and_fits_through() {
     let proxy = Proxy::read();
     for (role, route) in routes().await {
-        let path = route.path.replace(['{', '}'], "");
+        let path = route.path.replace(['{', '}', '*'], "");
         let (upstream, body_max) = proxy.of_path(&path);
         let everywhere = ["/healthz", "/readyz"].contains(&path.as_str());
         assert!(everywhere || *upstream == format!("ferry_{}", role.name()), "{path} goes to {upstream}, {} serves it", role.name());
         assert!(*body_max >= route.body_max_bytes as u64, "{path} takes {} bytes, the proxy {body_max}", route.body_max_bytes);
     }
-    for role in SERVICES {
-        for begin in role.paths() {
+    for service in SERVICES {
+        for begin in served(service).into_iter().flat_map(Role::paths) {
             let below = format!("{}/x", begin.trim_end_matches('/'));
-            assert_eq!(proxy.of_path(&below).0, format!("ferry_{}", role.name()), "{below}");
+            assert_eq!(proxy.of_path(&below).0, format!("ferry_{}", service.name()), "{below}");
         }
     }
 }
@@ -239,7 +244,7 @@ fn each_service_of_the_compose_file_is_a_relay_of_its_role() {
             let config = Config::load(None, env.into_iter()).unwrap();
             let database = &config.database.url;
             assert!(database.starts_with("postgres://ferry:") && database.ends_with("@postgres:5432/ferry"));
-            assert_eq!(config.roles().unwrap(), [role]);
+            assert_eq!(config.roles().unwrap(), served(role));
             assert_eq!(config.listen_addr().unwrap().port(), role.port());
             assert!(config.redis.url.starts_with("redis://"));
             assert!(config.blobs.url.starts_with("s3://") && !config.proxies().unwrap().is_empty());

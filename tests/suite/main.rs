@@ -17,6 +17,7 @@
 //! | [`tidy`] | does the repository keep the house rules? | nothing |
 //! | [`units`] | does systemd accept the units, and are they as closed as we say? | `systemd-analyze` |
 //! | [`web`] | does the web client do in a browser what it promises? | the built programs, Node.js with npm, Chromium |
+//! | [`webdav`] | do litmus, rclone, davfs2 and cadaver get on with the relay, and devices with them? | the built programs, those programs; root to mount |
 //!
 //! docs/TESTING.md says which harness answers which question and how a failure is repeated.
 
@@ -35,3 +36,4 @@ mod set_back;
 mod tidy;
 mod units;
 mod web;
+mod webdav;

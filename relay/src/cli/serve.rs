@@ -21,7 +21,7 @@ pub(super) struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Which parts to serve: all, or a list of auth,metadata,upload,download,sync,web
+    /// Which parts to serve: all, or a list of auth,metadata,upload,download,sync,web,dav
     #[arg(long, value_name = "ROLES")]
     role: Option<String>,
     /// The certificate chain (PEM)

@@ -17,17 +17,20 @@ pub enum Role {
     Sync,
     /// Pages for people.
     Web,
+    /// Folders for WebDAV clients.
+    Dav,
 }
 
 impl Role {
     /// Every role with its name.
-    pub const ALL: [(Role, &'static str); 6] = [
+    pub const ALL: [(Role, &'static str); 7] = [
         (Role::Auth, "auth"),
         (Role::Metadata, "metadata"),
         (Role::Upload, "upload"),
         (Role::Download, "download"),
         (Role::Sync, "sync"),
         (Role::Web, "web"),
+        (Role::Dav, "dav"),
     ];
 
     /// Its name.
@@ -43,7 +46,7 @@ impl Role {
             Self::Upload => 8003,
             Self::Download => 8004,
             Self::Sync => 8005,
-            Self::Web => 8000,
+            Self::Web | Self::Dav => 8000,
         }
     }
 
@@ -72,6 +75,7 @@ impl Role {
             Self::Download => &["/download", "/d", "/api/v1/thumbnails"],
             Self::Sync => &["/sync", "/ws", "/api/v1/devices", "/api/v1/peers", "/api/v1/events", "/api/v1/ws-ticket"],
             Self::Web => &["/"],
+            Self::Dav => &["/dav"],
         }
     }
 
@@ -120,6 +124,9 @@ mod tests {
             ("/wsx", Role::Web),
             ("/", Role::Web),
             ("/assets/x.css", Role::Web),
+            ("/dav", Role::Dav),
+            ("/dav/Ferry/a", Role::Dav),
+            ("/davx", Role::Web),
         ] {
             assert_eq!(Role::of_path(path), role, "{path}");
         }

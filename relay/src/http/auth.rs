@@ -94,6 +94,8 @@ pub(super) async fn require(
                 .into());
         }
         Access::Admin if caller.role == UserRole::Admin => {}
+        // Such a route has a check of its own: `Routes::add_methods`.
+        Access::AppPassword => return Err(ServiceError::forbidden("This takes an app password.").into()),
         Access::Admin => return Err(ServiceError::forbidden("Only an administrator may do this.").into()),
     }
     request.extensions_mut().insert(caller);
@@ -104,7 +106,7 @@ pub(super) async fn require(
 }
 
 /// An app password calls only routes that take one of its scopes.
-fn check_scope(caller: &Caller, demanded: Option<Scope>) -> ServiceResult<()> {
+pub(super) fn check_scope(caller: &Caller, demanded: Option<Scope>) -> ServiceResult<()> {
     let Some(limits) = caller.token else { return Ok(()) };
     match demanded {
         Some(scope) if limits.scopes.has(scope) => Ok(()),
@@ -134,7 +136,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Name and secret of `Authorization: Basic ...` (RFC 7617).
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+pub(super) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;

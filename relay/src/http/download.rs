@@ -78,7 +78,7 @@ async fn sign(
     Ok(Json(json!({"url": format!("{}/d/{token}", app.base_url), "expires_at": time(expires_at_ms)})))
 }
 
-async fn serve(
+pub(super) async fn serve(
     app: &AppState,
     entry: &Entry,
     file: NodeId,

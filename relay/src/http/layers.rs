@@ -111,6 +111,7 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
 
 /// The method, for logs and metrics: a caller may send any word.
 fn method_name(method: &Method) -> &'static str {
+    const OF_WEBDAV: [&str; 7] = ["PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"];
     const KNOWN: [(Method, &str); 8] = [
         (Method::GET, "GET"),
         (Method::HEAD, "HEAD"),
@@ -121,7 +122,8 @@ fn method_name(method: &Method) -> &'static str {
         (Method::OPTIONS, "OPTIONS"),
         (Method::CONNECT, "CONNECT"),
     ];
-    KNOWN.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
+    let of_webdav = || OF_WEBDAV.into_iter().find(|name| *name == method.as_str());
+    KNOWN.iter().find(|(known, _)| known == method).map(|(_, name)| *name).or_else(of_webdav).unwrap_or("other")
 }
 
 /// The caller's id when it is harmless in a log, else a new one.

@@ -32,6 +32,7 @@ impl Things {
             ("session_id", session.to_string()),
             ("user_id", alice.id.to_string()),
             ("token_id", made.json()["token"]["token_id"].as_str().unwrap().into()),
+            ("*path", format!("{}/secret", alice.home)),
         ])
     }
 
@@ -70,6 +71,11 @@ async fn call(world: &World, token: &str, route: &Route, path: &str) -> Answer {
     world.send(request.header("content-type", kind).body(Body::from(body)).unwrap()).await
 }
 
+/// An app password for WebDAV.
+async fn dav_password(world: &World, user: &User) -> String {
+    world.json(user, Method::POST, "/api/v1/me/tokens", json!({"name": "dav", "scopes": ["dav"]})).await.text("secret")
+}
+
 fn protected(world: &World) -> Vec<Route> {
     let (_, routes) = router(&world.app, &world.app.roles);
     routes.into_iter().filter(|r| !matches!(r.access, Access::Public | Access::Signed)).collect()
@@ -82,10 +88,12 @@ async fn what_is_named_in_a_path_is_its_owners(kind: Db) {
     let world = World::on(kind).await;
     let (alice, mal) = (world.user(1).await, world.user(2).await);
     let things = Things::of(&world, &alice).await;
+    let (password, own_password) = (dav_password(&world, &mal).await, dav_password(&world, &alice).await);
+    let token = |route: &Route, login: &str, password: &str| if route.access == Access::AppPassword { password } else { login }.to_owned();
     let mut seen = 0;
     for route in protected(&world) {
         let Some(path) = things.path(&route) else { continue };
-        let answer = call(&world, &mal.token, &route, &path).await;
+        let answer = call(&world, &token(&route, &mal.token, &password), &route, &path).await;
         let expected = match (route.access, route.path) {
             (Access::Admin, _) => 403,
             // The id is the caller's own by definition: another one is refused, not missing.
@@ -97,9 +105,9 @@ async fn what_is_named_in_a_path_is_its_owners(kind: Db) {
     }
     assert!(seen > 25, "{seen}");
     // All of it is as it was.
-    for route in protected(&world).iter().filter(|r| r.method == Method::GET && r.access == Access::User) {
+    for route in protected(&world).iter().filter(|r| r.method == Method::GET && matches!(r.access, Access::User | Access::AppPassword)) {
         let Some(path) = things.path(route).filter(|_| !route.path.starts_with("/ws/")) else { continue };
-        let answer = call(&world, &alice.token, route, &path).await;
+        let answer = call(&world, &token(route, &alice.token, &own_password), route, &path).await;
         assert!(answer.status < 300, "{path}: {}", answer.status);
     }
 }

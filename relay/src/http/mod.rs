@@ -10,6 +10,7 @@ pub mod auth;
 pub mod body;
 mod browser;
 mod chunks;
+mod dav;
 mod device;
 mod download;
 pub mod error;
@@ -108,6 +109,7 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
+            Role::Dav => dav::routes(app),
             Role::Metadata => metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));

@@ -3,6 +3,9 @@
 use super::routes::{Access, Route, Schema};
 use serde_json::{Map, Value, json};
 
+/// The methods that a path of the document can have.
+const OPERATIONS: [&str; 8] = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"];
+
 /// The document for these routes.
 pub fn document(routes: &[Route]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
@@ -15,7 +18,13 @@ pub fn document(routes: &[Route]) -> Value {
             }
         }
         let at = paths.entry(route.path).or_insert_with(|| json!({}));
-        at[route.method.as_str().to_ascii_lowercase()] = operation(route);
+        let method = route.method.as_str();
+        if OPERATIONS.contains(&method) {
+            at[method.to_ascii_lowercase()] = operation(route);
+        } else {
+            // OpenAPI 3.1 has no place for the methods of WebDAV; 3.2 calls it so.
+            at["x-additionalOperations"][method] = operation(route);
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -27,7 +36,10 @@ pub fn document(routes: &[Route]) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "appPassword": {"type": "http", "scheme": "basic", "description": "The e-mail address, and an app password"},
+            },
         },
     })
 }
@@ -53,7 +65,8 @@ fn operation(route: &Route) -> Value {
         operation["parameters"] = parameters.into();
     }
     if !matches!(route.access, Access::Public | Access::Signed) {
-        operation["security"] = json!([{"bearer": []}]);
+        let scheme = if route.access == Access::AppPassword { "appPassword" } else { "bearer" };
+        operation["security"] = json!([{scheme: []}]);
         operation["x-app-password-scope"] = route.scope.map_or(Value::Null, |scope| scope.as_str().into());
     }
     if route.is_page {

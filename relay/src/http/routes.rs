@@ -11,7 +11,7 @@ use axum::handler::Handler;
 use axum::http::{Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, any, on};
 use std::time::Duration;
 
 /// Who may call a route.
@@ -26,6 +26,8 @@ pub enum Access {
     User,
     /// A user through a linked device (the token names one).
     Device,
+    /// A program with an app password of the route's scope; no login will do.
+    AppPassword,
     /// An administrator.
     Admin,
 }
@@ -212,6 +214,25 @@ impl Routes {
         }
         self.router = self.router.route(route.path, method_router);
         self.list.push(route);
+        self
+    }
+
+    /// Adds a path of a protocol above HTTP, whose handler answers every method, also those that only the protocol knows. It is called with app passwords of
+    /// this scope. `routes`, all of this path, say which methods it takes; the bounds are those of the first.
+    #[must_use]
+    pub fn add_methods<H, T>(mut self, scope: Scope, routes: Vec<Route>, handler: H) -> Self
+    where
+        H: Handler<T, AppState>,
+        T: 'static,
+    {
+        let Some(first) = routes.first() else { return self };
+        let bounds = (first.body_max_bytes, first.timeout);
+        let method_router = any(handler)
+            .layer(DefaultBodyLimit::max(first.body_max_bytes))
+            .layer(middleware::from_fn(move |request, next| within(bounds, request, next)))
+            .layer(middleware::from_fn_with_state((self.app.clone(), scope), super::dav::require_app_password));
+        self.router = self.router.route(first.path, method_router);
+        self.list.extend(routes.into_iter().map(|route| Route { access: Access::AppPassword, scope: Some(scope), ..route }));
         self
     }
 

@@ -7,6 +7,7 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+use super::dav::{DavStore, DavTx};
 use super::moves::ShardMoves;
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
 use super::tree::{Standing, TreeStore, TreeTx};
@@ -397,7 +398,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: TreeStore {
+pub trait ContentStore: TreeStore + DavStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -521,7 +522,7 @@ pub trait ContentStore: TreeStore {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: TreeTx {
+pub trait ContentTx: TreeTx + DavTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.

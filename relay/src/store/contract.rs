@@ -1,5 +1,8 @@
 //! What every blob store and content store must do (R6): one suite per trait, run against each implementation.
 
+#[path = "dav_contract.rs"]
+mod dav;
+
 use super::StoreError;
 use super::blob::BlobStore;
 use super::blob_dir::DirBlobs;
@@ -576,5 +579,6 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     packs_know_their_regions(&*db, &names).await;
     sparse_packs_are_emptied_and_retired(&*db, &names).await;
     what_was_before_is_kept_and_rewinds_are_remembered(&*db, &names).await;
+    dav::locks_and_properties(&*db, names.namespace.id, names.owner).await;
     what_is_lost_is_named_and_what_is_purged_is_gone(&*db, &names).await;
 }

@@ -11,6 +11,7 @@ mod columns;
 pub mod content;
 #[cfg(test)]
 mod contract;
+pub mod dav;
 pub mod history;
 pub mod keyfile;
 pub mod limits;

@@ -94,7 +94,7 @@ function secondFactor() {
   return element;
 }
 
-const SCOPES = ["files:read", "files:write", "dav"];
+const SCOPES = ["dav", "dav files:read", "files:read", "files:write"];
 
 function appPasswords() {
   const list = h("ul", { class: "rows" });
@@ -114,7 +114,7 @@ function appPasswords() {
     const made = await form(t("tokens.add"), {
       name: [t("field.name"), { required: true, maxlength: 64, autocomplete: "off" }, t("tokens.nameHint")],
       scope: [t("tokens.for"), { options: SCOPES.map((scope) => [scope, t(`scope.${scope}`)]) }],
-    }, t("action.create"), ({ name, scope }) => post("/api/v1/me/tokens", { name, scopes: [scope] }));
+    }, t("action.create"), ({ name, scope }) => post("/api/v1/me/tokens", { name, scopes: scope.split(" ") }));
     if (made) await reveal(t("tokens.made"), t("tokens.madeText"), [made.secret ?? made.token]);
     await load();
   }
@@ -123,7 +123,8 @@ function appPasswords() {
     await del(`/api/v1/me/tokens/${token.token_id}`).catch(toastError);
     await load();
   }
-  const element = card(t("tokens.title"), t("tokens.text"), list, h("div", { class: "card-actions" }, button(t("tokens.add"), add)));
+  const address = h("p", { class: "soft" }, t("tokens.dav"), " ", h("code", null, `${location.origin}/dav/`));
+  const element = card(t("tokens.title"), t("tokens.text"), address, list, h("div", { class: "card-actions" }, button(t("tokens.add"), add)));
   load();
   return element;
 }

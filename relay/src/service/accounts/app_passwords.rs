@@ -124,6 +124,21 @@ impl Accounts {
         })
     }
 
+    /// [`Accounts::authenticate_app_password`] for WebDAV, which every program tries with whatever it was given: what fails is counted, and after some
+    /// failures from one address the answer is to wait. Who is right is never made to wait: nobody guesses 256 bits, and behind one address are many.
+    pub async fn authenticate_for_dav(&self, secret: &str, email: Option<&str>, ip: IpAddr) -> ServiceResult<Caller> {
+        let error = match self.authenticate_app_password(secret, email, ip).await {
+            Err(error) if error.kind() == Kind::Unauthenticated => error,
+            decided => return decided,
+        };
+        if email.is_some() || Self::is_app_password(secret) {
+            self.limiter.app_password_failed(ip, self.clock.now_ms()).await?;
+        }
+        let detail = "WebDAV takes an app password with your e-mail address as the name, never the account's own password.";
+        Err(ServiceError::new(error.kind(), "unauthenticated", detail)
+            .hint("Make one with the scope 'dav' in the web client under Settings, App passwords; it is shown once."))
+    }
+
     /// Whether a secret claims to be an app password.
     pub fn is_app_password(secret: &str) -> bool {
         secret.starts_with(Bearer::App.prefix())

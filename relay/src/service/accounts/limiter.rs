@@ -12,6 +12,10 @@ use std::net::IpAddr;
 const PER_ADDRESS: u32 = 5;
 /// Failures per neighbourhood and minute.
 const PER_NEIGHBOURHOOD: u32 = 25;
+/// App passwords that failed, per address and neighbourhood and minute: programs try again by themselves. Counted apart, so that a forgotten mount keeps
+/// nobody behind the same address from logging in.
+const PROGRAMS_PER_ADDRESS: u32 = 60;
+const PROGRAMS_PER_NEIGHBOURHOOD: u32 = 300;
 /// Failures of one account before pauses begin.
 const ACCOUNT_FREE: u32 = 5;
 /// First and longest pause of an account, in milliseconds.
@@ -38,6 +42,17 @@ impl Limiter {
     /// Counts a failure; refuses, and counts nothing, when there were too many: then the caller learns no more than that.
     pub(crate) async fn failed(&self, ip: IpAddr, account: &str, now_ms: i64) -> ServiceResult<()> {
         refused(self.0.limits.count(&self.meters(ip, account), now_ms).await?)
+    }
+
+    /// Counts an app password that failed; refuses when there were too many.
+    pub(crate) async fn app_password_failed(&self, ip: IpAddr, now_ms: i64) -> ServiceResult<()> {
+        let (address, neighbourhood) = networks(ip);
+        let key = |kind, bits: u128| self.0.meter_key(kind, &bits.to_be_bytes());
+        let meters = [
+            Meter::Bucket { key: key("program_address", address), per_minute: PROGRAMS_PER_ADDRESS },
+            Meter::Bucket { key: key("program_neighbourhood", neighbourhood), per_minute: PROGRAMS_PER_NEIGHBOURHOOD },
+        ];
+        refused(self.0.limits.count(&meters, now_ms).await?)
     }
 
     /// The right password was given: the account's count begins anew and the address is its owner's.
@@ -126,6 +141,17 @@ mod tests {
         assert!(limiter.check(ip("10.0.1.200"), "x", 0).await.is_ok());
         assert!(limiter.check(ip("2001:db8:1:ffff::1"), "x", 0).await.is_err());
         assert!(limiter.check(ip("2001:db8:2::1"), "x", 0).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_program_keeps_nobody_out() {
+        let limiter = limiter();
+        for _ in 0..PROGRAMS_PER_ADDRESS {
+            limiter.app_password_failed(ip("10.0.0.1"), 0).await.unwrap();
+        }
+        assert_eq!(limiter.app_password_failed(ip("10.0.0.1"), 0).await.unwrap_err().retry_after_s(), Some(1));
+        assert!(limiter.app_password_failed(ip("10.0.0.2"), 0).await.is_ok());
+        assert!(limiter.check(ip("10.0.0.1"), "somebody", 0).await.is_ok());
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 mod changes;
 mod chunks;
 mod commit;
+mod dav;
 mod derive;
 mod download;
 mod edit;
@@ -65,6 +66,7 @@ mod tests;
 
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
+pub use dav::{DavEntry, DavKind, DavLock, DavProp, DavWrite, LockWish, WriteTerms};
 pub use download::Download;
 pub use files::parse_path;
 pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};

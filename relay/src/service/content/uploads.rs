@@ -149,7 +149,7 @@ impl Content {
 
     /// Writes the file at its path: a new node, or a new value of the one that is shown there.
     #[allow(clippy::too_many_arguments)]
-    async fn place_file(
+    pub(super) async fn place_file(
         &self,
         entry: &Entry,
         path: &RelPath,

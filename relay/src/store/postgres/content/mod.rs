@@ -2,6 +2,7 @@
 
 mod begin;
 pub(super) mod chunks;
+mod dav;
 mod follow;
 mod history;
 mod nodes;

@@ -67,6 +67,13 @@ async fn purge_batch(
         .execute(&mut *conn)
         .await
         .map_err(store_error)?;
+    sqlx::query("DELETE FROM dav_props WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
+        .bind(key(shard))
+        .bind(of.clone())
+        .bind(gone.clone())
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
     // The chunks of the versions go with them.
     purged.versions = sqlx::query("DELETE FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
         .bind(key(shard))

@@ -61,6 +61,10 @@ async fn purge_batch(conn: &mut SqliteConnection, namespace: &NamespaceRow, ids:
     query.push_bind(of.clone()).push(" AND file_id");
     push_nodes(&mut query, &gone);
     query.build().execute(&mut *conn).await.map_err(store_error)?;
+    let mut query = QueryBuilder::new("DELETE FROM dav_props WHERE namespace_id = ");
+    query.push_bind(of.clone()).push(" AND file_id");
+    push_nodes(&mut query, &gone);
+    query.build().execute(&mut *conn).await.map_err(store_error)?;
     let mut query = QueryBuilder::new("DELETE FROM file_versions WHERE namespace_id = ");
     query.push_bind(of).push(" AND file_id");
     push_nodes(&mut query, &gone);

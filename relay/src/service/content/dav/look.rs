@@ -1,0 +1,112 @@
+//! What a place shows to a WebDAV client. Symbolic links are not shown: the protocol has no word for them, and none is followed (I12).
+//!
+//! This file alone reads the tree for WebDAV.
+
+use crate::service::content::{Content, Entry};
+use crate::service::{ServiceError, ServiceResult};
+use ferry_protocol::{ContentHash, NodeId, RelPath, node, read};
+
+/// A file or directory, as a WebDAV client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DavEntry {
+    /// Where it is.
+    pub path: RelPath,
+    /// The node.
+    pub node: NodeId,
+    /// What it is.
+    pub kind: DavKind,
+    /// Whether it is a conflicted copy: its node is that of the file beside it.
+    pub is_copy: bool,
+    /// When it came to the relay, in milliseconds since 1970; nothing for the root.
+    pub created_at_ms: Option<i64>,
+    /// When it last changed on the relay, in milliseconds since 1970; nothing for the root.
+    pub updated_at_ms: Option<i64>,
+}
+
+/// What it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DavKind {
+    /// A directory.
+    Directory,
+    /// A file.
+    File {
+        /// Its size in bytes.
+        size_bytes: u64,
+        /// Hash of the whole.
+        hash: ContentHash,
+        /// Its own time in nanoseconds since 1970.
+        mtime_ns: i64,
+    },
+}
+
+impl DavEntry {
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == DavKind::Directory
+    }
+
+    fn root() -> Self {
+        let path = RelPath::root();
+        Self { path, node: NodeId::ROOT, kind: DavKind::Directory, is_copy: false, created_at_ms: None, updated_at_ms: None }
+    }
+
+    fn of(path: &RelPath, shown: &read::Entry, times: Option<(i64, i64)>) -> Option<Self> {
+        let kind = match &shown.content {
+            node::Content::Dir => DavKind::Directory,
+            node::Content::File(file) => {
+                DavKind::File { size_bytes: file.manifest.size(), hash: file.manifest.hash(), mtime_ns: file.mtime_ns }
+            }
+            node::Content::Symlink(_) | node::Content::Tombstone => return None,
+        };
+        let (created_at_ms, updated_at_ms) = (times.map(|t| t.0), times.map(|t| t.1));
+        Some(Self { path: path.clone(), node: shown.node, kind, is_copy: shown.copy.is_some(), created_at_ms, updated_at_ms })
+    }
+}
+
+impl Content {
+    /// What is at a place. The directories above the open part are there, with nothing in them but the way down.
+    pub async fn dav_look(&self, entry: &Entry, path: &RelPath) -> ServiceResult<Option<DavEntry>> {
+        if !path.starts_with(&entry.within) && !entry.within.starts_with(path) {
+            return Ok(None);
+        }
+        if path.is_root() {
+            return Ok(Some(DavEntry::root()));
+        }
+        let tree = self.tree(entry.row.id).await?;
+        let times = |shown: &read::Entry| tree.rows.get(&shown.node).map(|t| (t.created_at_ms, t.updated_at_ms));
+        Ok(tree.entries.get(path).and_then(|shown| DavEntry::of(path, shown, times(shown))))
+    }
+
+    /// What is in a directory, in the order of names.
+    pub async fn dav_list(&self, entry: &Entry, directory: &RelPath) -> ServiceResult<Vec<DavEntry>> {
+        let tree = self.tree(entry.row.id).await?;
+        let is_above = !directory.starts_with(&entry.within);
+        if is_above && !entry.within.starts_with(directory) {
+            return Err(ServiceError::not_found());
+        }
+        let depth = directory.names().len() + 1;
+        let is_shown = |path: &RelPath| path.names().len() == depth && (!is_above || entry.within.starts_with(path));
+        let listed = tree.below(directory).filter(|(path, _)| is_shown(path)).filter_map(|(path, shown)| {
+            let times = tree.rows.get(&shown.node).map(|t| (t.created_at_ms, t.updated_at_ms));
+            DavEntry::of(path, shown, times)
+        });
+        Ok(listed.collect())
+    }
+
+    /// Whether more than `most` entries lie below a place, at any depth.
+    pub async fn dav_has_more_than(&self, entry: &Entry, path: &RelPath, most: usize) -> ServiceResult<bool> {
+        let from = if path.starts_with(&entry.within) { path } else { &entry.within };
+        Ok(self.tree(entry.row.id).await?.below(from).nth(most).is_some())
+    }
+
+    /// The node and the hash of what is shown at a place, for [`Content::download`]: a conflicted copy is one of its node's versions.
+    pub async fn dav_version(&self, entry: &Entry, path: &RelPath) -> ServiceResult<(NodeId, Option<String>)> {
+        entry.confine(path)?;
+        let tree = self.tree(entry.row.id).await?;
+        let shown = tree.entries.get(path).ok_or_else(ServiceError::not_found)?;
+        let Some(dot) = shown.copy else { return Ok((shown.node, None)) };
+        let versions = self.meta.versions(entry.row.id, shown.node).await?;
+        let version = versions.iter().find(|v| v.dot == dot).ok_or_else(ServiceError::not_found)?;
+        Ok((shown.node, Some(hex::encode(version.version_id))))
+    }
+}

@@ -14,6 +14,7 @@
 //! | [`poll`] | waiting for conditions; the only place that sleeps |
 //! | [`postgres`] | a PostgreSQL server of a test's own |
 //! | [`programs`] | where the built programs are |
+//! | [`terminal`] | a pseudo-terminal: keys, and what is seen |
 
 pub mod attacker;
 pub mod cluster;
@@ -27,4 +28,5 @@ pub mod proxy;
 pub mod relay;
 pub mod s3;
 pub mod sim;
+pub mod terminal;
 pub mod tree;

@@ -1,6 +1,6 @@
 //! The command line: a client of the daemon. Interrupting it never interrupts syncing.
 
-mod activity;
+pub mod activity;
 pub mod args;
 pub mod client;
 pub mod daemon;
@@ -8,7 +8,7 @@ mod doctor;
 mod folder;
 mod items;
 mod login;
-mod peer;
+pub mod peer;
 mod rewind;
 mod service;
 mod settings;
@@ -120,6 +120,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Why { path } => items::why(context, &path).await,
         Command::Activity(args) => activity::run(context, args).await,
         Command::Transfers { watch } => watch::transfers(context, watch).await,
+        Command::Tui => Box::pin(crate::tui::run(context)).await,
         Command::Pause(args) => folder::pause(context, args).await,
         Command::Resume { folder } => folder::resume(context, folder).await,
         Command::Folder(args) => folder::run(context, args).await,
@@ -198,12 +199,14 @@ fn normal(path: &Path) -> PathBuf {
 
 /// A path of this machine for people: the home directory as `~`.
 pub fn tilde(path: &str) -> String {
-    match std::env::var("HOME") {
-        Ok(home) if home.len() > 1 => match path.strip_prefix(&home) {
-            Some("") => "~".into(),
-            Some(rest) if rest.starts_with('/') => format!("~{rest}"),
-            _ => path.to_owned(),
-        },
+    tilde_of(path, &std::env::var("HOME").unwrap_or_default())
+}
+
+/// [`tilde`] for this home directory.
+pub fn tilde_of(path: &str, home: &str) -> String {
+    match path.strip_prefix(home).filter(|_| home.len() > 1) {
+        Some("") => "~".into(),
+        Some(rest) if rest.starts_with('/') => format!("~{rest}"),
         _ => path.to_owned(),
     }
 }

@@ -15,6 +15,7 @@
 //! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
+//! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
 //! To repeat one: `bash tests/run NAME`, for example `bash tests/run e2e::conflicts`.
@@ -34,6 +35,7 @@ pub mod rows;
 mod seed_flow;
 mod special;
 mod stores;
+mod terminal;
 
 pub use crashes::Dice;
 pub use roots::{Mount, can_mount, make_image};

@@ -148,6 +148,12 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write manual pages: one for the program, one for each command
+    Man {
+        /// The directory for the pages
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+    },
     /// Run the daemon in the foreground: what systemd starts
     Daemon(DaemonArgs),
     /// Versions of this program and of the running daemon

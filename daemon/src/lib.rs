@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cli`], [`ui`], [`up`] | the command line, its printing, and the one-command start |
+//! | [`tui`] | `ferry tui`: the daemon on one screen |
 //! | [`control`] | the daemon's socket |
 //! | [`supervisor`] | the daemon as a whole: folders, the relay session, signals |
 //! | [`folder`] | one task per synced folder: the only owner of its engine |
@@ -33,5 +34,6 @@ pub mod problem;
 pub mod quantity;
 pub mod relay;
 pub mod supervisor;
+pub mod tui;
 pub mod ui;
 pub mod up;

@@ -162,7 +162,7 @@ pub fn span(duration: Duration) -> String {
         0..=89 => format!("{s} s"),
         90..=5399 => format!("{} min", (s + 30) / 60),
         5400..=129_599 => format!("{} h", (s + 1800) / 3600),
-        _ => format!("{} days", (s + 43_200) / 86_400),
+        _ => format!("{} days", s.saturating_add(43_200) / 86_400),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::net::Host;
 use crate::poll::{until, until_true};
 use crate::programs::program;
 use crate::relay::{EMAIL, PASSWORD};
+use crate::terminal::Terminal;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use std::fs::File;
@@ -219,6 +220,13 @@ impl Device {
         let mut command = self.command();
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("ferry starts")
+    }
+
+    /// Runs a shell command line in a terminal of its own, for this device; `$FERRY` is the program.
+    pub fn terminal(&self, line: &str) -> Terminal {
+        let mut command = self.command();
+        command.env("FERRY", program("ferry"));
+        Terminal::run(&command, line)
     }
 
     /// Runs `ferry …`, which must succeed; its output.

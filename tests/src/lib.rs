@@ -16,6 +16,7 @@
 //! | [`postgres`] | a PostgreSQL server of a test's own |
 //! | [`redis`] | a Redis server of a test's own |
 //! | [`programs`] | where the built programs are |
+//! | [`terminal`] | a pseudo-terminal: keys, and what is seen |
 
 pub mod api;
 pub mod attacker;
@@ -31,4 +32,5 @@ pub mod redis;
 pub mod relay;
 pub mod s3;
 pub mod sim;
+pub mod terminal;
 pub mod tree;

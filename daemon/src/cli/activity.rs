@@ -58,7 +58,7 @@ fn print(context: &Context, event: &Value) {
 }
 
 /// An event in words.
-fn sentence(event: &Value) -> String {
+pub fn sentence(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     let place = match (text("folder"), text("path")) {
         ("", "") => String::new(),

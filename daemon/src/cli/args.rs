@@ -105,6 +105,11 @@ pub enum Command {
         #[arg(short, long)]
         watch: bool,
     },
+    /// All of it on one screen, live, with keys to act: state, transfers, folders, issues, activity
+    #[command(
+        after_long_help = "Keys: 1 to 5 and Tab change the page, ? shows all keys, q ends it. It is a view of the daemon: ending it ends nothing.\nColours follow the terminal; NO_COLOR=1 or --color never turns them off."
+    )]
+    Tui,
     /// Stop syncing for a while
     Pause(PauseArgs),
     /// Go on syncing
@@ -142,6 +147,12 @@ pub enum Command {
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write manual pages: one for the program, one for each command
+    Man {
+        /// The directory for the pages
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
     },
     /// Run the daemon in the foreground: what systemd starts
     Daemon(DaemonArgs),

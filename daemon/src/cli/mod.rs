@@ -1,6 +1,6 @@
 //! The command line: a client of the daemon. Interrupting it never interrupts syncing.
 
-mod activity;
+pub mod activity;
 pub mod args;
 pub mod client;
 pub mod daemon;
@@ -8,7 +8,7 @@ mod doctor;
 mod folder;
 mod items;
 mod login;
-mod peer;
+pub mod peer;
 mod rewind;
 mod service;
 mod settings;
@@ -120,6 +120,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Why { path } => items::why(context, &path).await,
         Command::Activity(args) => activity::run(context, args).await,
         Command::Transfers { watch } => watch::transfers(context, watch).await,
+        Command::Tui => Box::pin(crate::tui::run(context)).await,
         Command::Pause(args) => folder::pause(context, args).await,
         Command::Resume { folder } => folder::resume(context, folder).await,
         Command::Folder(args) => folder::run(context, args).await,
@@ -132,6 +133,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Doctor => doctor::run(context).await,
         Command::Service(args) => service::run(context, &args),
         Command::Completion { shell } => completion(context, shell),
+        Command::Man { output } => man(context, &output),
         Command::Version => version(context).await,
     }
 }
@@ -144,6 +146,22 @@ fn completion(context: &Context, shell: clap_complete::Shell) -> Outcome<u8> {
         context.ui.document(&json!({"type": "completion", "shell": shell.to_string(), "script": script}));
     } else {
         context.ui.text(&script);
+    }
+    Ok(exit::OK)
+}
+
+fn man(context: &Context, folder: &Path) -> Outcome<u8> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .map_err(|e| Problem::failed("man", format!("cannot write pages to {}: {e}", crate::config::shown(folder))))?;
+    if context.ui.json {
+        context.ui.document(&json!({"type": "man", "directory": crate::config::shown(folder)}));
+    } else {
+        context.ui.done(&format!(
+            "pages are in {}; read one with: man -l {}/ferry.1",
+            tilde(&crate::config::shown(folder)),
+            crate::config::shown(folder)
+        ));
     }
     Ok(exit::OK)
 }
@@ -198,12 +216,14 @@ fn normal(path: &Path) -> PathBuf {
 
 /// A path of this machine for people: the home directory as `~`.
 pub fn tilde(path: &str) -> String {
-    match std::env::var("HOME") {
-        Ok(home) if home.len() > 1 => match path.strip_prefix(&home) {
-            Some("") => "~".into(),
-            Some(rest) if rest.starts_with('/') => format!("~{rest}"),
-            _ => path.to_owned(),
-        },
+    tilde_of(path, &std::env::var("HOME").unwrap_or_default())
+}
+
+/// [`tilde`] for this home directory.
+pub fn tilde_of(path: &str, home: &str) -> String {
+    match path.strip_prefix(home).filter(|_| home.len() > 1) {
+        Some("") => "~".into(),
+        Some(rest) if rest.starts_with('/') => format!("~{rest}"),
         _ => path.to_owned(),
     }
 }
@@ -225,6 +245,18 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn there_is_a_manual_page_for_each_command() {
+        let dir = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(Cli::command(), dir.path()).unwrap();
+        let mut stack = vec![(Cli::command(), "ferry".to_owned())];
+        while let Some((command, name)) = stack.pop() {
+            let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(page.contains(".SH DESCRIPTION"), "{name}");
+            stack.extend(command.get_subcommands().map(|sub| (sub.clone(), format!("{name}-{}", sub.get_name()))));
+        }
     }
 
     #[test]

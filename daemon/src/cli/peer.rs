@@ -53,7 +53,8 @@ fn row(peer: &Value, plain: bool) -> Vec<String> {
     ]
 }
 
-fn way(found: &str) -> &str {
+/// How a device was found, in words.
+pub fn way(found: &str) -> &str {
     match found {
         "mdns" => "this network",
         "relay" => "the relay",

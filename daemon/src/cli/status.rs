@@ -132,14 +132,7 @@ pub fn render(ui: &Ui, status: &Value) -> String {
 }
 
 fn headline(ui: &Ui, status: &Value) -> String {
-    let (dot, word) = match text(status, "state") {
-        "up_to_date" => (Style::Good, "Up to date"),
-        "scanning" => (Style::Busy, "Scanning"),
-        "syncing" => (Style::Busy, "Syncing"),
-        "paused" => (Style::Dim, "Paused"),
-        "held" => (Style::Warn, "Waiting for you"),
-        _ => (Style::Bad, "Needs attention"),
-    };
+    let (dot, word) = state_word(text(status, "state"));
     let device = text(&status["device"], "name");
     let who = match status["account"].as_object() {
         Some(account) => {
@@ -159,6 +152,18 @@ fn headline(ui: &Ui, status: &Value) -> String {
     };
     let peers = plural(peers as u64, "LAN peer", "LAN peers");
     format!("{} {}   {who}          {relay} · {peers}", ui.paint(dot, "●"), ui.paint(Style::Bold, word))
+}
+
+/// The state of a folder, or of all together, in a word or two.
+pub fn state_word(state: &str) -> (Style, &'static str) {
+    match state {
+        "up_to_date" => (Style::Good, "Up to date"),
+        "scanning" => (Style::Busy, "Scanning"),
+        "syncing" => (Style::Busy, "Syncing"),
+        "paused" => (Style::Dim, "Paused"),
+        "held" => (Style::Warn, "Waiting for you"),
+        _ => (Style::Bad, "Needs attention"),
+    }
 }
 
 fn table(ui: &Ui, status: &Value) -> Table {
@@ -186,10 +191,15 @@ fn table(ui: &Ui, status: &Value) -> Table {
 
 /// A folder's state in a few words.
 pub fn state_words(folder: &Value) -> String {
+    state_words_at(folder, now_ms())
+}
+
+/// [`state_words`] at a moment (milliseconds since 1970).
+pub fn state_words_at(folder: &Value, now_ms: i64) -> String {
     let reason = folder["state_reason"].as_str();
     match text(folder, "state") {
         "up_to_date" => match folder["last_sync_ms"].as_i64() {
-            Some(at) => format!("up to date {}", ago(at)),
+            Some(at) => format!("up to date {}", ago(at, now_ms)),
             None => "up to date".into(),
         },
         "scanning" => match folder["scan"]["entries"].as_u64() {
@@ -288,15 +298,19 @@ pub fn version_line(version: &Value) -> String {
 
 /// A moment (milliseconds since 1970) for people: the time if it is today, else with the date.
 pub fn clock(ms: i64) -> String {
-    let Ok(stamp) = Timestamp::from_millisecond(ms) else { return "?".into() };
-    let zone = TimeZone::system();
-    let (when, today) = (stamp.to_zoned(zone.clone()), Timestamp::now().to_zoned(zone));
+    clock_at(ms, now_ms(), &TimeZone::system())
+}
+
+/// [`clock`] as it is at `now_ms` in this time zone.
+pub fn clock_at(ms: i64, now_ms: i64, zone: &TimeZone) -> String {
+    let stamp = |ms| Timestamp::from_millisecond(ms).map(|stamp| stamp.to_zoned(zone.clone()));
+    let (Ok(when), Ok(today)) = (stamp(ms), stamp(now_ms)) else { return "?".into() };
     if when.date() == today.date() { when.strftime("%H:%M:%S").to_string() } else { when.strftime("%Y-%m-%d %H:%M").to_string() }
 }
 
-/// How long ago a moment is.
-fn ago(ms: i64) -> String {
-    let passed = Duration::from_millis(u64::try_from(now_ms().saturating_sub(ms)).unwrap_or(0));
+/// How long before `now_ms` a moment is.
+fn ago(ms: i64, now_ms: i64) -> String {
+    let passed = Duration::from_millis(u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0));
     if passed < Duration::from_secs(2) { "just now".into() } else { format!("{} ago", quantity::span(passed)) }
 }
 

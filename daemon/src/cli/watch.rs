@@ -163,12 +163,12 @@ fn table(answer: &Value) -> Table {
 }
 
 /// Which way a transfer takes, and how much of it came over the LAN.
-fn way(transfer: &Value) -> String {
+pub fn way(transfer: &Value) -> String {
     let number = |name: &str| transfer[name].as_u64().unwrap_or(0);
     let (lan, done) = (number("lan_bytes"), number("done_bytes"));
     match transfer["via"].as_str() {
         None => "waits".into(),
-        Some(_) if lan > 0 && lan < done => format!("LAN {} %", lan * 100 / done),
+        Some(_) if lan > 0 && lan < done => format!("LAN {} %", u128::from(lan) * 100 / u128::from(done)),
         Some("lan") => "LAN".into(),
         Some(via) => via.into(),
     }

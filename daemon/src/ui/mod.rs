@@ -84,6 +84,11 @@ impl Ui {
         }
     }
 
+    /// Whether stdout is coloured.
+    pub fn colors(&self) -> bool {
+        self.color_out
+    }
+
     /// Text for stdout in a style.
     pub fn paint(&self, style: Style, text: &str) -> String {
         painted(self.color_out, style, text)

@@ -203,3 +203,25 @@ fn k39_a_folder_is_removed_and_the_daemon_killed() {
     }
     cluster.finish();
 }
+
+/// What goes out under a limit, from memory or from the file, is shown as on its way, and grows.
+#[test]
+fn an_upload_under_a_limit_is_shown_while_it_goes() {
+    let mut cluster = Cluster::new(1);
+    let device = &cluster.devices[0];
+    device.ok(&["limit", "set", "--up", "1MB/s"]);
+    put_bytes(device.root(), "large", &sized(device.root(), 1, 12 << 20));
+    let mut before = 0;
+    until("the upload is shown, and more of it is gone than before", Duration::from_secs(60), || {
+        let answer: serde_json::Value = serde_json::from_str(&device.ok(&["transfers", "--json"])).map_err(|e| e.to_string())?;
+        let mut all = answer["transfers"].as_array().into_iter().flatten();
+        let Some(transfer) = all.find(|t| t["path"] == "large" && t["direction"] == "upload") else { return Err(answer.to_string()) };
+        let done = transfer["done_bytes"].as_u64().unwrap_or(0);
+        let grown = before > 0 && done > before && done < 12 << 20;
+        before = done;
+        is(&answer.to_string(), grown)
+    });
+    device.ok(&["limit", "set", "--up", "none"]);
+    cluster.settle();
+    cluster.finish();
+}

@@ -17,6 +17,7 @@
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
+//! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
 //! To repeat one: `bash tests/run NAME`, for example `bash tests/run e2e::conflicts`.
@@ -38,6 +39,7 @@ mod seed_flow;
 mod special;
 mod stores;
 mod watches;
+mod terminal;
 
 pub use crashes::Dice;
 pub use roots::{Mount, can_mount, make_image};

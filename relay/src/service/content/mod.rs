@@ -15,6 +15,7 @@ mod download;
 mod edit;
 mod feed;
 mod files;
+mod going_back;
 mod lacks;
 mod links;
 mod migrate;

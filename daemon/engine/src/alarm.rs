@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 const NODES_MAX: usize = 1 << 16;
 /// Devices that are watched at once; of more, the one that has been quiet for longest is forgotten.
 const DEVICES_MAX: usize = 64;
+/// Parts of the window: a change counts until its part is over, so that what is remembered of repeated changes is bounded.
+const SLOTS: u64 = 64;
 /// A writer's own clock is believed so far back, in milliseconds: an offline device's changes are older than their arrival.
 const CLOCK_BACK_MAX_MS: i64 = 30 * 24 * 3600 * 1000;
 
@@ -41,17 +43,25 @@ pub struct MassChange {
     pub total: u64,
 }
 
+/// What one device did within the window.
 #[derive(Debug, Default)]
 struct Burst {
-    /// When each node was last changed, on the engine's clock.
+    /// In which slot each node was last changed.
     nodes: BTreeMap<NodeId, (u64, Harm)>,
-    /// What did not fit, with when it began to be counted.
-    more: u64,
-    first_ms: Option<i64>,
-    /// The most items that there were since it began.
-    total: u64,
+    /// By number, oldest first.
+    slots: BTreeMap<u64, Slot>,
     last_at: u64,
-    pruned_at: u64,
+}
+
+/// A part of the window in which something was changed.
+#[derive(Debug)]
+struct Slot {
+    /// Changes of nodes that did not fit.
+    more: u64,
+    /// When the first of the changes was made, in milliseconds since 1970: also of a node that was changed again, since that is where a rewind leads.
+    first_ms: i64,
+    /// The most items that there were.
+    total: u64,
 }
 
 /// What each other device did lately, and what a person is to know of.
@@ -78,27 +88,15 @@ impl Alarm {
             quiet.map(|device| self.bursts.remove(&device));
         }
         let burst = self.bursts.entry(author.device).or_default();
-        burst.prune(now_ms, policy.alarm_window_ms);
-        burst.last_at = now_ms;
-        burst.first_ms = Some(burst.first_ms.map_or(wall_ms, |first| first.min(wall_ms)));
-        if burst.nodes.len() < NODES_MAX || burst.nodes.contains_key(&node) {
-            burst.nodes.insert(node, (now_ms, harm));
-        } else {
-            burst.more += 1;
-        }
+        burst.note(now_ms, policy.alarm_window_ms, wall_ms, (node, harm), total);
         // Of what there was before it began: what is deleted is gone from the count sooner or later.
-        burst.total = burst.total.max(total);
-        let count = burst.nodes.len() as u64 + burst.more;
-        if count > policy.alarm_items && count * 100 > burst.total * policy.alarm_percent {
+        let total = burst.slots.values().map(|slot| slot.total).max().unwrap_or(total);
+        let count = burst.nodes.len() as u64 + burst.slots.values().map(|slot| slot.more).sum::<u64>();
+        if count > policy.alarm_items && count * 100 > total * policy.alarm_percent {
             let deleted = burst.nodes.values().filter(|(_, harm)| *harm == Harm::Deleted).count() as u64;
-            let raised = MassChange {
-                device: author.device,
-                name: author.name.to_string(),
-                since_ms: burst.first_ms.unwrap_or(wall_ms),
-                changed: count - deleted,
-                deleted,
-                total: burst.total,
-            };
+            let since_ms = burst.slots.values().map(|slot| slot.first_ms).min().unwrap_or(wall_ms);
+            let raised =
+                MassChange { device: author.device, name: author.name.to_string(), since_ms, changed: count - deleted, deleted, total };
             self.bursts.remove(&author.device);
             self.raised.insert(author.device, raised);
         }
@@ -106,16 +104,39 @@ impl Alarm {
 }
 
 impl Burst {
-    /// Forgets what is over. Looking at everything now and then is enough: what is forgotten late is at most a tenth of the window older.
-    fn prune(&mut self, now_ms: u64, window_ms: u64) {
-        if now_ms.saturating_sub(self.last_at) > window_ms {
-            *self = Self { pruned_at: now_ms, ..Self::default() };
-        } else if now_ms.saturating_sub(self.pruned_at) > window_ms / 10 {
-            self.pruned_at = now_ms;
-            self.nodes.retain(|_, (at, _)| now_ms.saturating_sub(*at) <= window_ms);
-            self.more = 0;
+    fn note(&mut self, now_ms: u64, window_ms: u64, wall_ms: i64, (node, harm): (NodeId, Harm), total: u64) {
+        let now = slot_of(now_ms, window_ms);
+        self.last_at = now_ms;
+        // What is over. The nodes are looked through once a slot, not at each change.
+        let is_over = |slot: u64| !counts(slot, now, window_ms);
+        if self.slots.first_key_value().is_some_and(|(oldest, _)| is_over(*oldest)) {
+            self.slots.retain(|slot, _| !is_over(*slot));
+            self.nodes.retain(|_, (slot, _)| !is_over(*slot));
+        }
+        let slot = self.slots.entry(now).or_insert(Slot { more: 0, first_ms: wall_ms, total });
+        slot.first_ms = slot.first_ms.min(wall_ms);
+        slot.total = slot.total.max(total);
+        if self.nodes.len() < NODES_MAX || self.nodes.contains_key(&node) {
+            self.nodes.insert(node, (now, harm));
+        } else {
+            slot.more += 1;
         }
     }
+}
+
+fn slot_ms(window_ms: u64) -> u64 {
+    (window_ms / SLOTS).max(1)
+}
+
+/// The slot of a moment.
+fn slot_of(at_ms: u64, window_ms: u64) -> u64 {
+    at_ms / slot_ms(window_ms)
+}
+
+/// Whether all of this slot lies within the window that ends somewhere in slot `now`. So what counts is never older than the window, and what is younger
+/// than the window less one slot counts.
+fn counts(slot: u64, now: u64, window_ms: u64) -> bool {
+    now.saturating_sub(slot) < (window_ms / slot_ms(window_ms)).max(1)
 }
 
 impl<T: Trees> Engine<T> {
@@ -209,33 +230,129 @@ mod tests {
         assert_eq!(raised[0].deleted, 50);
     }
 
+    #[test]
+    fn of_who_works_steadily_only_what_is_within_the_window_is_told() {
+        let policy = Policy { alarm_items: 20, alarm_percent: 30, alarm_window_ms: 1000, ..Policy::default() };
+        let mut alarm = Alarm::default();
+        // One change each 100 ms for a long time, in a folder that was large once: never quiet, never much.
+        for n in 0..500u32 {
+            let total = if n < 100 { 1_000_000 } else { 40 };
+            alarm.note(&policy, (u64::from(n) * 100, i64::from(n) * 100), &author(1), (node(n), Harm::Changed), total);
+        }
+        assert!(alarm.raised.is_empty());
+        for n in 500..530u32 {
+            alarm.note(&policy, (50_000, 50_000 + i64::from(n)), &author(1), (node(n), Harm::Deleted), 40);
+        }
+        let raised = &alarm.raised[&author(1).device];
+        assert!(raised.since_ms >= 49_000, "since {}", raised.since_ms);
+        assert_eq!(raised.total, 40);
+    }
+
+    #[test]
+    fn a_file_that_is_written_twice_is_counted_once_and_since_its_first_change() {
+        let (policy, mut alarm) = (Policy::default(), Alarm::default());
+        for n in 0..201u32 {
+            alarm.note(&policy, (u64::from(n), 1000 + i64::from(n)), &author(1), (node(n / 2), Harm::Changed), 101);
+        }
+        let raised = &alarm.raised[&author(1).device];
+        assert_eq!((raised.since_ms, raised.changed), (1000, 101));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_forgotten_too() {
+        let policy = Policy { alarm_items: 1 << 17, alarm_window_ms: 1000, ..Policy::default() };
+        let mut alarm = Alarm::default();
+        for n in 0..=1u32 << 17 {
+            assert!(alarm.raised.is_empty());
+            alarm.note(&policy, (0, 0), &author(1), (node(n), Harm::Changed), 1000);
+        }
+        assert!(!alarm.raised.is_empty());
+        let mut alarm = Alarm::default();
+        for n in 0..=1u32 << 17 {
+            alarm.note(&policy, (if n < 1 << 16 { 0 } else { u64::from(n) }, 0), &author(1), (node(n), Harm::Changed), 1000);
+        }
+        assert!(alarm.raised.is_empty(), "half of them are over");
+    }
+
+    /// A change, as the model remembers it.
+    #[derive(Debug, Clone, Copy)]
+    struct Done {
+        at: u64,
+        wall: i64,
+        node: u32,
+        harm: Harm,
+        total: u64,
+    }
+
+    /// What is to be told of these changes by one device at `now`, by looking at all of them.
+    fn model(policy: &Policy, done: &[Done], now: u64) -> Option<(i64, u64, u64, u64)> {
+        let window = policy.alarm_window_ms;
+        let lately: Vec<&Done> = done.iter().filter(|d| counts(slot_of(d.at, window), slot_of(now, window), window)).collect();
+        let last: BTreeMap<u32, Harm> = lately.iter().map(|d| (d.node, d.harm)).collect();
+        let count = last.len() as u64;
+        let total = lately.iter().map(|d| d.total).max()?;
+        let deleted = last.values().filter(|harm| **harm == Harm::Deleted).count() as u64;
+        let since = lately.iter().map(|d| d.wall).min()?;
+        (count > policy.alarm_items && count * 100 > total * policy.alarm_percent).then_some((since, count - deleted, deleted, total))
+    }
+
+    /// How many different nodes were changed at most `age` before `now`.
+    fn nodes_within(done: &[Done], now: u64, age: u64) -> u64 {
+        done.iter().filter(|d| d.at + age >= now).map(|d| d.node).collect::<std::collections::BTreeSet<_>>().len() as u64
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// It is raised for a device exactly when, within the window, it did harm to more than both thresholds; whatever others do meanwhile.
+        /// It is raised for a device exactly when, within the window, it did harm to more than both thresholds, whatever others do meanwhile; and it
+        /// says what was done within the window, no more.
         #[test]
-        fn only_what_is_much_in_number_and_share_and_short_in_time(
-            steps in proptest::collection::vec((1u8..4, 0u32..400, any::<bool>(), 0u64..50), 1..600),
-            total in 1u64..600,
+        fn it_is_raised_exactly_for_what_is_much_in_number_and_share_and_short_in_time(
+            steps in proptest::collection::vec((1u8..4, 0u32..400, any::<bool>(), 0u64..50, 0i64..5000, 1u64..600), 1..600),
+            window in prop_oneof![Just(10u64), Just(1000), 100u64..5000],
+            (alarm_items, alarm_percent) in (0u64..40, 0u64..40),
         ) {
-            let policy = Policy { alarm_items: 20, alarm_percent: 10, alarm_window_ms: 1000, ..Policy::default() };
+            let policy = Policy { alarm_items, alarm_percent, alarm_window_ms: window, ..Policy::default() };
             let (mut alarm, mut now) = (Alarm::default(), 0);
-            let mut seen: BTreeMap<u8, BTreeMap<u32, u64>> = BTreeMap::new();
-            for (who, n, delete, step) in steps {
+            let mut done: BTreeMap<u8, Vec<Done>> = BTreeMap::new();
+            for (who, n, delete, step, late, total) in steps {
                 now += step;
-                let harm = if delete { Harm::Deleted } else { Harm::Changed };
-                let known = alarm.raised.contains_key(&author(who).device);
-                alarm.note(&policy, (now, now as i64), &author(who), (node(n), harm), total);
-                seen.entry(who).or_default().insert(n, now);
-                let raised = alarm.raised.contains_key(&author(who).device);
-                prop_assert!(!known || raised, "it stays");
-                if raised && !known {
-                    // With what is pruned late a tenth of the window is not exact.
-                    let lately = seen[&who].values().filter(|at| **at + 1100 >= now).count() as u64;
-                    prop_assert!(lately > policy.alarm_items, "{lately} of {total}");
-                    prop_assert!(lately * 100 > total * policy.alarm_percent);
+                let (harm, wall) = (if delete { Harm::Deleted } else { Harm::Changed }, now as i64 - late);
+                let device = author(who).device;
+                let done = done.entry(who).or_default();
+                done.push(Done { at: now, wall, node: n, harm, total });
+                alarm.note(&policy, (now, wall), &author(who), (node(n), harm), total);
+                let told = alarm.raised.get(&device).map(|r| (r.since_ms, r.changed, r.deleted, r.total));
+                prop_assert_eq!(told, model(&policy, done, now));
+                // Without the slots: never for what is older than the window, always for what is a slot younger than that.
+                let most = nodes_within(done, now, window);
+                let least = nodes_within(done, now, window.saturating_sub(2 * slot_ms(window)));
+                prop_assert!(told.is_none() || most > alarm_items, "{most} within the window");
+                if told.is_some() || (least > alarm_items && least * 100 > 600 * alarm_percent) {
+                    prop_assert!(told.is_some(), "{least} well within the window");
+                    // A person takes note, and it begins anew.
+                    alarm.raised.remove(&device);
+                    done.clear();
                 }
             }
+        }
+
+        /// What was raised stays, and goes on counting.
+        #[test]
+        fn what_was_raised_stays_and_counts_on(more in proptest::collection::vec((any::<bool>(), 0i64..2000), 1..50)) {
+            let (policy, mut alarm) = (Policy { alarm_items: 3, ..Policy::default() }, Alarm::default());
+            for n in 0..4 {
+                alarm.note(&policy, (0, 1000), &author(1), (node(n), Harm::Changed), 4);
+            }
+            let first = alarm.raised[&author(1).device].clone();
+            for (n, (delete, wall)) in more.iter().enumerate() {
+                let harm = if *delete { Harm::Deleted } else { Harm::Changed };
+                alarm.note(&policy, (1_000_000 * n as u64, *wall), &author(1), (node(n as u32), harm), 4);
+            }
+            let deleted = more.iter().filter(|(delete, _)| *delete).count() as u64;
+            let last = &alarm.raised[&author(1).device];
+            prop_assert_eq!((last.deleted, last.changed), (first.deleted + deleted, first.changed + more.len() as u64 - deleted));
+            prop_assert_eq!(last.since_ms, more.iter().map(|(_, wall)| *wall).min().unwrap().min(1000));
         }
     }
 }

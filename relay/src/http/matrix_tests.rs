@@ -22,6 +22,8 @@ impl Things {
         let init = json!({"file_name": "open", "file_size": 4, "file_hash": ContentHash::of(b"open")});
         let upload = world.json(alice, Method::POST, "/upload/init", init).await.text("version_id");
         let made = world.json(alice, Method::POST, "/api/v1/me/tokens", json!({"name": "x", "scopes": ["dav"]})).await;
+        let invited = json!({"space_id": alice.home, "email": "nobody@example.org", "role": "viewer"});
+        let share = world.json(alice, Method::POST, "/api/v1/shares", invited).await.text("share_id");
         let session = world.app.accounts.sessions(alice.id).await.unwrap()[0].session_id;
         Self(vec![
             ("ns", alice.home.to_string()),
@@ -31,6 +33,7 @@ impl Things {
             ("device_id", alice.device.to_string()),
             ("session_id", session.to_string()),
             ("user_id", alice.id.to_string()),
+            ("share_id", share),
             ("token_id", made.json()["token"]["token_id"].as_str().unwrap().into()),
         ])
     }
@@ -60,6 +63,7 @@ fn body_of(route: &Route) -> (&'static str, Vec<u8>) {
         "/upload/{version_id}/chunks/{index}" => ("application/octet-stream", b"open".to_vec()),
         "/metadata/files/{file_id}" if route.method == Method::PUT => (JSON, json!({"file_name": "mine"}).to_string().into_bytes()),
         "/api/v1/devices/{device_id}" if route.method == Method::PATCH => (JSON, json!({"name": "mine"}).to_string().into_bytes()),
+        "/api/v1/shares/{share_id}" if route.method == Method::PATCH => (JSON, json!({"role": "editor"}).to_string().into_bytes()),
         _ => (JSON, b"{}".to_vec()),
     }
 }
@@ -141,6 +145,30 @@ async fn each_role_does_what_it_may(kind: Db) {
         }
         assert!(seen > 8, "{seen}");
     }
+}
+
+on_each_store!(a_receiver_of_one_file_gets_at_that_alone);
+
+/// R16, R17: with whom one file is shared, to write even, gets at it by the routes that keep to it, and at nothing of the folder by any other.
+async fn a_receiver_of_one_file_gets_at_that_alone(kind: Db) {
+    let world = World::on(kind).await;
+    let (alice, guest) = (world.user(1).await, world.user(2).await);
+    let things = Things::of(&world, &alice).await;
+    let file = things.0.iter().find(|(name, _)| *name == "file_id").unwrap().1.clone();
+    let invited = json!({"file_id": file, "email": "u2@example.org", "permission": "write"});
+    assert_eq!(world.json(&alice, Method::POST, "/api/v1/shares", invited).await.status, 201);
+    assert_eq!(world.get(&guest, "/api/v1/shares?with=me").await.json()["shares"][0]["file_id"], json!(file));
+    let open =
+        [(Method::GET, "/metadata/files/{file_id}"), (Method::GET, "/download/{file_id}"), (Method::POST, "/download/{file_id}/url")];
+    let (mut seen, mut opened) = (0, 0);
+    for route in protected(&world) {
+        let Some(path) = things.path(&route).filter(|_| route.access == Access::User && !route.path.starts_with("/ws/")) else { continue };
+        let answer = call(&world, &guest.token, &route, &path).await;
+        let may = open.contains(&(route.method.clone(), route.path));
+        assert_eq!(answer.status, if may { 200 } else { 404 }, "{} {path}", route.method);
+        (seen, opened) = (seen + 1, opened + usize::from(may));
+    }
+    assert!(seen > 20 && opened == open.len(), "{seen} {opened}");
 }
 
 on_each_store!(what_has_ended_opens_nothing);

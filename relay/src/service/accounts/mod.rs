@@ -31,6 +31,7 @@ pub use identities::FLOW_TTL_MS;
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use users::NewUser;
+pub(in crate::service) use users::email_key;
 
 use crate::StartError;
 use crate::clock::Clock;

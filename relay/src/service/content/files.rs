@@ -153,7 +153,11 @@ impl Content {
         let tree = self.tree(entry.row.id).await?;
         let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
         entry.confine(path)?;
-        self.describe(entry.row.id, &tree, path, shown).await
+        let mut info = self.describe(entry.row.id, &tree, path, shown).await?;
+        if entry.only.is_some() {
+            super::shared_files::hide_place(&mut info);
+        }
+        Ok(info)
     }
 
     pub(super) async fn describe(

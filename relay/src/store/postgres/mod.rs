@@ -17,6 +17,7 @@ mod places;
 mod replicas;
 mod rows;
 mod sessions;
+mod shares;
 mod signin;
 
 pub use database::Settings;

@@ -21,6 +21,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 9, name: "purged", sql: include_str!("../../../../migrations/sqlite/0009_purged.sql") },
     Migration { number: 10, name: "signin", sql: include_str!("../../../../migrations/sqlite/0010_signin.sql") },
     Migration { number: 11, name: "history", sql: include_str!("../../../../migrations/sqlite/0011_history.sql") },
+    Migration { number: 16, name: "shares", sql: include_str!("../../../../migrations/sqlite/0016_shares.sql") },
 ];
 
 /// Applies what is missing.

@@ -15,6 +15,7 @@
 //! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
+//! | [`sharing`] | folders and files shared with another person; R18, R21 |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
 //! To repeat one: `bash tests/run NAME`, for example `bash tests/run e2e::conflicts`.
@@ -32,6 +33,7 @@ mod restores;
 mod roots;
 pub mod rows;
 mod seed_flow;
+mod sharing;
 mod special;
 mod stores;
 

@@ -235,7 +235,7 @@ pub(super) async fn user(global: &Global, command: UserCommand) -> Outcome {
 }
 
 /// Prints the result and closes the database.
-async fn done(global: &Global, app: &App, human: String, machine: Value) -> Outcome {
+pub(super) async fn done(global: &Global, app: &App, human: String, machine: Value) -> Outcome {
     show(global, human, &machine);
     app.close().await;
     Ok(())
@@ -255,7 +255,7 @@ async fn list_users(global: &Global) -> Outcome {
     .await
 }
 
-async fn all_users(app: &App) -> Result<Vec<User>, Failure> {
+pub(super) async fn all_users(app: &App) -> Result<Vec<User>, Failure> {
     let mut users: Vec<User> = Vec::new();
     loop {
         let after = users.last().map(|u| u.email_key.clone()).unwrap_or_default();

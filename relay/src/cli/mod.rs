@@ -10,6 +10,7 @@ mod doctor;
 mod operate;
 mod serve;
 mod shard;
+mod share;
 mod storage;
 
 use crate::StartError;
@@ -122,6 +123,9 @@ enum Command {
     /// Invitations
     #[command(subcommand)]
     Invite(accounts::InviteCommand),
+    /// What is shared between users: list, revoke
+    #[command(subcommand)]
+    Share(share::ShareCommand),
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
@@ -255,6 +259,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Device(command) => accounts::device(&global, command).await,
             Command::Session(command) => accounts::session(&global, command).await,
             Command::Invite(command) => accounts::invite(&global, command).await,
+            Command::Share(command) => share::share(&global, command).await,
             Command::Storage(command) => storage::storage(&global, command).await,
             Command::Shard(command) => shard::shard(&global, command).await,
             Command::Backup(command) => backup::backup(&global, command).await,
@@ -303,6 +308,8 @@ mod tests {
             "ferry-relay user reset-totp a@b",
             "ferry-relay device list a@b",
             "ferry-relay session revoke 00",
+            "ferry-relay share list a@b --json",
+            "ferry-relay share revoke 00",
             "ferry-relay config print --defaults",
             "ferry-relay config validate --json",
             "ferry-relay storage verify --read-data --data /d",

@@ -135,6 +135,22 @@ pub enum EventKind {
         /// The stable code.
         code: &'static str,
     },
+    /// This user is invited to a folder.
+    Invited {
+        /// To which, and by whom.
+        #[serde(flatten)]
+        invitation: crate::supervisor::Invitation,
+    },
+    /// This user may do something else in a folder than before.
+    RoleChanged {
+        /// Now.
+        role: ferry_protocol::wire::Role,
+    },
+    /// The relay does not take a folder: it is not this user's, or not any more.
+    NotShared {
+        /// Why.
+        reason: String,
+    },
     /// Many deletes wait for the user.
     DeletesHeld {
         /// What waits.

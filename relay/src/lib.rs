@@ -38,6 +38,7 @@ use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
 use service::peers::Peers;
 use service::shared::Shared;
+use service::sharing::Sharing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub struct App {
     pub content: Arc<Content>,
     /// Grants, and where devices are.
     pub peers: Arc<Peers>,
+    /// Folders and files shared with people.
+    pub sharing: Arc<Sharing>,
     /// Other providers through which people log in.
     pub oidc: Vec<Arc<oidc::Provider>>,
     /// What the processes of this relay share besides the database.
@@ -129,11 +132,13 @@ impl App {
         let accounts =
             Arc::new(Accounts::open(&config.data, &config.auth, db.clone(), peers.clone(), shared.clone(), clock.clone()).await?);
         accounts.heed();
-        let content = open_content(config, &db, shared.bus.clone(), clock.clone()).await?;
+        let content = Arc::new(open_content(config, &db, shared.bus.clone(), clock.clone()).await?);
+        let sharing = Arc::new(Sharing::new(db.clone(), content.clone(), accounts.clone(), peers.clone(), shared.clone(), clock.clone()));
         Ok(Self {
             accounts,
-            content: Arc::new(content),
+            content,
             peers,
+            sharing,
             oidc: open_providers(config)?,
             shared,
             db,

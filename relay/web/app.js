@@ -12,6 +12,7 @@ const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, im
 
 /** Pages beside the files, loaded when they are wanted. */
 const PAGES = {
+  shared: () => import("./pages/shared.js"),
   trash: () => import("./pages/trash.js"),
   conflicts: () => import("./pages/conflicts.js"),
   devices: () => import("./pages/devices.js"),

@@ -15,7 +15,7 @@ import { FilesPage } from "./files/page.js";
 import { UploadQueue } from "./upload/queue.js";
 import { uploadPanel } from "./upload/panel.js";
 
-const NAVIGATION = [["files", "files"], ["conflicts", "conflict"], ["trash", "trash"], ["devices", "devices"]];
+const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "conflict"], ["trash", "trash"], ["devices", "devices"]];
 
 /** An id with or without dashes is the same. */
 const sameId = (a, b) => String(a).replaceAll("-", "") === String(b).replaceAll("-", "");
@@ -25,6 +25,7 @@ export class Shell {
   spaces = signal([]);
   usage = signal(null);
   conflicts = signal(0);
+  invitations = signal(0);
   connection = signal("connecting");
   #listeners = new Set();
   #page = null;
@@ -38,6 +39,7 @@ export class Shell {
     this.uploads = new UploadQueue();
     this.main = h("main", { id: "main", tabindex: "-1" });
     this.refreshUsage = coalesced(async () => this.usage.set(await get("/api/v1/me/usage").catch(() => this.usage.get())), 400);
+    this.refreshInvitations = coalesced(() => this.#countInvitations(), 400);
     this.refreshConflicts = coalesced(() => this.#countConflicts(), 800);
     this.main.addEventListener("pointerdown", () => this.#closeSidebar());
     addEventListener("keydown", (event) => {
@@ -64,6 +66,11 @@ export class Shell {
     this.uploads.onDone(() => this.refreshUsage());
   }
 
+  /** Asks again which spaces there are. */
+  reloadSpaces() {
+    return this.#loadSpaces();
+  }
+
   /** A space by its id; the home when there is none of that id. */
   space(id) {
     const spaces = this.spaces.get();
@@ -83,13 +90,21 @@ export class Shell {
   async #changed(space) {
     this.refreshUsage();
     this.refreshConflicts();
+    if (space === null) this.refreshInvitations();
     if (space === null || !this.spaces.get().some((known) => sameId(known.id, space))) await this.#loadSpaces().catch(toastError);
     this.#tell({ space });
   }
 
   async #loadSpaces() {
-    const spaces = await get("/sync/v1/namespaces");
-    this.spaces.set(spaces.sort((a, b) => (b.name === "Ferry") - (a.name === "Ferry") || (a.name < b.name ? -1 : 1)));
+    const [spaces, { spaces: shared }] = await Promise.all([get("/sync/v1/namespaces"), get("/api/v1/spaces").catch(() => ({ spaces: [] }))]);
+    for (const space of spaces) space.sharedBy = shared.find((other) => sameId(other.space_id, space.id))?.shared_by ?? null;
+    const isHome = (space) => space.name === "Ferry" && space.owner === user().user_id;
+    this.spaces.set(spaces.sort((a, b) => isHome(b) - isHome(a) || (a.name < b.name ? -1 : 1)));
+  }
+
+  async #countInvitations() {
+    const { shares } = await get("/api/v1/shares?with=me&state=pending").catch(() => ({ shares: [] }));
+    this.invitations.set(shares.length);
   }
 
   async #countConflicts() {
@@ -171,18 +186,22 @@ export class Shell {
 
   #sidebar() {
     const link = (name, image, extra) => h("li", null, h("a", { href: href(name), dataset: { nav: name } }, icon(image), h("span", null, t(`nav.${name}`)), extra));
-    const count = h("span", { class: "badge", hidden: true });
-    this.conflicts.watch((n) => {
-      count.hidden = n === 0;
-      count.textContent = n;
-    });
+    const badge = (number) => {
+      const count = h("span", { class: "badge", hidden: true });
+      number.watch((n) => {
+        count.hidden = n === 0;
+        count.textContent = n;
+      });
+      return count;
+    };
+    const badges = { conflicts: badge(this.conflicts), shared: badge(this.invitations) };
     const spaces = h("ul", { class: "spaces" });
     this.spaces.watch((list) => {
       spaces.hidden = list.length < 2;
-      replace(spaces, list.map((space) => h("li", null, h("a", { href: href("files", space.id) }, icon("directory"), h("span", null, shown(space.name))))));
+      replace(spaces, list.map((space) => h("li", null, h("a", { href: href("files", space.id) }, icon("directory"), h("span", null, shown(space.name), space.sharedBy && h("span", { class: "soft" }, ` · ${shown(space.sharedBy.name ?? space.sharedBy.email)}`))))));
     });
     return h("nav", { class: "sidebar", id: "sidebar", "aria-label": t("nav.label") },
-      h("ul", null, NAVIGATION.map(([name, image]) => link(name, image, name === "conflicts" && count))),
+      h("ul", null, NAVIGATION.map(([name, image]) => link(name, image, badges[name]))),
       spaces,
       h("ul", { class: "sidebar-foot" }, link("settings", "settings"), user().role === "admin" && link("admin", "admin")),
       this.#meter());

@@ -5,6 +5,7 @@ import { Harness } from "./harness.mjs";
 import { tests as sync } from "./sync.mjs";
 import { tests as hostile } from "./hostile.mjs";
 import { tests as access } from "./access.mjs";
+import { tests as sharing } from "./sharing.mjs";
 
 const world = new Harness();
 
@@ -17,3 +18,4 @@ after(() => world.close());
 sync(world);
 hostile(world);
 access(world);
+sharing(world);

@@ -82,6 +82,9 @@ pub fn sentence(event: &Value) -> String {
             let reason = if text("reason").is_empty() { String::new() } else { format!(" ({})", text("reason")) };
             format!("{place}: {}{reason}", text("state").replace('_', " "))
         }
+        "invited" => format!("✉ {} invites you to \"{}\" as {}: ferry share pending", text("by"), text("name"), text("role")),
+        "role_changed" => format!("{place}: you are {} now", text("role")),
+        "not_shared" => format!("! {place}: {}", text("reason")),
         "folder_added" => format!("{place}: added"),
         "folder_removed" => format!("{place}: removed from this device"),
         "scan_finished" => format!("{place}: scanned {} files", event["files"]),

@@ -120,6 +120,9 @@ pub enum Command {
     /// Synced folders
     #[command(subcommand)]
     Folder(FolderCommand),
+    /// Sharing with people
+    #[command(subcommand)]
+    Share(ShareCommand),
     /// Ignore rules
     #[command(subcommand)]
     Ignore(IgnoreCommand),
@@ -351,6 +354,78 @@ pub enum FolderCommand {
     /// Ignore rules
     #[command(subcommand)]
     Ignore(IgnoreCommand),
+}
+
+/// `ferry share`
+#[derive(Debug, Subcommand)]
+pub enum ShareCommand {
+    /// Invite somebody to a synced folder, or share one file of it
+    #[command(
+        after_long_help = "Examples:\n  ferry share invite ~/Plans ana@example.org --role editor\n  ferry share invite ~/Plans/budget.ods ana@example.org\n\nA directory in a folder is not shared by itself: sync it as a folder of its own, or share the whole folder.\nWho has it already gets the role."
+    )]
+    Invite {
+        /// A synced folder (name, id or path), or a file in one
+        path: PathBuf,
+        /// The e-mail address of the person
+        user: String,
+        /// What they may do
+        #[arg(long, value_enum, default_value_t = ShareRole::Viewer)]
+        role: ShareRole,
+    },
+    /// List with whom a folder or file is shared
+    Members {
+        /// A synced folder (name, id or path), or a file in one
+        path: PathBuf,
+    },
+    /// Remove somebody, or withdraw an invitation
+    Remove {
+        /// A synced folder (name, id or path), or a file in one
+        path: PathBuf,
+        /// The e-mail address of the person
+        user: String,
+    },
+    /// Leave a folder that somebody shares with you; the files here stay
+    Leave {
+        /// Name, id or path
+        path: PathBuf,
+    },
+    /// List the invitations that wait for you
+    Pending,
+    /// Accept an invitation, and sync the folder here if you say where
+    #[command(after_long_help = "Examples:\n  ferry share accept 4be81c2a ~/Plans\n  ferry share accept Plans")]
+    Accept {
+        /// Its id, the beginning of it, or the folder's name
+        id: String,
+        /// The directory; made if it does not exist
+        folder: Option<PathBuf>,
+        /// Name of the folder on this device [default: its own]
+        #[arg(long, requires = "folder")]
+        name: Option<String>,
+    },
+    /// Decline an invitation
+    Decline {
+        /// Its id, the beginning of it, or the folder's name
+        id: String,
+    },
+}
+
+/// What somebody may do with what is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShareRole {
+    /// Read
+    Viewer,
+    /// Read and change
+    Editor,
+}
+
+impl ShareRole {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+        }
+    }
 }
 
 /// `ferry folder rewind`

@@ -12,6 +12,7 @@ pub mod peer;
 mod rewind;
 mod service;
 mod settings;
+mod share;
 pub mod status;
 pub mod watch;
 
@@ -124,6 +125,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Pause(args) => folder::pause(context, args).await,
         Command::Resume { folder } => folder::resume(context, folder).await,
         Command::Folder(args) => folder::run(context, args).await,
+        Command::Share(args) => share::run(context, args).await,
         Command::Ignore(args) => items::ignore(context, args).await,
         Command::Conflict(args) => items::conflict(context, args).await,
         Command::Trash(args) => items::trash(context, args).await,

@@ -250,6 +250,10 @@ fn attention(ui: &Ui, status: &Value) -> String {
     if let Some(message) = relay["message"].as_str().filter(|_| text(relay, "state") != "connected") {
         out.push_str(&format!("\n{} relay: {message}\n", ui.paint(Style::Warn, "!")));
     }
+    if let Some(waiting) = status["invitations"].as_array().map(Vec::len).filter(|n| *n > 0) {
+        let words = plural(waiting as u64, "invitation", "invitations");
+        out.push_str(&format!("\n{} {words}: ferry share pending\n", ui.paint(Style::Warn, "!")));
+    }
     if conflicts + errors == 0 {
         return out;
     }

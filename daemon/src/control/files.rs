@@ -100,6 +100,10 @@ pub async fn why(State(daemon): State<Arc<Daemon>>, uri: Uri) -> Answer {
     let (running, below) = daemon.folder_of_path(&path)?;
     let mut report = ask(&running, |reply| FolderCommand::Why { path: below, reply }).await?;
     explain(&daemon, &running, &mut report, path.is_dir()).await?;
+    if let Some(reason) = daemon.refusal(running.record.config.id) {
+        // Whatever was true of it while it was synced.
+        (report.state, report.sentence) = ("not_shared", reason);
+    }
     let mut out = Vec::new();
     marked(&running, &[report], &mut out);
     let mut report = out.remove(0);

@@ -14,6 +14,7 @@ mod peer;
 mod relay_trash;
 mod rewind;
 mod settings;
+mod shares;
 mod wait;
 
 pub use settings::document as settings_document;
@@ -102,6 +103,11 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/relay/trash/restore", post(relay_trash::restore))
         .route("/relay/trash/purge", post(relay_trash::purge))
         .route("/relay/folders", get(login::remote_folders))
+        .route("/relay/shares", get(shares::list).post(shares::invite))
+        .route("/relay/shares/people", post(shares::people))
+        .route("/relay/shares/remove", post(shares::remove))
+        .route("/relay/shares/leave", post(shares::leave))
+        .route("/relay/shares/{share}/{answer}", post(shares::answer))
         .route("/wait", post(wait::wait))
         .route("/metrics", get(answers::metrics));
     Router::new()

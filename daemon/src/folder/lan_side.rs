@@ -174,6 +174,7 @@ impl Driver {
             self.deps.lan.set_opened(None);
             return Ok(());
         };
+        let may_write_before = state.engine.policy_mut().may_write;
         if let Some(role) = own_role {
             state.engine.policy_mut().may_write = role >= Role::Editor;
         }
@@ -190,6 +191,10 @@ impl Driver {
         }
         // That it may be told at all is news too: whoever asked before waits for it, also if the feed is empty.
         self.deps.lan.grown(if meta.heard { meta.seq + 1 } else { 0 });
+        if may_write && !may_write_before {
+            // What a viewer made here and kept beside is a change now.
+            self.rescan_now();
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What a folder says of itself. Serialised for the control socket, never read back.
 
+use ferry_protocol::wire::Role;
 use ferry_protocol::{NamespaceId, RelPath};
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -191,6 +192,8 @@ pub struct FolderStatus {
     pub relay: RelayLink,
     /// When the folder was last up to date, in milliseconds since 1970.
     pub last_sync_ms: Option<i64>,
+    /// What this user may do in it, as the relay said last; the supervisor knows, not the folder.
+    pub role: Option<Role>,
 }
 
 impl FolderStatus {
@@ -216,6 +219,7 @@ impl FolderStatus {
             held: None,
             relay: RelayLink::default(),
             last_sync_ms: None,
+            role: None,
         }
     }
 }

@@ -119,8 +119,8 @@ impl Hub {
         self.grants_changed();
     }
 
-    /// Takes grants from the relay. Namespaces that it no longer names have ended for this device.
-    pub fn take_grants(&self, grants: &[SignedGrant]) {
+    /// Takes grants from the relay. Namespaces that it no longer names have ended for this device. Whether anything was new.
+    pub fn take_grants(&self, grants: &[SignedGrant]) -> bool {
         let mut learned = false;
         {
             let mut book = self.book();
@@ -144,6 +144,7 @@ impl Hub {
         if learned {
             self.grants_changed();
         }
+        learned
     }
 
     fn grants_changed(&self) {

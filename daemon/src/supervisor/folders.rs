@@ -26,6 +26,9 @@ pub struct Record {
     /// The user and relay under which the relay knows the namespace; nothing until it was registered there or found there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_with: Option<String>,
+    /// Whether another user owns the namespace: then this device never makes it anew on a relay that does not know it, and becomes nobody's owner by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_anothers: bool,
 }
 
 /// A folder that runs.
@@ -169,6 +172,8 @@ impl Daemon {
             Some(name) => clean_folder_name(name)?,
             None => return Err(Problem::usage("the folder needs a name").hint("give one with: --name NAME")),
         };
+        let own = self.account.borrow().as_ref().map(|account| account.user_id);
+        let is_anothers = remote.as_ref().is_some_and(|r| Some(r.owner) != own);
         let namespace = remote.map(|r| r.id);
         self.check_free(&path, &name, namespace)?;
         if namespace.is_none() {
@@ -179,13 +184,17 @@ impl Daemon {
             None => NamespaceId::from_bytes(random_id()?),
         };
         let config = FolderConfig { id, name, path, root: None, paused: false, pause_until_ms: None, created_here: namespace.is_none() };
-        let record = Record { config, registered_with: None };
+        let record = Record { config, registered_with: None, is_anothers };
         self.remove_index(id)?;
         {
             let folders = self.lock_folders();
             let mut records: Vec<Record> = folders.values().map(|r| r.record.clone()).collect();
             records.push(record.clone());
             durable::replace_json(&self.paths.folders_file(), &records)?;
+        }
+        if namespace.is_some() {
+            // With the grant the folder's task knows from the start whether what stands here may be given to the others.
+            self.fetch_grants().await;
         }
         let running = self.start(record)?;
         self.activity.events().of_folder(id, &running.record.config.name).emit(EventKind::FolderAdded);

@@ -113,8 +113,8 @@ pub(super) fn addresses(daemon: &Daemon) -> Vec<SocketAddr> {
     port.filter(|_| settings.enabled).map(|port| addresses_here(settings.listen, port)).unwrap_or_default()
 }
 
-/// Tells the relay where this device is, and takes the grants and the others' addresses.
-pub(super) async fn announce(daemon: &Daemon, client: &RelayClient, account: &Account) -> Result<(), RelayError> {
+/// Tells the relay where this device is, and takes the grants and the others' addresses. Whether a grant was new: roles may have changed.
+pub(super) async fn announce(daemon: &Daemon, client: &RelayClient, account: &Account) -> Result<bool, RelayError> {
     let addresses = addresses(daemon);
     let hub = &daemon.lan.hub;
     let epochs = hub.book().epochs();
@@ -129,7 +129,7 @@ pub(super) async fn announce(daemon: &Daemon, client: &RelayClient, account: &Ac
         }
         hub.set_key(Some(announced.grant_key), &grants);
     }
-    hub.take_grants(&grants);
+    let learned = hub.take_grants(&grants);
     let named: Vec<_> = announced.peers.iter().map(|peer| peer.device).collect();
     hub.targets.retain(|key| if let TargetKey::Device(device) = key { named.contains(device) } else { true });
     for peer in announced.peers {
@@ -137,5 +137,5 @@ pub(super) async fn announce(daemon: &Daemon, client: &RelayClient, account: &Ac
         let patient = hub.own() > peer.device;
         hub.targets.hint(TargetKey::Device(peer.device), peer.addresses, patient);
     }
-    Ok(())
+    Ok(learned)
 }

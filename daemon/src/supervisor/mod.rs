@@ -9,6 +9,7 @@ mod folders;
 mod lan;
 mod lock;
 mod login;
+mod members;
 mod readiness;
 mod session;
 mod status;
@@ -19,6 +20,7 @@ pub use folders::{AddFolder, Record, Running, random_id};
 pub use lan::LanService;
 pub use lock::InstanceLock;
 pub use login::{BeginLogin, Enter, begin_login, enter_without_daemon, logout_without_daemon, whoami};
+pub use members::Invitation;
 pub use status::RelayStatus;
 
 use crate::config::{self, Settings};
@@ -29,6 +31,7 @@ use crate::paths::Paths;
 use crate::problem::{Outcome, Problem};
 use crate::relay::RelayClient;
 use crate::{control, durable};
+use ferry_protocol::wire::Role;
 use ferry_protocol::{Author, NamespaceId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -74,6 +77,10 @@ pub struct Daemon {
     changing_login: tokio::sync::Mutex<()>,
     /// Folders that the relay does not take, and why.
     refused: Mutex<BTreeMap<NamespaceId, String>>,
+    /// What this user may do in which folder, as the relay said last.
+    roles: Mutex<BTreeMap<NamespaceId, Role>>,
+    /// Folders to which this user is invited and has not answered, as the relay said last.
+    invitations: Mutex<Vec<Invitation>>,
     /// Bytes received from and sent to the relay in sessions that are over.
     traffic_base: Mutex<(u64, u64)>,
     /// A folder was added or registered: the session looks again.
@@ -136,6 +143,8 @@ pub async fn start(options: Options) -> Outcome<Started> {
         changing_folders: tokio::sync::Mutex::default(),
         changing_login: tokio::sync::Mutex::default(),
         refused: Mutex::default(),
+        roles: Mutex::default(),
+        invitations: Mutex::default(),
         traffic_base: Mutex::default(),
         folders_changed: Notify::new(),
         folder_settings: watch::channel(settings.folder.clone()).0,
@@ -261,7 +270,15 @@ impl Daemon {
     }
 
     fn refuse(&self, id: NamespaceId, reason: String) {
-        self.refused().insert(id, reason);
+        let before = self.refused().insert(id, reason.clone());
+        if before.as_ref() != Some(&reason) {
+            self.tell_of_folder(id, EventKind::NotShared { reason });
+        }
+    }
+
+    /// Why the relay does not take a folder, if it does not.
+    pub fn refusal(&self, id: NamespaceId) -> Option<String> {
+        self.refused().get(&id).cloned()
     }
 
     fn accept(&self, id: NamespaceId) {

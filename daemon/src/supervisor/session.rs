@@ -164,9 +164,12 @@ impl Session<'_> {
     /// Tells the relay where this device is; takes the grants, and where the others are.
     async fn announce(&mut self) {
         self.announced = Some((Instant::now(), super::lan::addresses(self.daemon)));
-        if let Err(error) = super::lan::announce(self.daemon, &self.client, self.account).await {
+        match super::lan::announce(self.daemon, &self.client, self.account).await {
+            // What this user may do in a folder may be another thing now.
+            Ok(true) => self.daemon.folders().iter().for_each(|running| wake(running, None)),
+            Ok(false) => {}
             // Without the relay the grants that are known count until they expire.
-            tracing::debug!(%error, "announcing this device to the relay");
+            Err(error) => tracing::debug!(%error, "announcing this device to the relay"),
         }
     }
 
@@ -174,7 +177,9 @@ impl Session<'_> {
     async fn look(&mut self) -> Instant {
         let wait = match self.client.namespaces().await {
             Ok(namespaces) => {
+                self.daemon.hear_memberships(&namespaces);
                 self.register(&namespaces).await;
+                self.daemon.hear_invitations(&self.client).await;
                 // First the client, so that no folder is called up to date before it could ask (I15).
                 self.give_client();
                 self.say(RelayState::Connected, None, false);
@@ -204,13 +209,18 @@ impl Session<'_> {
         let key = self.account.key();
         for running in self.daemon.folders() {
             let config = &running.record.config;
-            if known.iter().any(|n| n.id == config.id) {
-                self.registered(config.id, &key);
+            if let Some(info) = known.iter().find(|n| n.id == config.id) {
+                self.registered(config.id, &key, info.owner != self.account.user_id);
+                continue;
+            }
+            let was_member = running.record.registered_with.as_deref() == Some(&key);
+            if running.record.is_anothers {
+                self.daemon.refuse(config.id, super::members::not_shared(was_member, &config.name));
                 continue;
             }
             // New here, or of a relay that was reset and has lost it: made under its own id, so that it stays one folder.
             match self.client.create_namespace(config.id, &config.name).await {
-                Ok(_) => self.registered(config.id, &key),
+                Ok(_) => self.registered(config.id, &key, false),
                 Err(error) if error.is_temporary() => return,
                 Err(error) => {
                     tracing::warn!("the relay does not take the folder '{}': {error}", config.name);
@@ -220,9 +230,13 @@ impl Session<'_> {
         }
     }
 
-    fn registered(&self, id: NamespaceId, key: &str) {
+    fn registered(&self, id: NamespaceId, key: &str, is_anothers: bool) {
         self.daemon.accept(id);
-        if let Err(e) = self.daemon.change_record(id, |record| record.registered_with = Some(key.to_owned())) {
+        let change = |record: &mut super::Record| {
+            record.registered_with = Some(key.to_owned());
+            record.is_anothers = is_anothers;
+        };
+        if let Err(e) = self.daemon.change_record(id, change) {
             tracing::error!("cannot record that the relay knows a folder: {e}");
         }
     }
@@ -320,6 +334,16 @@ impl Daemon {
         match waited {
             Ok(Ok(client)) => super::account::required(client.clone()),
             _ => Err(Problem::login_required()),
+        }
+    }
+
+    /// Asks the relay for the newest grants. Without an answer those that are known count.
+    pub(super) async fn fetch_grants(&self) {
+        let (account, client) = (self.account.borrow().clone(), self.client.borrow().clone());
+        if let (Some(account), Some(client)) = (account, client)
+            && let Err(error) = super::lan::announce(self, &client, &account).await
+        {
+            tracing::debug!(%error, "asking the relay for grants");
         }
     }
 

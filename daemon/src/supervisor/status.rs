@@ -37,9 +37,8 @@ impl Daemon {
             RelayState::Connected if running.relay.borrow().is_none() => Some("the relay does not know this folder yet"),
             _ => None,
         };
-        if relay.state == RelayState::Connected
-            && let Some(reason) = self.refused().get(&status.id)
-        {
+        status.role = self.role(status.id);
+        if let Some(reason) = self.refused().get(&status.id).filter(|_| relay.state != RelayState::None) {
             status.state = FolderState::Error;
             status.state_reason = Some(reason.clone());
         } else if status.state == FolderState::UpToDate
@@ -92,6 +91,7 @@ impl Daemon {
                 "relay_in_bytes": self.counters.relay_in_bytes.load(Relaxed),
                 "relay_out_bytes": self.counters.relay_out_bytes.load(Relaxed),
             },
+            "invitations": self.invitations(),
             "issues": {"conflicts": conflicts, "errors": errors},
             "started_ms": self.started_ms,
         })

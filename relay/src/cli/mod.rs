@@ -11,6 +11,7 @@ mod letters;
 mod operate;
 mod serve;
 mod shard;
+mod share;
 mod storage;
 
 use crate::StartError;
@@ -126,6 +127,9 @@ enum Command {
     /// App passwords, for programs that cannot log in: create, list, revoke
     #[command(subcommand)]
     Token(letters::TokenCommand),
+    /// What is shared between users: list, revoke
+    #[command(subcommand)]
+    Share(share::ShareCommand),
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
@@ -260,6 +264,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Session(command) => accounts::session(&global, command).await,
             Command::Invite(command) => letters::invite(&global, command).await,
             Command::Token(command) => letters::token(&global, command).await,
+            Command::Share(command) => share::share(&global, command).await,
             Command::Storage(command) => storage::storage(&global, command).await,
             Command::Shard(command) => shard::shard(&global, command).await,
             Command::Backup(command) => backup::backup(&global, command).await,
@@ -315,6 +320,8 @@ mod tests {
             "ferry-relay token list",
             "ferry-relay token list a@b --json",
             "ferry-relay token revoke 00 --user a@b",
+            "ferry-relay share list a@b --json",
+            "ferry-relay share revoke 00",
             "ferry-relay config print --defaults",
             "ferry-relay config validate --json",
             "ferry-relay storage verify --read-data --data /d",

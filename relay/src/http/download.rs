@@ -42,7 +42,7 @@ async fn file(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
     serve(&app, &entry, file, which.version.as_deref(), &method, &headers).await
 }
 
@@ -70,7 +70,7 @@ async fn sign(
         serde_json::from_slice(&body).map_err(|e| ServiceError::malformed(format!("The body is not what this route takes: {e}.")))?
     };
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
     let version = wish.version.as_deref().map(bytes_of).transpose()?;
     // Signed only for what can be downloaded now.
     app.content.download(&entry, file, version.map(hex::encode).as_deref()).await?;

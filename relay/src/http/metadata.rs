@@ -85,7 +85,7 @@ fn sort_of(text: &str) -> ServiceResult<(Sort, bool)> {
 
 async fn info(State(app): State<AppState>, caller: Caller, Path(file_id): Path<String>) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
     let info = app.content.file_info(&entry, file).await?;
     Ok(([(header::ETAG, etag(info.seq))], Json(file_json(&info))).into_response())
 }

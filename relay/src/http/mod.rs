@@ -31,6 +31,7 @@ mod plain;
 mod rewind;
 pub mod routes;
 mod server;
+mod shares;
 mod sync;
 mod upload;
 mod web;
@@ -55,6 +56,8 @@ mod matrix_tests;
 mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
+#[cfg(test)]
+mod shares_tests;
 #[cfg(test)]
 mod signin_tests;
 #[cfg(test)]
@@ -110,7 +113,7 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Download => chunks::download_routes(app).merge(download::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
             Role::Dav => dav::routes(app),
-            Role::Metadata => metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)),
+            Role::Metadata => metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)).merge(shares::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));
     }

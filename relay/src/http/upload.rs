@@ -48,6 +48,8 @@ struct Init {
     path: String,
     space_id: Option<String>,
     mtime: Option<Value>,
+    /// A file that is to get a new version: name and place are its own, whatever the rest says.
+    file_id: Option<String>,
 }
 
 async fn init(State(app): State<AppState>, caller: Caller, Json(body): Json<Init>) -> Result<Json<Value>, Problem> {
@@ -66,7 +68,11 @@ async fn init(State(app): State<AppState>, caller: Caller, Json(body): Json<Init
         hash: hash(&body.file_hash)?,
         mtime_ns,
     };
-    Ok(Json(match app.content.begin_upload(&caller, &new).await? {
+    let begun = match &body.file_id {
+        Some(file) => app.content.begin_version(&caller, super::plain::node_of(file)?, &new).await?,
+        None => app.content.begin_upload(&caller, &new).await?,
+    };
+    Ok(Json(match begun {
         UploadBegun::Deduplicated(done) => {
             let mut reply = completed(&done);
             reply["deduplication"] = true.into();

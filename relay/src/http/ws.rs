@@ -25,7 +25,7 @@ const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 /// Messages from a client between two pings.
 const MESSAGES_MAX: u32 = 1000;
 /// The types of our messages.
-const MESSAGES: [&str; 5] = ["hello", "file_change", "peers", "gap", "bye"];
+const MESSAGES: [&str; 6] = ["hello", "file_change", "peers", "namespaces", "gap", "bye"];
 /// Close codes: RFC 6455 for restart and policy, ours for credentials.
 const RESTART: u16 = 1012;
 const POLICY: u16 = 1008;
@@ -186,7 +186,9 @@ impl Connection {
         match wake {
             Wake::Access { user } if user == self.caller.user_id => {
                 self.app.content.forget_members();
-                self.recheck().await
+                self.recheck().await?;
+                // Perhaps it was a folder or an invitation that came or went: whoever listens asks for the list.
+                self.send(json!({"type": "namespaces"})).await
             }
             Wake::Access { .. } => Ok(()),
             Wake::Feed { namespace, seq } if self.is_member(namespace).await? => {

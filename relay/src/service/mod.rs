@@ -7,6 +7,7 @@ pub mod origin;
 pub mod peers;
 mod scopes;
 pub mod shared;
+pub mod sharing;
 
 pub use error::{Kind, ServiceError, ServiceResult};
 pub use scopes::{Scope, Scopes, TokenFolder};

@@ -68,3 +68,17 @@ pub(super) fn user_role(text: &str) -> Result<UserRole, StoreError> {
 pub(super) fn damaged(column: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} holds what it cannot hold"))
 }
+
+/// What a user may do with a shared file, in the words of its table.
+pub(super) fn permission_text(role: Role) -> &'static str {
+    if role >= Role::Editor { "write" } else { "read" }
+}
+
+/// Back again. A word that is not ours opens nothing.
+pub(super) fn permission(text: &str) -> Result<Role, StoreError> {
+    match text {
+        "write" => Ok(Role::Editor),
+        "read" => Ok(Role::Viewer),
+        _ => Err(damaged("permission")),
+    }
+}

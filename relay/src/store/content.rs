@@ -427,6 +427,8 @@ pub trait ContentStore: TreeStore + DavStore {
     async fn all_nodes(&self, namespace: NamespaceId) -> Result<FeedSlice, StoreError>;
     /// The namespaces of this user in which this node exists.
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
+    /// The namespaces in which this node is a file that is shared with this user alone, as far as a role goes that the share gives.
+    async fn locate_shared(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError>;
     /// A living file with this content that the user may read, in the shard of the namespace `beside`: the namespace and its node. One in `beside`
     /// itself comes first.
     async fn find_content(
@@ -534,13 +536,15 @@ pub trait ContentTx: TreeTx + DavTx {
     async fn create_namespace(&mut self, row: &NamespaceRow, now_ms: i64) -> Result<(), StoreError>;
     /// A namespace as a user sees it, inside the transaction.
     async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
+    /// A namespace as somebody sees it with whom this one file of it is shared, inside the transaction.
+    async fn shared_namespace(&mut self, namespace: NamespaceId, file: NodeId, user: UserId) -> Result<Option<NamespaceRow>, StoreError>;
     /// Makes someone a member or changes the role.
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError>;
     /// Ends a membership. Returns whether there was one.
     async fn remove_member(&mut self, namespace: NamespaceId, user: UserId) -> Result<bool, StoreError>;
     /// The members of a namespace.
     async fn members(&mut self, namespace: NamespaceId) -> Result<Vec<(UserId, Role)>, StoreError>;
-    /// Which of these devices belong to members of the namespace.
+    /// Which of these devices belong to members of the namespace, or to those who once could write there.
     async fn devices_of_members(&mut self, namespace: NamespaceId, devices: &[DeviceId]) -> Result<BTreeSet<DeviceId>, StoreError>;
 
     /// The states of these nodes, as far as they exist.

@@ -24,6 +24,7 @@ pub mod peers;
 pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
+pub mod shares;
 pub mod signin;
 pub mod snapshot;
 pub mod sqlite;
@@ -37,11 +38,12 @@ use accounts::AccountStore;
 use async_trait::async_trait;
 use content::ContentStore;
 use peers::PeerStore;
+use shares::ShareStore;
 use std::sync::Arc;
 
 /// A metadata database: all that the relay keeps beside bytes, and what keeps it running.
 #[async_trait]
-pub trait MetaStore: AccountStore + PeerStore + ContentStore {
+pub trait MetaStore: AccountStore + PeerStore + ContentStore + ShareStore {
     /// What it is, for people.
     fn name(&self) -> &'static str;
     /// Answers when it can be read: the readiness check.

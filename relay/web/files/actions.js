@@ -8,6 +8,7 @@ import { go } from "../lib/router.js";
 import { dialog, form } from "../ui/dialog.js";
 import { toast, toastError } from "../ui/toast.js";
 import { pickFolder } from "./folder-picker.js";
+import { canShare, showSharing } from "../share/dialog.js";
 
 /** Actions of one request to the relay. */
 const AT_ONCE = 500;
@@ -59,6 +60,7 @@ export class Actions {
     return [
       single_ && { label: t(one.kind === "directory" ? "action.open" : "action.preview"), icon: one.kind === "directory" ? "directory" : "file", run: () => this.page.open(one), key: "Enter" },
       files.length === selection.length && { label: t("action.download"), icon: "download", tool: true, run: () => this.download(files) },
+      single_ && canShare({ space: this.page.space, entry: one }) && { label: t("action.share"), icon: "share", tool: true, optional: true, run: () => this.share(one) },
       isFile && !one.version_id && { label: t("action.versions"), icon: "versions", tool: true, optional: true, run: () => this.versions(one) },
       single_ && one.is_conflict && { label: t("action.settle"), icon: "conflict", tool: true, optional: true, run: () => go("conflicts") },
       change && null,
@@ -159,6 +161,11 @@ export class Actions {
   async versions(entry) {
     const { showVersions } = await import("./versions.js");
     if (await showVersions(entry, this.page.canEdit)) await this.page.load();
+  }
+
+  /** Shares a file, or the whole folder. */
+  share(entry) {
+    return showSharing({ space: this.page.space, entry });
   }
 
   help() {

@@ -12,6 +12,7 @@ import { Grid } from "../ui/grid.js";
 import { icon } from "../ui/icons.js";
 import { openMenu } from "../ui/menu.js";
 import { toast } from "../ui/toast.js";
+import { canShare } from "../share/dialog.js";
 import { Actions } from "./actions.js";
 import { fromDrop, fromInput } from "../upload/gather.js";
 
@@ -60,7 +61,10 @@ export class FilesPage {
       h("div", { class: "grid-frame" }, this.grid.element, this.notice), this.status,
       h("div", { class: "drop-hint", "aria-hidden": "true" }, icon("upload", "large"), t("upload.drop")));
     this.refresh = coalesced(() => this.load());
-    life.add(shell.onChange(({ space }) => space === null || String(space) === String(this.#space?.id) ? this.refresh() : undefined));
+    life.add(shell.onChange(({ space }) => {
+      if (space === null) this.#takeSpaces();
+      if (space === null || String(space) === String(this.#space?.id)) this.refresh();
+    }));
     life.add(() => this.grid.end());
     this.#drop(life);
     this.grid.tiles = this.#view.tiles;
@@ -98,6 +102,18 @@ export class FilesPage {
     this.#drawTools();
     this.#drawHeads();
     this.load({ first: true });
+  }
+
+  /** The space may have another role now, or be this person's no more. */
+  #takeSpaces() {
+    const known = this.#shell.spaces.get().find((space) => space.id === this.#space?.id);
+    if (known) {
+      this.#space = known;
+      this.#drawTools();
+    } else if (this.#space) {
+      toast(t("files.spaceGone", { name: shown(this.#space.name) }));
+      go("files");
+    }
   }
 
   #address() {
@@ -193,6 +209,7 @@ export class FilesPage {
     return [
       this.canEdit && button(t("action.new"), (event) => this.#newMenu(event.currentTarget), { kind: "primary", icon: "add", "aria-haspopup": "menu", "aria-expanded": "false" }),
       h("span", { class: "tools-gap" }),
+      this.#path === "/" && canShare({ space: this.#space }) && iconButton("share", t("share.folder"), () => this.actions.share()),
       iconButton(tiles ? "list" : "grid", t(tiles ? "view.list" : "view.tiles"), () => this.#setView({ tiles: !tiles })),
       iconButton("help", t("help.title"), () => this.actions.help()),
     ];

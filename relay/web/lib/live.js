@@ -33,7 +33,7 @@ export function connect(userId, on) {
       on.state("live");
       on.change(null);
     } else if (message.type === "file_change") on.change(message.data.namespace_id);
-    else if (message.type === "gap") on.change(null);
+    else if (message.type === "gap" || message.type === "namespaces") on.change(null);
     else if (message.type === "peers") on.peers?.();
   }
 

@@ -10,8 +10,8 @@ const RETRY_MAX_MS = 15_000;
 
 /** States: waiting, hashing, sending, offline, paused, done, same, failed, cancelled. */
 export class Job {
-  constructor(file, name, path, space) {
-    Object.assign(this, { file, name, path, space, state: "waiting", sent: 0, hashed: 0, error: null, upload: null, result: null });
+  constructor(file, name, path, space, fileId) {
+    Object.assign(this, { file, name, path, space, fileId, state: "waiting", sent: 0, hashed: 0, error: null, upload: null, result: null });
     this.onChange = () => {};
     this.abort = new AbortController();
   }
@@ -94,7 +94,7 @@ export class Job {
       this.sent = Math.min(this.size, received.size * this.upload.chunk_size);
     } else {
       const begun = await post("/upload/init", {
-        file_name: this.name, file_size: this.size, file_hash: this.hash, path: this.path, space_id: this.space.id,
+        file_name: this.name, file_size: this.size, file_hash: this.hash, path: this.path, space_id: this.space.id, file_id: this.fileId,
         mtime: this.file.lastModified ? new Date(this.file.lastModified).toISOString() : undefined,
       }, { signal });
       if (begun.deduplication) {

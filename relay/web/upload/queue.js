@@ -30,6 +30,7 @@ export class UploadQueue {
   /** Calls back when a file is on the relay. */
   onDone(listener) {
     this.#done.add(listener);
+    return () => this.#done.delete(listener);
   }
 
   #changed() {
@@ -57,8 +58,17 @@ export class UploadQueue {
     }
   }
 
+  /** Sends a file as the new version of one that is shared with this person. */
+  addVersion(file, share) {
+    this.#take(new Job(file, share.file.file_name, "/", { id: share.space_id }, share.file_id));
+    this.#pump();
+  }
+
   #enqueue(one, space, path) {
-    const job = new Job(one.file, one.name, one.directory.reduce(joinPath, path), space);
+    this.#take(new Job(one.file, one.name, one.directory.reduce(joinPath, path), space));
+  }
+
+  #take(job) {
     job.onChange = () => {
       this.#changed();
       if (job.isOver) {

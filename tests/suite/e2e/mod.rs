@@ -18,6 +18,7 @@
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
+//! | [`sharing`] | folders and files shared with another person; R18, R21 |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
 //!
 //! To repeat one: `bash tests/run NAME`, for example `bash tests/run e2e::conflicts`.
@@ -36,6 +37,7 @@ mod restores;
 mod roots;
 pub mod rows;
 mod seed_flow;
+mod sharing;
 mod special;
 mod stores;
 mod watches;

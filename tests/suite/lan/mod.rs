@@ -12,6 +12,7 @@
 //! | [`strangers`] | keys that nobody knows, handshakes by the hundred, peers that stall; L01 to L03, L10, L19, L20, Q12 |
 //! | [`members`] | a member's key in wrong hands: lies about files, chunks, names and authors; L05, L11 to L16, L18, L22, L24, X01 |
 //! | [`sources`] | files that are not what the index says, very many small ones; H05, S01 |
+//! | [`people`] | a folder shared with another person: roles and their end among devices nearby; I13 |
 //! | [`counted`] | how often the same bytes cross the way to the relay |
 //!
 //! Sizes and times of the catalogue are scaled down to what a gate can wait for. Results are read from disks; what a device says is looked at only where the row is about what it says.
@@ -22,6 +23,7 @@ mod hostile;
 mod links;
 mod members;
 mod noise;
+mod people;
 mod relay_only;
 mod relayless;
 mod rogue;

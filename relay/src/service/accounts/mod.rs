@@ -30,6 +30,7 @@ pub use factors::{NewTotp, TotpState};
 pub use identities::FLOW_TTL_MS;
 pub use login::{DeviceIntro, OneTimeCode, TokenSet};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
+pub(in crate::service) use users::email_key;
 pub use users::{Invite, NewUser};
 
 use crate::StartError;

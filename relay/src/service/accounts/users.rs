@@ -327,7 +327,7 @@ fn describe(change: &UserChange) -> String {
 
 /// The form under which two spellings of an address are one account; none when it is not an address. ASCII only: letters that merely look alike cannot make
 /// a second account of the same appearance.
-pub(super) fn email_key(email: &str) -> Option<String> {
+pub(in crate::service) fn email_key(email: &str) -> Option<String> {
     let email = email.trim();
     let (local, domain) = email.rsplit_once('@')?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&b);

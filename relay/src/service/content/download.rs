@@ -31,6 +31,7 @@ const BATCHES_AHEAD: usize = 2;
 impl Content {
     /// The file as it is shown now, or one of its versions by id or by number.
     pub async fn download(&self, entry: &Entry, file: NodeId, version: Option<&str>) -> ServiceResult<Download> {
+        entry.check_shown(file, version.is_some())?;
         let nodes = self.meta.nodes(entry.row.id, &[file]).await?;
         let state = &nodes.first().ok_or_else(ServiceError::not_found)?.state;
         let name = state.places()[0].name.clone();

@@ -40,7 +40,11 @@ impl Content {
     pub(super) async fn edit(&self, entry: &Entry, nodes: &[NodeId]) -> ServiceResult<Edit> {
         let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
         let replica = self.identity_in(&mut *tx).await?.replica;
-        let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
+        let found = match entry.only {
+            None => tx.namespace_for(entry.row.id, entry.caller.user_id).await?,
+            Some(file) => tx.shared_namespace(entry.row.id, file, entry.caller.user_id).await?,
+        };
+        let namespace = found.ok_or_else(ServiceError::not_found)?;
         super::check_membership(&entry.caller, &namespace, Role::Editor)?;
         let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
         let before: BTreeMap<NodeId, NodeState> = rows.into_iter().map(|r| (r.id, r.state)).collect();

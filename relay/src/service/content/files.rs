@@ -92,7 +92,11 @@ impl Content {
     pub async fn file_info(&self, entry: &Entry, file: NodeId) -> ServiceResult<FileInfo> {
         let shown = self.shown(entry.row.id, file).await?;
         entry.confine(&shown.path)?;
-        self.describe(entry.row.id, &shown).await
+        let mut info = self.describe(entry.row.id, &shown).await?;
+        if entry.only.is_some() {
+            super::shared_files::hide_place(&mut info);
+        }
+        Ok(info)
     }
 
     pub(super) async fn describe(&self, namespace: NamespaceId, shown: &Shown) -> ServiceResult<FileInfo> {

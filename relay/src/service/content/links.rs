@@ -43,7 +43,10 @@ impl Content {
         }
         let session_id = SessionId::from_bytes([0; 16]);
         let caller = Caller { user_id, device_id: None, session_id, role: UserRole::User, expires_at_ms, token: None };
-        let entry = self.enter(&caller, namespace, Role::Viewer).await?;
+        let entry = match self.enter(&caller, namespace, Role::Viewer).await {
+            Err(e) => self.enter_shared(&caller, Some(namespace), file, Role::Viewer, e).await?,
+            Ok(entry) => entry,
+        };
         Ok((entry, file, version))
     }
 }

@@ -1,6 +1,7 @@
 //! Content: namespaces, commits, feeds, chunks, uploads, downloads, the sweep and verification.
 //!
-//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13).
+//! * **RC1** A namespace is used only through an [`Entry`], and an entry is made only by checking the caller's membership and role (I13). Whoever is no
+//!   member and has one file of it shared gets an entry for that file alone, from the few places that ask for such a one (`shared_files.rs`).
 //! * **RC2** No committed version names a chunk that its namespace does not hold (R3, I7).
 //! * **RC3** A hash is never a capability: a namespace holds a chunk only after its bytes came through that namespace.
 //! * **RC4** What is served was hashed just before (I5).
@@ -29,6 +30,7 @@ mod repair;
 mod rewind;
 mod rewrite;
 mod settle;
+mod shared_files;
 mod signed;
 mod stage;
 mod sweep;
@@ -140,6 +142,8 @@ pub struct Entry {
     row: NamespaceRow,
     /// The part of the namespace that is open, for an app password of one folder; the root for all others.
     within: RelPath,
+    /// The one file that is open, for somebody who is no member and with whom it is shared.
+    only: Option<NodeId>,
 }
 
 impl Entry {
@@ -345,7 +349,7 @@ impl Content {
             let detail = "This app password opens one folder; this needs the whole namespace.";
             return Err(ServiceError::new(super::Kind::Forbidden, "one_folder_only", detail));
         }
-        Ok(Entry { caller: *caller, row, within: RelPath::root() })
+        Ok(Entry { caller: *caller, row, within: RelPath::root(), only: None })
     }
 
     /// As [`Content::enter`] (nothing: the caller's home), for what keeps to the open part by itself.
@@ -370,7 +374,7 @@ impl Content {
             }
             _ => RelPath::root(),
         };
-        Ok(Entry { caller: *caller, row, within })
+        Ok(Entry { caller: *caller, row, within, only: None })
     }
 
     /// The folder of an app password that is to be made, and where it is.
@@ -413,6 +417,11 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(ServiceError::internal)?;
     Ok(bytes)
+}
+
+/// A fresh id of 16 bytes.
+pub(in crate::service) fn random_id() -> ServiceResult<[u8; 16]> {
+    random()
 }
 
 /// A fresh key for [`Content::open`].

@@ -82,6 +82,29 @@ impl Content {
         let path = parse_path(&new.directory)?.join(&name_of(&new.file_name)?);
         entry.confine_below(&path)?;
         check_place(&path)?;
+        self.begin_at(&entry, &path, NodeId::from_bytes(random()?), new).await
+    }
+
+    /// Begins the upload of a new version of a file, whoever may write it: also somebody with whom the file alone is shared. Name and place stay.
+    pub async fn begin_version(&self, caller: &Caller, file: NodeId, new: &NewUpload) -> ServiceResult<UploadBegun> {
+        let entry = self.enter_file(caller, file, Role::Editor).await?;
+        let path = self.path_of_file(&entry, file).await?;
+        self.begin_at(&entry, &path, file, new).await
+    }
+
+    /// Where a file is shown now.
+    async fn path_of_file(&self, entry: &Entry, file: NodeId) -> ServiceResult<RelPath> {
+        let tree = self.tree(entry.row.id).await?;
+        let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
+        entry.confine_below(path)?;
+        match shown.content {
+            node::Content::File(_) => Ok(path.clone()),
+            _ => Err(ServiceError::conflict("not_a_file", "Only files have versions.")),
+        }
+    }
+
+    async fn begin_at(&self, entry: &Entry, path: &RelPath, node: NodeId, new: &NewUpload) -> ServiceResult<UploadBegun> {
+        let caller = &entry.caller;
         if new.size_bytes > FILE_MAX_BYTES {
             return Err(ServiceError::too_large(format!("A file has at most {FILE_MAX_BYTES} bytes.")));
         }
@@ -91,8 +114,8 @@ impl Content {
         // Who may see one folder only must not get at the rest of the account by a hash (RC3).
         if new.size_bytes > 0
             && super::folder_of(caller).is_none()
-            && let Some((namespace, node)) = self.meta.find_content(caller.user_id, entry.row.id, new.hash, new.size_bytes).await?
-            && let Some(done) = self.deduplicate(&entry, &path, namespace, node, new).await?
+            && let Some((namespace, found)) = self.meta.find_content(caller.user_id, entry.row.id, new.hash, new.size_bytes).await?
+            && let Some(done) = self.deduplicate(entry, path, (namespace, found), node, new).await?
         {
             return Ok(UploadBegun::Deduplicated(done));
         }
@@ -102,7 +125,7 @@ impl Content {
             version_id: random()?,
             namespace: entry.row.id,
             user: caller.user_id,
-            node: NodeId::from_bytes(random()?),
+            node,
             path: path.to_bytes(),
             hash: new.hash,
             size_bytes: new.size_bytes,
@@ -127,11 +150,11 @@ impl Content {
         &self,
         entry: &Entry,
         path: &RelPath,
-        namespace: NamespaceId,
+        (namespace, source): (NamespaceId, NodeId),
         node: NodeId,
         new: &NewUpload,
     ) -> ServiceResult<Option<Completed>> {
-        let source = self.meta.nodes(namespace, &[node]).await?;
+        let source = self.meta.nodes(namespace, &[source]).await?;
         let file = source.first().and_then(|row| {
             let shown = read::shown(row.state.body());
             shown.iter().filter_map(|s| s.value.content.file()).find(|f| f.manifest.hash() == new.hash).cloned()
@@ -143,8 +166,8 @@ impl Content {
             return Ok(None);
         }
         let content = FileContent { manifest: file.manifest, mtime_ns: new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000) };
-        let (version_id, fresh) = (random()?, NodeId::from_bytes(random()?));
-        patiently!(self.place_file(entry, path, &content, version_id, fresh, &chunks, None).await).map(Some)
+        let version_id = random()?;
+        patiently!(self.place_file(entry, path, &content, version_id, node, &chunks, None).await).map(Some)
     }
 
     /// Writes the file at its path: a new node, or a new value of the one that is shown there.
@@ -166,7 +189,7 @@ impl Content {
         if there.as_ref().is_some_and(|e| e.content.is_dir()) {
             return Err(ServiceError::conflict("is_a_directory", "There is a directory of that name already. Choose another name."));
         }
-        let mut edit = self.edit(entry, &there.as_ref().map(|e| e.node).into_iter().collect::<Vec<_>>()).await?;
+        let mut edit = self.edit(entry, &there.as_ref().map(|e| e.node).into_iter().chain([fresh]).collect::<Vec<_>>()).await?;
         let now_ms = self.clock.now_ms();
         if !leases.is_empty() {
             let new_bytes = edit.tx().lease_chunks(entry.row.id, leases, now_ms.saturating_add(self.config.grace_ms)).await?;
@@ -181,6 +204,10 @@ impl Content {
         let (hash, size_bytes) = (content.manifest.hash(), content.manifest.size());
         let content = node::Content::File(content.clone());
         let (node, dot) = match &there {
+            // A new version of a file that was moved or deleted just now: what stands at its place is not it.
+            shown if edit.state(fresh).is_some() && !shown.as_ref().is_some_and(|s| shows(s, fresh)) => {
+                return Err(ServiceError::conflict("moved", "The file was moved or deleted meanwhile. Complete the upload again."));
+            }
             Some(shown) => (shown.node, edit.put(shown.node, &shown.dots, content)?),
             None => {
                 let parent = edit.make_directories(directory.node(), to_make)?;
@@ -201,7 +228,10 @@ impl Content {
         if row.completed_at_ms.is_none() && row.expires_at_ms < self.clock.now_ms() {
             return Err(ServiceError::new(Kind::Gone, "upload_expired", "This upload was begun too long ago. Begin it again."));
         }
-        let entry = self.enter_part(caller, Some(row.namespace), Role::Editor).await?;
+        let entry = match self.enter_part(caller, Some(row.namespace), Role::Editor).await {
+            Err(e) => self.enter_shared(caller, Some(row.namespace), row.node, Role::Editor, e).await?,
+            Ok(entry) => entry,
+        };
         entry.confine_below(&RelPath::parse(&row.path).map_err(ServiceError::internal)?)?;
         Ok((entry, row))
     }
@@ -312,11 +342,21 @@ impl Content {
                 return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
             }
         }
-        let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
+        // A new version goes to where its file is now.
+        let is_version = !self.meta.nodes(row.namespace, &[row.node]).await?.is_empty();
+        let path = match is_version {
+            true => self.path_of_file(&entry, row.node).await?,
+            false => RelPath::parse(&row.path).map_err(ServiceError::internal)?,
+        };
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
         let content = FileContent { manifest, mtime_ns };
         patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row)).await)
     }
+}
+
+/// Whether an entry shows this node, itself or as one of several that are shown as one.
+fn shows(entry: &read::Entry, node: NodeId) -> bool {
+    entry.node == node || entry.twins.iter().any(|(twin, _, _)| *twin == node)
 }
 
 fn already_completed() -> ServiceError {

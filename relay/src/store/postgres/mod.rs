@@ -18,6 +18,7 @@ mod places;
 mod replicas;
 mod rows;
 mod sessions;
+mod shares;
 mod signin;
 mod tables;
 

@@ -5,10 +5,10 @@
 
 use super::rows::{bytes, count, namespace};
 use super::{Postgres, StoreError, store_error};
-use crate::store::columns::{damaged, role};
+use crate::store::columns::{damaged, permission, role};
 use crate::store::content::Shard;
 use ferry_protocol::wire::Role;
-use ferry_protocol::{NamespaceId, UserId};
+use ferry_protocol::{NamespaceId, NodeId, UserId};
 use sqlx::{PgConnection, Row};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,6 +111,35 @@ pub(super) async fn membership(conn: &mut PgConnection, of: NamespaceId, user: U
     .await
     .map_err(store_error)?;
     row.map(|row| Ok(Membership { namespace: of, role: role(row.try_get(0).map_err(store_error)?)?, shard: shard(&row, 1)? })).transpose()
+}
+
+/// In which namespaces a file is shared with a user, as memberships of it alone; of one of them only with `of`.
+pub(super) async fn shared(
+    conn: &mut PgConnection,
+    user: UserId,
+    file: NodeId,
+    of: Option<NamespaceId>,
+) -> Result<Vec<Membership>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.namespace_id, s.permission, o.shard_key
+         FROM shared_files s JOIN placements p USING (namespace_id) JOIN users o ON o.user_id = p.owner_id
+         WHERE s.shared_with_user_id = $1 AND s.file_id = $2 AND ($3 IS NULL OR s.namespace_id = $3) ORDER BY s.namespace_id",
+    )
+    .bind(user.as_bytes().to_vec())
+    .bind(file.as_bytes().to_vec())
+    .bind(of.map(|n| n.as_bytes().to_vec()))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    let read = |row| {
+        let role = permission(row_text(row, 1)?)?;
+        Ok(Membership { namespace: namespace(row, 0)?, role, shard: shard(row, 2)? })
+    };
+    rows.iter().map(read).collect()
+}
+
+fn row_text(row: &sqlx::postgres::PgRow, column: usize) -> Result<&str, StoreError> {
+    row.try_get(column).map_err(store_error)
 }
 
 /// The shard of a user; nothing if the user is gone.

@@ -8,6 +8,7 @@ mod content;
 pub mod migrate;
 mod peers;
 mod sessions;
+mod shares;
 mod signin;
 
 use super::content::Identity;

@@ -70,7 +70,7 @@ async fn a_copy_of_the_database_begins_a_run_of_its_own() {
     let name = url.rsplit('/').next().unwrap();
     cluster().sql("postgres", &format!("CREATE DATABASE {name}_copy TEMPLATE {name}"));
     let copy = world_at(&format!("{url}_copy")).await;
-    let home = Entry { caller: alice, row: home.row.clone(), within: home.within.clone() };
+    let home = Entry { caller: alice, row: home.row.clone(), within: home.within.clone(), only: None };
     let head = commit(&copy.content, &copy, &home, "after").await;
     assert!(head > 1 << 28, "{head}");
     let after = copy.content.identity();

@@ -63,8 +63,13 @@ pub(super) async fn devices_of_members(
     devices: &[DeviceId],
 ) -> Result<BTreeSet<DeviceId>, StoreError> {
     let ids: Vec<Vec<u8>> = devices.iter().map(|d| d.as_bytes().to_vec()).collect();
-    let rows =
-        sqlx::query("SELECT d.device_id FROM devices d JOIN members m USING (user_id) WHERE m.namespace_id = $1 AND d.device_id = ANY($2)")
+    // The web of a user has the user's id.
+    let rows = sqlx::query(
+        "SELECT d.device_id FROM devices d
+         JOIN (SELECT user_id FROM members WHERE namespace_id = $1 UNION SELECT user_id FROM past_writers WHERE namespace_id = $1) w USING (user_id)
+         WHERE d.device_id = ANY($2)
+         UNION SELECT user_id FROM past_writers WHERE namespace_id = $1 AND user_id = ANY($2)",
+    )
             .bind(namespace.as_bytes().to_vec())
             .bind(ids)
             .fetch_all(conn)

@@ -133,6 +133,15 @@ impl ContentStore for Postgres {
         Ok(in_order(user, false, rows))
     }
 
+    async fn locate_shared(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+        let found = places::shared(&mut *self.directory().read().await?, user, node, None).await?;
+        let mut rows = Vec::new();
+        for Membership { namespace, role, shard } in found {
+            rows.extend(nodes::namespaces(&mut *self.shard(shard)?.read().await?, shard, &[(namespace, role)]).await?);
+        }
+        Ok(rows)
+    }
+
     async fn find_content(
         &self,
         user: UserId,

@@ -154,6 +154,12 @@ impl ContentTx for PgTx {
         Ok(nodes::namespaces(self.conn(), shard, &[(namespace, found.role)]).await?.pop())
     }
 
+    async fn shared_namespace(&mut self, namespace: NamespaceId, file: NodeId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        let Some(found) = places::shared(self.dir().await?, user, file, Some(namespace)).await?.pop() else { return Ok(None) };
+        let shard = self.shard;
+        Ok(nodes::namespaces(self.conn(), shard, &[(namespace, found.role)]).await?.pop())
+    }
+
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO members (namespace_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)

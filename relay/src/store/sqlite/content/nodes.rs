@@ -2,6 +2,7 @@
 
 use super::{BATCH, bytes, count, decode_state, role, signed, user};
 use crate::store::StoreError;
+use crate::store::columns::permission;
 use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, TrashedNode, VersionRow};
 use crate::store::sqlite::store_error;
 use ferry_protocol::wire::Role;
@@ -14,7 +15,8 @@ const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n
     n.settled_seq
     FROM members m JOIN namespaces n USING (namespace_id) WHERE m.user_id = ";
 
-fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
+/// A row of a namespace; the last column says what the user may do, in words that `role_of` reads.
+fn namespace_row(row: &SqliteRow, role_of: fn(&str) -> Result<Role, StoreError>) -> Result<NamespaceRow, StoreError> {
     Ok(NamespaceRow {
         id: NamespaceId::from_bytes(bytes(row, 0)?),
         owner: user(row, 1)?,
@@ -24,7 +26,7 @@ fn namespace_row(row: &SqliteRow) -> Result<NamespaceRow, StoreError> {
         settled_seq: count(row, 8)?,
         max_counter: count(row, 5)?,
         run: run_id(row)?,
-        role: role(row.try_get(7).map_err(store_error)?)?,
+        role: role_of(row.try_get(7).map_err(store_error)?)?,
     })
 }
 
@@ -36,7 +38,7 @@ fn run_id(row: &SqliteRow) -> Result<Option<ReplicaId>, StoreError> {
 pub(super) async fn namespaces_of(conn: &mut SqliteConnection, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
     let mut query = QueryBuilder::new(NAMESPACE);
     query.push_bind(user.as_bytes().to_vec()).push(" ORDER BY n.owner_id <> m.user_id OR n.is_home = 0, n.name, n.namespace_id");
-    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(namespace_row).collect()
+    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(|row| namespace_row(row, role)).collect()
 }
 
 pub(super) async fn namespace_for(
@@ -46,7 +48,7 @@ pub(super) async fn namespace_for(
 ) -> Result<Option<NamespaceRow>, StoreError> {
     let mut query = QueryBuilder::new(NAMESPACE);
     query.push_bind(user.as_bytes().to_vec()).push(" AND m.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
-    query.build().fetch_optional(conn).await.map_err(store_error)?.as_ref().map(namespace_row).transpose()
+    query.build().fetch_optional(conn).await.map_err(store_error)?.as_ref().map(|row| namespace_row(row, role)).transpose()
 }
 
 /// The members of a namespace, by rising id.
@@ -67,7 +69,28 @@ pub(super) async fn locate_node(conn: &mut SqliteConnection, user: UserId, node:
         .push(" AND EXISTS (SELECT 1 FROM files f WHERE f.namespace_id = n.namespace_id AND f.file_id = ")
         .push_bind(node.as_bytes().to_vec())
         .push(") ORDER BY n.owner_id <> m.user_id OR n.is_home = 0, n.namespace_id");
-    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(namespace_row).collect()
+    query.build().fetch_all(conn).await.map_err(store_error)?.iter().map(|row| namespace_row(row, role)).collect()
+}
+
+/// The namespaces in which a file is shared with a user; of one of them only with `namespace`.
+pub(super) async fn shared_namespaces(
+    conn: &mut SqliteConnection,
+    user: UserId,
+    file: NodeId,
+    namespace: Option<NamespaceId>,
+) -> Result<Vec<NamespaceRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, s.permission
+         FROM shared_files s JOIN namespaces n USING (namespace_id)
+         WHERE s.shared_with_user_id = ?1 AND s.file_id = ?2 AND (?3 IS NULL OR s.namespace_id = ?3) ORDER BY n.namespace_id",
+    )
+    .bind(user.as_bytes().to_vec())
+    .bind(file.as_bytes().to_vec())
+    .bind(namespace.map(|n| n.as_bytes().to_vec()))
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    rows.iter().map(|row| namespace_row(row, permission)).collect()
 }
 
 pub(super) const NODE: &str = "SELECT file_id, seq, created_at, updated_at, state FROM files WHERE namespace_id = ";
@@ -226,18 +249,27 @@ pub(super) async fn devices_of_members(
 ) -> Result<BTreeSet<DeviceId>, StoreError> {
     let mut out = BTreeSet::new();
     for batch in devices.chunks(BATCH) {
-        let mut query = QueryBuilder::new("SELECT d.device_id FROM devices d JOIN members m USING (user_id) WHERE m.namespace_id = ");
-        query.push_bind(namespace.as_bytes().to_vec()).push(" AND d.device_id IN (");
-        let mut list = query.separated(',');
-        for id in batch {
-            list.push_bind(id.as_bytes().to_vec());
-        }
+        let mut query = QueryBuilder::new("SELECT d.device_id FROM devices d JOIN (SELECT user_id FROM members WHERE namespace_id = ");
+        query.push_bind(namespace.as_bytes().to_vec()).push(" UNION SELECT user_id FROM past_writers WHERE namespace_id = ");
+        query.push_bind(namespace.as_bytes().to_vec()).push(") w USING (user_id) WHERE d.device_id IN (");
+        push_ids(&mut query, batch);
+        // The web of a user has the user's id.
+        query.push(") UNION SELECT user_id FROM past_writers WHERE namespace_id = ");
+        query.push_bind(namespace.as_bytes().to_vec()).push(" AND user_id IN (");
+        push_ids(&mut query, batch);
         query.push(")");
         for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
             out.insert(DeviceId::from_bytes(bytes(&row, 0)?));
         }
     }
     Ok(out)
+}
+
+fn push_ids(query: &mut QueryBuilder<sqlx::Sqlite>, ids: &[DeviceId]) {
+    let mut list = query.separated(',');
+    for id in ids {
+        list.push_bind(id.as_bytes().to_vec());
+    }
 }
 
 /// The feed's head, as this connection's snapshot has it; 0 for a namespace that is not there.

@@ -114,6 +114,10 @@ impl ContentStore for Sqlite {
         nodes::locate_node(&mut *self.read().await?, user, node).await
     }
 
+    async fn locate_shared(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+        nodes::shared_namespaces(&mut *self.read().await?, user, node, None).await
+    }
+
     async fn find_content(
         &self,
         user: UserId,

@@ -150,6 +150,10 @@ impl ContentTx for SqliteTx {
         nodes::namespace_for(self.conn(), namespace, user).await
     }
 
+    async fn shared_namespace(&mut self, namespace: NamespaceId, file: NodeId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        Ok(nodes::shared_namespaces(self.conn(), user, file, Some(namespace)).await?.pop())
+    }
+
     async fn set_member(&mut self, namespace: NamespaceId, user: UserId, role: Role, now_ms: i64) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO members (namespace_id, user_id, role, created_at) VALUES (?1, ?2, ?3, ?4)

@@ -1,0 +1,23 @@
+// Sharing: one dialog, made of sections. Each says for itself what it does with what is shared.
+
+import { h } from "../lib/dom.js";
+import { t } from "../lib/i18n.js";
+import { shown } from "../lib/names.js";
+import { dialog } from "../ui/dialog.js";
+import { people } from "./people.js";
+
+/**
+ * The sections, in their order. `section(target)` gives `{title, element}`, or null where it does not apply.
+ * The target: `{space, entry}`; without an entry it is the whole folder.
+ */
+const SECTIONS = [people];
+
+/** Whether anything of this can be shared by this person. */
+export const canShare = ({ space, entry }) => space?.role === "owner" && (!entry || (entry.kind === "file" && !entry.version_id));
+
+/** Shows the dialog; ends when it is closed. */
+export function showSharing(target, sections = SECTIONS) {
+  const name = target.entry ? target.entry.file_name : target.space.name;
+  return dialog(t("share.title", { name: shown(name) }), () =>
+    sections.map((section) => section(target)).filter(Boolean).map(({ title, element }) => h("section", { class: "share-section" }, h("h3", null, title), element)), { wide: true });
+}

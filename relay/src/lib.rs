@@ -36,6 +36,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use service::ServiceError;
 use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
+use service::links::Links;
 use service::peers::Peers;
 use service::shared::Shared;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// Namespaces, node states, versions, chunks.
     pub content: Arc<Content>,
+    /// Public links.
+    pub links: Arc<Links>,
     /// Grants, and where devices are.
     pub peers: Arc<Peers>,
     /// Other providers through which people log in.
@@ -127,10 +130,14 @@ impl App {
         let accounts =
             Arc::new(Accounts::open(&config.data, &config.auth, db.clone(), peers.clone(), shared.clone(), clock.clone()).await?);
         accounts.heed();
-        let content = open_content(config, &db, shared.bus.clone(), clock.clone()).await?;
+        let content = Arc::new(open_content(config, &db, shared.bus.clone(), clock.clone()).await?);
+        // In the database, so that every process of one relay knows whom another one let in.
+        let link_key = shared_key(&db, "public_link_key", &*clock).await?;
+        let links = Links::new(db.clone(), content.clone(), accounts.clone(), shared.clone(), clock.clone(), link_key);
         Ok(Self {
             accounts,
-            content: Arc::new(content),
+            content,
+            links: Arc::new(links),
             peers,
             oidc: open_providers(config)?,
             shared,

@@ -14,6 +14,7 @@ mod contract;
 pub mod history;
 pub mod keyfile;
 pub mod limits;
+pub mod links;
 pub mod metered;
 pub mod migration;
 pub mod open_blobs;
@@ -33,12 +34,13 @@ use crate::config::{Config, DatabaseUrl};
 use accounts::AccountStore;
 use async_trait::async_trait;
 use content::ContentStore;
+use links::LinkStore;
 use peers::PeerStore;
 use std::sync::Arc;
 
 /// A metadata database: all that the relay keeps beside bytes, and what keeps it running.
 #[async_trait]
-pub trait MetaStore: AccountStore + PeerStore + ContentStore {
+pub trait MetaStore: AccountStore + PeerStore + ContentStore + LinkStore {
     /// What it is, for people.
     fn name(&self) -> &'static str;
     /// Answers when it can be read: the readiness check.

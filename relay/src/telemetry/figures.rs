@@ -45,7 +45,7 @@ const fn figure(name: &'static str, kind: Kind, unit: Unit, from_start: Start, h
 }
 
 /// The work that a relay does by itself.
-pub(super) const JOBS: &[&str] = &["sweep", "sessions", "audit", "totals"];
+pub(super) const JOBS: &[&str] = &["sweep", "sessions", "links", "audit", "totals"];
 
 use Kind::{Counter, Gauge, Histogram};
 use Start::{Label, Nothing, Whole};
@@ -149,6 +149,13 @@ pub const FIGURES: &[Figure] = &[
     figure("ferry_relay_limits_local_total", Counter, Count, Whole, "Decisions on rate limits that were made without Redis."),
     figure("ferry_relay_db_pool_connections", Gauge, Count, Nothing, "Connections to the database, by pool and state (idle, used)."),
     figure("ferry_relay_db_pool_max_connections", Gauge, Count, Nothing, "Most connections to the database, by pool."),
+    figure(
+        "ferry_relay_share_link_hits_total",
+        Counter,
+        Count,
+        Label("result", &["opened", "unknown", "ended", "used_up", "locked", "unlocked", "wrong_password", "too_many"]),
+        "Requests to public links, by what became of them.",
+    ),
     figure("ferry_relay_chunks_signed_total", Counter, Count, Whole, "Chunks for which an address of the object store was given out."),
     figure("ferry_relay_blob_region_up", Gauge, Count, Nothing, "1 when the blob store of this region answers, else 0, by region."),
     figure("ferry_relay_storage_free_bytes", Gauge, Bytes, Nothing, "Free space where the data directory and the blobs are, by place."),

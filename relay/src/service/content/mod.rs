@@ -7,6 +7,7 @@
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
 
+mod archive;
 mod changes;
 mod chunks;
 mod commit;
@@ -19,6 +20,7 @@ mod lacks;
 mod links;
 mod migrate;
 mod organise;
+mod public;
 mod purge;
 mod read;
 mod regions;
@@ -33,6 +35,7 @@ mod tree;
 mod uploads;
 mod verify;
 mod watch;
+mod zip;
 
 /// How often a transaction that another one stood in the way of is done again.
 const AGAIN_MAX: u32 = 5;
@@ -59,6 +62,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
 pub use download::Download;
@@ -66,6 +70,8 @@ pub use files::parse_path;
 pub use files::{FileInfo, FilePage, FileUpdate, ListQuery, Sort, Usage, VersionInfo};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
+pub(crate) use links::hmac_sha256;
+pub use public::PublicItem;
 pub use purge::PurgeWhat;
 pub use repair::RepairReport;
 pub use rewind::{RewindCounts, RewindEntry, RewindPlan, RewindWish, Rewound};

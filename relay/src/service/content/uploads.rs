@@ -57,6 +57,15 @@ pub struct Completed {
     pub created_at_ms: i64,
 }
 
+/// What becomes of an upload whose name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// It is a new version of the file there.
+    NewVersion,
+    /// It goes beside it, under another name.
+    Beside,
+}
+
 /// What an upload has and lacks.
 #[derive(Debug, Clone)]
 pub struct UploadState {
@@ -80,8 +89,14 @@ impl Content {
     pub async fn begin_upload(&self, caller: &Caller, new: &NewUpload) -> ServiceResult<UploadBegun> {
         let entry = self.enter_part(caller, new.namespace, Role::Editor).await?;
         let path = parse_path(&new.directory)?.join(&name_of(&new.file_name)?);
-        entry.confine_below(&path)?;
-        check_place(&path)?;
+        self.begin_upload_at(&entry, &path, new).await
+    }
+
+    /// Begins an upload to this place, which `new` need not name.
+    pub(super) async fn begin_upload_at(&self, entry: &Entry, path: &RelPath, new: &NewUpload) -> ServiceResult<UploadBegun> {
+        let caller = &entry.caller;
+        entry.confine_below(path)?;
+        check_place(path)?;
         if new.size_bytes > FILE_MAX_BYTES {
             return Err(ServiceError::too_large(format!("A file has at most {FILE_MAX_BYTES} bytes.")));
         }
@@ -92,7 +107,7 @@ impl Content {
         if new.size_bytes > 0
             && super::folder_of(caller).is_none()
             && let Some((namespace, node)) = self.meta.find_content(caller.user_id, entry.row.id, new.hash, new.size_bytes).await?
-            && let Some(done) = self.deduplicate(&entry, &path, namespace, node, new).await?
+            && let Some(done) = self.deduplicate(entry, path, namespace, node, new).await?
         {
             return Ok(UploadBegun::Deduplicated(done));
         }
@@ -144,10 +159,10 @@ impl Content {
         }
         let content = FileContent { manifest: file.manifest, mtime_ns: new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000) };
         let (version_id, fresh) = (random()?, NodeId::from_bytes(random()?));
-        patiently!(self.place_file(entry, path, &content, version_id, fresh, &chunks, None).await).map(Some)
+        patiently!(self.place_file(entry, path, &content, version_id, fresh, &chunks, None, Clash::NewVersion).await).map(Some)
     }
 
-    /// Writes the file at its path: a new node, or a new value of the one that is shown there.
+    /// Writes the file at its path: a new node, or a new value of the one that is shown there; or beside it.
     #[allow(clippy::too_many_arguments)]
     async fn place_file(
         &self,
@@ -158,9 +173,16 @@ impl Content {
         fresh: NodeId,
         leases: &[(ChunkId, u32)],
         upload: Option<&UploadRow>,
+        clash: Clash,
     ) -> ServiceResult<Completed> {
         let tree = self.tree(entry.row.id).await?;
-        let there = tree.entries.get(path);
+        let beside = match clash {
+            Clash::NewVersion => None,
+            Clash::Beside => Some(super::public::free_path(&tree, path)?),
+        };
+        let path = beside.as_ref().unwrap_or(path);
+        // A name that was taken just now is settled as for two devices: both stay.
+        let there = tree.entries.get(path).filter(|_| clash == Clash::NewVersion);
         if there.is_some_and(|e| e.content.is_dir()) {
             return Err(ServiceError::conflict("is_a_directory", "There is a directory of that name already. Choose another name."));
         }
@@ -289,6 +311,10 @@ impl Content {
 
     /// Completes an upload: every chunk there, the whole hashed, one commit. The same again gives the same answer.
     pub async fn complete_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<Completed> {
+        self.complete_with(caller, version_id, Clash::NewVersion).await
+    }
+
+    pub(super) async fn complete_with(&self, caller: &Caller, version_id: [u8; 16], clash: Clash) -> ServiceResult<Completed> {
         let (entry, row) = self.own_upload(caller, version_id).await?;
         if let Some(created_at_ms) = row.completed_at_ms {
             return Ok(Completed { node: row.node, version_id, hash: row.hash, size_bytes: row.size_bytes, created_at_ms });
@@ -314,7 +340,7 @@ impl Content {
         let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
         let content = FileContent { manifest, mtime_ns };
-        patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row)).await)
+        patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row), clash).await)
     }
 }
 

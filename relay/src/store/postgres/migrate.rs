@@ -23,6 +23,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 9, name: "purged", sql: include_str!("../../../../migrations/postgres/0009_purged.sql") },
     Migration { number: 10, name: "signin", sql: include_str!("../../../../migrations/postgres/0010_signin.sql") },
     Migration { number: 11, name: "history", sql: include_str!("../../../../migrations/postgres/0011_history.sql") },
+    Migration { number: 17, name: "public_links", sql: include_str!("../../../../migrations/postgres/0017_public_links.sql") },
 ];
 
 /// Applies what is missing, on a connection that is used for nothing else.

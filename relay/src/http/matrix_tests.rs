@@ -22,6 +22,7 @@ impl Things {
         let init = json!({"file_name": "open", "file_size": 4, "file_hash": ContentHash::of(b"open")});
         let upload = world.json(alice, Method::POST, "/upload/init", init).await.text("version_id");
         let made = world.json(alice, Method::POST, "/api/v1/me/tokens", json!({"name": "x", "scopes": ["dav"]})).await;
+        let link = world.json(alice, Method::POST, "/api/v1/links", json!({"file_id": file})).await;
         let session = world.app.accounts.sessions(alice.id).await.unwrap()[0].session_id;
         Self(vec![
             ("ns", alice.home.to_string()),
@@ -31,6 +32,7 @@ impl Things {
             ("device_id", alice.device.to_string()),
             ("session_id", session.to_string()),
             ("user_id", alice.id.to_string()),
+            ("link_id", link.json()["link"]["link_id"].as_str().unwrap().into()),
             ("token_id", made.json()["token"]["token_id"].as_str().unwrap().into()),
         ])
     }
@@ -60,6 +62,7 @@ fn body_of(route: &Route) -> (&'static str, Vec<u8>) {
         "/upload/{version_id}/chunks/{index}" => ("application/octet-stream", b"open".to_vec()),
         "/metadata/files/{file_id}" if route.method == Method::PUT => (JSON, json!({"file_name": "mine"}).to_string().into_bytes()),
         "/api/v1/devices/{device_id}" if route.method == Method::PATCH => (JSON, json!({"name": "mine"}).to_string().into_bytes()),
+        "/api/v1/links/{link_id}" if route.method == Method::PATCH => (JSON, json!({"kind": "view"}).to_string().into_bytes()),
         _ => (JSON, b"{}".to_vec()),
     }
 }

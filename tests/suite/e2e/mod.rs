@@ -13,6 +13,7 @@
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`restores`] | P19: database and chunks of different times |
 //! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
+//! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`seed_flow`] | the flows of the relay's HTTP API by curl alone |
@@ -24,6 +25,7 @@ mod conflicts;
 mod crashes;
 mod editors;
 mod limits;
+mod links;
 mod members;
 mod model;
 mod races;

@@ -14,6 +14,7 @@ const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, im
 const PAGES = {
   trash: () => import("./pages/trash.js"),
   conflicts: () => import("./pages/conflicts.js"),
+  links: () => import("./pages/links.js"),
   devices: () => import("./pages/devices.js"),
   settings: () => import("./pages/settings.js"),
   admin: () => import("./pages/admin.js"),

@@ -148,8 +148,7 @@ fn text(value: String) -> Result<HeaderValue, Problem> {
 
 /// Whether a browser shows files of this type by itself and runs nothing of them.
 pub(super) fn is_shown(media_type: &str) -> bool {
-    let shown =
-        ["image/jpeg", "image/png", "image/gif", "image/webp", "audio/mpeg", "video/mp4", "text/plain; charset=utf-8"];
+    let shown = ["image/jpeg", "image/png", "image/gif", "image/webp", "audio/mpeg", "video/mp4", "text/plain; charset=utf-8"];
     shown.contains(&media_type)
 }
 

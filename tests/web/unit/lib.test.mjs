@@ -76,7 +76,7 @@ test("every catalogue has every message, with the same holes", () => {
 
 test("every message that the code asks for is there, and no other", () => {
   const english = JSON.parse(readFileSync(new URL("i18n/en.json", web), "utf8"));
-  const sources = ["", "lib/", "ui/", "files/", "upload/", "pages/"].flatMap((folder) =>
+  const sources = ["", "lib/", "ui/", "files/", "upload/", "share/", "pages/"].flatMap((folder) =>
     readdirSync(new URL(folder, web)).filter((name) => name.endsWith(".js")).map((name) => readFileSync(new URL(folder + name, web), "utf8")));
   const code = sources.join("\n");
   const keys = Object.keys(english);

@@ -67,8 +67,9 @@ fn r43_links_are_made_used_and_ended_and_no_address_is_kept() {
 
     let folder = made(device, &dir.join("deep"), &["--password-stdin"], &format!("{PASSWORD}\n"));
     assert_eq!(fetched(&client, &at(&cluster, &folder, "/raw/er/x")).0, 401);
-    let form = [("password", PASSWORD)];
-    let unlocked = client.post(at(&cluster, &folder, "/unlock")).form(&form).send().expect("the relay answers");
+    let form = format!("password={}", PASSWORD.replace(' ', "+"));
+    let unlock = client.post(at(&cluster, &folder, "/unlock")).header("content-type", "application/x-www-form-urlencoded").body(form);
+    let unlocked = unlock.send().expect("the relay answers");
     let cookie = unlocked.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie").to_owned();
     let got = client.get(at(&cluster, &folder, "/raw/er/x")).header("cookie", &cookie).send().expect("the relay answers");
     assert_eq!((got.status().as_u16(), got.bytes().expect("a body").to_vec()), (200, bytes(&dir, 2)));

@@ -59,7 +59,8 @@ fn r43_links_are_made_used_and_ended_and_no_address_is_kept() {
     let device = &cluster.devices[0];
     // A second call finds the first and that is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = reqwest::blocking::Client::builder().user_agent("guest/1").build().expect("a client");
+    let client =
+        reqwest::blocking::Client::builder().user_agent("guest/1").redirect(reqwest::redirect::Policy::none()).build().expect("a client");
 
     let plain = made(device, &dir.join("plan.odt"), &["--expires", "7d", "--max-downloads", "1"], "");
     assert_eq!((&plain["max_downloads"], &plain["has_password"], &plain["state"]), (&1.into(), &false.into(), &"active".into()));

@@ -36,6 +36,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use service::ServiceError;
 use service::accounts::Accounts;
 use service::content::{Content, ContentConfig};
+use service::links::Links;
 use service::peers::Peers;
 use service::shared::Shared;
 use service::sharing::Sharing;
@@ -77,6 +78,8 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// Namespaces, node states, versions, chunks.
     pub content: Arc<Content>,
+    /// Public links.
+    pub links: Arc<Links>,
     /// Grants, and where devices are.
     pub peers: Arc<Peers>,
     /// Folders and files shared with people.
@@ -134,9 +137,13 @@ impl App {
         accounts.heed();
         let content = Arc::new(open_content(config, &db, shared.bus.clone(), clock.clone()).await?);
         let sharing = Arc::new(Sharing::new(db.clone(), content.clone(), accounts.clone(), peers.clone(), shared.clone(), clock.clone()));
+        // In the database, so that every process of one relay knows whom another one let in.
+        let link_key = shared_key(&db, "public_link_key", &*clock).await?;
+        let links = Links::new(db.clone(), content.clone(), accounts.clone(), shared.clone(), clock.clone(), link_key);
         Ok(Self {
             accounts,
             content,
+            links: Arc::new(links),
             peers,
             sharing,
             oidc: open_providers(config)?,

@@ -38,6 +38,7 @@ pub(crate) fn start(app: &AppState) {
                 tracing::error!(chunks, "stored chunks are missing; devices that have them are asked for their bytes");
             }
             jobs::run("sessions", now_ms, app.accounts.forget_ended()).await;
+            jobs::run("links", now_ms, app.links.forget_ended()).await;
             jobs::run("audit", now_ms, app.accounts.forget_audit(app.audit_keep_days)).await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}

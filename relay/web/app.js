@@ -15,6 +15,7 @@ const PAGES = {
   shared: () => import("./pages/shared.js"),
   trash: () => import("./pages/trash.js"),
   conflicts: () => import("./pages/conflicts.js"),
+  links: () => import("./pages/links.js"),
   devices: () => import("./pages/devices.js"),
   settings: () => import("./pages/settings.js"),
   admin: () => import("./pages/admin.js"),

@@ -15,7 +15,7 @@ import { FilesPage } from "./files/page.js";
 import { UploadQueue } from "./upload/queue.js";
 import { uploadPanel } from "./upload/panel.js";
 
-const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "conflict"], ["trash", "trash"], ["devices", "devices"]];
+const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "conflict"], ["trash", "trash"], ["links", "link"], ["devices", "devices"]];
 
 /** An id with or without dashes is the same. */
 const sameId = (a, b) => String(a).replaceAll("-", "") === String(b).replaceAll("-", "");

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { drop, row, until } from "./harness.mjs";
 
-const PAGES = ["files", "shared", "trash", "conflicts", "devices", "settings", "admin"];
+const PAGES = ["files", "shared", "trash", "conflicts", "links", "devices", "settings", "admin"];
 
 export function tests(world) {
   test("a journey by keyboard alone: new folder, rename, select, move, delete, undo", async () => {

@@ -132,6 +132,9 @@ pub enum Command {
     /// Displaced and deleted versions that rest on this device
     #[command(subcommand)]
     Trash(TrashCommand),
+    /// Let others see or send files
+    #[command(subcommand)]
+    Share(ShareCommand),
     /// Devices nearby
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -646,4 +649,12 @@ pub enum PeerCommand {
     /// The devices that share a folder with this one: how each was found, and why one is not reached directly
     #[command(after_long_help = "Examples:\n  ferry peer list\n  ferry peer list --json | jq '.peers[] | select(.state == \"connected\")'")]
     List,
+}
+
+/// `ferry share`
+#[derive(Debug, Subcommand)]
+pub enum ShareCommand {
+    /// Public links: one file or folder for whoever has the address
+    #[command(subcommand)]
+    Link(super::share_link::LinkCommand),
 }

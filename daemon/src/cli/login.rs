@@ -109,7 +109,7 @@ fn show(context: &Context, begun: &Value) -> bool {
 }
 
 /// A QR code in half blocks: what is light in the code is drawn, since terminals are dark.
-fn qr(text: &str) -> Option<String> {
+pub fn qr(text: &str) -> Option<String> {
     let code = QrCode::new(text.as_bytes()).ok()?;
     Some(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())
 }

@@ -35,7 +35,7 @@ pub fn query(uri: &Uri, name: &str) -> Outcome<Option<String>> {
 }
 
 /// One parameter of a query, as bytes: paths need not be UTF-8.
-fn query_bytes(uri: &Uri, name: &str) -> Outcome<Option<Vec<u8>>> {
+pub fn query_bytes(uri: &Uri, name: &str) -> Outcome<Option<Vec<u8>>> {
     for pair in uri.query().unwrap_or_default().split('&') {
         if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
             return percent_decode(value).map(Some);

@@ -15,6 +15,7 @@ mod relay_trash;
 mod rewind;
 mod settings;
 mod shares;
+mod share_link;
 mod wait;
 
 pub use settings::document as settings_document;
@@ -24,7 +25,7 @@ use crate::paths::Paths;
 use crate::problem::{Outcome, Problem};
 use crate::supervisor::Daemon;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,6 +103,8 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/relay/trash", get(relay_trash::list))
         .route("/relay/trash/restore", post(relay_trash::restore))
         .route("/relay/trash/purge", post(relay_trash::purge))
+        .route("/relay/links", get(share_link::list).post(share_link::create))
+        .route("/relay/links/{id}", patch(share_link::change).delete(share_link::revoke))
         .route("/relay/folders", get(login::remote_folders))
         .route("/relay/shares", get(shares::list).post(shares::invite))
         .route("/relay/shares/people", post(shares::people))

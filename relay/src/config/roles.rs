@@ -72,9 +72,9 @@ impl Role {
                 "/api/v1/me/usage",
             ],
             Self::Upload => &["/upload"],
-            Self::Download => &["/download", "/d", "/api/v1/thumbnails"],
+            Self::Download => &["/download", "/d", "/api/v1/thumbnails", "/api/v1/archives"],
             Self::Sync => &["/sync", "/ws", "/api/v1/devices", "/api/v1/peers", "/api/v1/events", "/api/v1/ws-ticket"],
-            Self::Web => &["/"],
+            Self::Web => &["/", "/s"],
             Self::Dav => &["/dav"],
         }
     }
@@ -127,6 +127,8 @@ mod tests {
             ("/dav", Role::Dav),
             ("/dav/Ferry/a", Role::Dav),
             ("/davx", Role::Web),
+            ("/s/token/raw/x", Role::Web),
+            ("/api/v1/archives", Role::Download),
         ] {
             assert_eq!(Role::of_path(path), role, "{path}");
         }

@@ -21,6 +21,8 @@ pub(super) enum Cookie {
     Form,
     /// A login that is under way at another provider.
     Oidc,
+    /// A visit of a public link; only sent to that link's addresses.
+    Link,
 }
 
 impl Cookie {
@@ -30,6 +32,8 @@ impl Cookie {
             (Self::Session, false) => "ferry-session",
             (Self::Form, true) => "__Host-ferry-form",
             (Self::Form, false) => "ferry-form",
+            (Self::Link, true) => "__Secure-ferry-link",
+            (Self::Link, false) => "ferry-link",
             (Self::Oidc, true) => "__Host-ferry-oidc",
             (Self::Oidc, false) => "ferry-oidc",
         }
@@ -49,10 +53,15 @@ impl Cookie {
 
     /// Sets it; no time removes it.
     pub(super) fn set(self, app: &AppState, value: &str, max_age_s: i64) -> ServiceResult<HeaderValue> {
+        self.set_for(app, "/", value, max_age_s)
+    }
+
+    /// Sets it for the addresses below a path.
+    pub(super) fn set_for(self, app: &AppState, path: &str, value: &str, max_age_s: i64) -> ServiceResult<HeaderValue> {
         // The session comes along when somebody follows a link to us, the login when a provider sends somebody back; the form's needs not.
         let same_site = if self == Self::Form { "Strict" } else { "Lax" };
         let secure = if is_secure(app) { "; Secure" } else { "" };
-        let text = format!("{}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite={same_site}{secure}", self.name(app));
+        let text = format!("{}={value}; Path={path}; Max-Age={max_age_s}; HttpOnly; SameSite={same_site}{secure}", self.name(app));
         HeaderValue::from_str(&text).map_err(ServiceError::internal)
     }
 }

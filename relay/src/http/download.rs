@@ -1,5 +1,5 @@
-//! Download (8004): whole files, ranges, older versions, signed addresses. Always as an attachment: what a browser might run is never shown under
-//! the relay's own origin (R47).
+//! Download (8004): whole files, ranges, older versions, signed addresses. As an attachment, unless it is of a type that a browser shows and never runs:
+//! what it might run is never shown under the relay's own origin (R47).
 
 use super::chunks::body_of;
 use super::plain::{bytes_of, node_of, time};
@@ -87,9 +87,20 @@ pub(super) async fn serve(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let download = app.content.download(entry, file, version).await?;
+    answer(app, &download, method, headers, false).await
+}
+
+/// A file, or the part of it that the headers ask for. `inline` is for what a browser shows and never runs ([`is_shown`]).
+pub(super) async fn answer(
+    app: &AppState,
+    download: &Download,
+    method: &Method,
+    headers: &HeaderMap,
+    inline: bool,
+) -> Result<Response, Problem> {
     let etag = format!("\"{}\"", download.hash);
     if lists(headers, header::IF_NONE_MATCH, &etag) {
-        return Ok((StatusCode::NOT_MODIFIED, common(&download, &etag)?).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, common(download, &etag, inline)?).into_response());
     }
     let range = match wanted(headers, &etag, download.size_bytes) {
         Wanted::Whole => None,
@@ -102,7 +113,7 @@ pub(super) async fn serve(
         }
     };
     let bytes = range.clone().unwrap_or(0..download.size_bytes);
-    let mut out = common(&download, &etag)?;
+    let mut out = common(download, &etag, inline)?;
     out.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
     let status = match range {
         None => StatusCode::OK,
@@ -114,12 +125,12 @@ pub(super) async fn serve(
     let body = if method == Method::HEAD || bytes.is_empty() {
         Body::empty()
     } else {
-        body_of(app.content.read_file(&download, bytes).await?, false)
+        body_of(app.content.read_file(download, bytes).await?, false)
     };
     Ok((status, out, body).into_response())
 }
 
-fn common(download: &Download, etag: &str) -> Result<HeaderMap, Problem> {
+fn common(download: &Download, etag: &str, inline: bool) -> Result<HeaderMap, Problem> {
     let mut out = HeaderMap::new();
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(download.media_type));
     out.insert(header::ETAG, text(etag.to_owned())?);
@@ -127,7 +138,7 @@ fn common(download: &Download, etag: &str) -> Result<HeaderMap, Problem> {
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
-    out.insert(header::CONTENT_DISPOSITION, text(disposition(download.name.as_bytes()))?);
+    out.insert(header::CONTENT_DISPOSITION, text(disposition(download.name.as_bytes(), inline))?);
     Ok(out)
 }
 
@@ -135,8 +146,15 @@ fn text(value: String) -> Result<HeaderValue, Problem> {
     Ok(HeaderValue::try_from(value).map_err(ServiceError::internal)?)
 }
 
+/// Whether a browser shows files of this type by itself and runs nothing of them.
+pub(super) fn is_shown(media_type: &str) -> bool {
+    let shown =
+        ["image/jpeg", "image/png", "image/gif", "image/webp", "audio/mpeg", "video/mp4", "text/plain; charset=utf-8"];
+    shown.contains(&media_type)
+}
+
 /// `attachment` with the name twice (RFC 6266): plain ASCII for old readers, and percent-encoded UTF-8 without what could fool a reader.
-fn disposition(name: &[u8]) -> String {
+pub(super) fn disposition(name: &[u8], inline: bool) -> String {
     let name = String::from_utf8_lossy(name);
     let is_bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let clean: String = name.chars().map(|c| if c.is_control() || is_bidi(c) { '_' } else { c }).collect();
@@ -148,7 +166,8 @@ fn disposition(name: &[u8]) -> String {
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
-    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+    let how = if inline { "inline" } else { "attachment" };
+    format!("{how}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
 }
 
 fn lists(headers: &HeaderMap, name: header::HeaderName, etag: &str) -> bool {
@@ -216,9 +235,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_its_header() {
-        let odd = disposition("a\"b\\c\r\nX: y;é\u{202e}gpj.exe".as_bytes());
+        let odd = disposition("a\"b\\c\r\nX: y;é\u{202e}gpj.exe".as_bytes(), false);
         assert_eq!(odd, "attachment; filename=\"a_b_c__X: y;__gpj.exe\"; filename*=UTF-8''a%22b%5Cc__X%3A%20y%3B%C3%A9_gpj.exe");
-        assert!(HeaderValue::try_from(disposition(b"\xff\xfe")).is_ok());
+        assert!(HeaderValue::try_from(disposition(b"\xff\xfe", true)).is_ok());
     }
 
     const ODD: [&[u8]; 13] = [

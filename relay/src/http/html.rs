@@ -43,6 +43,11 @@ impl Html {
         Self(parts.into_iter().map(|p| p.0).collect())
     }
 
+    /// The text of it.
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
     /// A whole page, never cached, under a policy without any script.
     pub(super) fn into_page(self, status: StatusCode, title: &str) -> Response {
         let page = fill(include_str!("pages/shell.html"), &[("title", title.into()), ("body", (&self).into())]);

@@ -24,6 +24,7 @@ impl Things {
         let made = world.json(alice, Method::POST, "/api/v1/me/tokens", json!({"name": "x", "scopes": ["dav"]})).await;
         let invited = json!({"space_id": alice.home, "email": "nobody@example.org", "role": "viewer"});
         let share = world.json(alice, Method::POST, "/api/v1/shares", invited).await.text("share_id");
+        let link = world.json(alice, Method::POST, "/api/v1/links", json!({"file_id": file})).await;
         let session = world.app.accounts.sessions(alice.id).await.unwrap()[0].session_id;
         Self(vec![
             ("ns", alice.home.to_string()),
@@ -34,6 +35,7 @@ impl Things {
             ("session_id", session.to_string()),
             ("user_id", alice.id.to_string()),
             ("share_id", share),
+            ("link_id", link.json()["link"]["link_id"].as_str().unwrap().into()),
             ("token_id", made.json()["token"]["token_id"].as_str().unwrap().into()),
             ("*path", format!("{}/secret", alice.home)),
         ])
@@ -65,6 +67,7 @@ fn body_of(route: &Route) -> (&'static str, Vec<u8>) {
         "/metadata/files/{file_id}" if route.method == Method::PUT => (JSON, json!({"file_name": "mine"}).to_string().into_bytes()),
         "/api/v1/devices/{device_id}" if route.method == Method::PATCH => (JSON, json!({"name": "mine"}).to_string().into_bytes()),
         "/api/v1/shares/{share_id}" if route.method == Method::PATCH => (JSON, json!({"role": "editor"}).to_string().into_bytes()),
+        "/api/v1/links/{link_id}" if route.method == Method::PATCH => (JSON, json!({"kind": "view"}).to_string().into_bytes()),
         _ => (JSON, b"{}".to_vec()),
     }
 }

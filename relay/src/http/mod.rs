@@ -5,6 +5,7 @@
 mod account;
 mod admin;
 mod app_passwords;
+mod archives;
 mod assets;
 pub mod auth;
 pub mod body;
@@ -19,6 +20,7 @@ mod files;
 mod health;
 mod html;
 mod layers;
+mod links;
 mod login;
 mod measured;
 mod metadata;
@@ -31,6 +33,7 @@ mod plain;
 mod rewind;
 pub mod routes;
 mod server;
+mod share;
 mod shares;
 mod sync;
 mod upload;
@@ -50,6 +53,8 @@ mod content_tests;
 mod files_tests;
 #[cfg(test)]
 mod injection_tests;
+#[cfg(test)]
+mod links_tests;
 #[cfg(test)]
 mod matrix_tests;
 #[cfg(test)]
@@ -108,12 +113,14 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
                 .merge(app_passwords::routes(app))
                 .merge(oauth::routes(app))
                 .merge(oidc::routes(app)),
-            Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)),
+            Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)).merge(share::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
-            Role::Download => chunks::download_routes(app).merge(download::routes(app)),
+            Role::Download => chunks::download_routes(app).merge(download::routes(app)).merge(archives::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
             Role::Dav => dav::routes(app),
-            Role::Metadata => metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)).merge(shares::routes(app)),
+            Role::Metadata => {
+                metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)).merge(shares::routes(app)).merge(links::routes(app))
+            }
         };
         routes = routes.merge(served.of_service(role.name()));
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub enum Access {
     /// Anyone.
     Public,
-    /// Whoever holds a signed address; the handler checks the signature. There is no token to check.
+    /// Whoever holds an address that is signed or secret; the handler checks it. There is no token to check.
     Signed,
     /// Any user who is logged in.
     User,

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod content;
 mod error;
+pub mod links;
 pub mod origin;
 pub mod peers;
 mod scopes;

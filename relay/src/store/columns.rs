@@ -1,6 +1,7 @@
 //! How values stand in columns, the same in every SQL store.
 
 use super::StoreError;
+use super::links::LinkKind;
 use crate::service::UserRole;
 use ferry_protocol::NodeState;
 use ferry_protocol::wire::Role;
@@ -61,6 +62,16 @@ pub(super) fn user_role(text: &str) -> Result<UserRole, StoreError> {
         "user" => Ok(UserRole::User),
         "admin" => Ok(UserRole::Admin),
         _ => Err(damaged("role")),
+    }
+}
+
+/// What a public link is for.
+pub(super) fn link_kind(text: &str) -> Result<LinkKind, StoreError> {
+    match text {
+        "view" => Ok(LinkKind::View),
+        "download" => Ok(LinkKind::Download),
+        "upload" => Ok(LinkKind::Upload),
+        _ => Err(damaged("kind")),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod dav;
 pub mod history;
 pub mod keyfile;
 pub mod limits;
+pub mod links;
 pub mod metered;
 pub mod migration;
 pub mod moves;
@@ -37,13 +38,14 @@ use crate::config::{Config, DatabaseUrl};
 use accounts::AccountStore;
 use async_trait::async_trait;
 use content::ContentStore;
+use links::LinkStore;
 use peers::PeerStore;
 use shares::ShareStore;
 use std::sync::Arc;
 
 /// A metadata database: all that the relay keeps beside bytes, and what keeps it running.
 #[async_trait]
-pub trait MetaStore: AccountStore + PeerStore + ContentStore + ShareStore {
+pub trait MetaStore: AccountStore + PeerStore + ContentStore + ShareStore + LinkStore {
     /// What it is, for people.
     fn name(&self) -> &'static str;
     /// Answers when it can be read: the readiness check.

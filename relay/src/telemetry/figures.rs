@@ -45,7 +45,7 @@ const fn figure(name: &'static str, kind: Kind, unit: Unit, from_start: Start, h
 }
 
 /// The work that a relay does by itself.
-pub(super) const JOBS: &[&str] = &["sweep", "sessions", "audit", "totals"];
+pub(super) const JOBS: &[&str] = &["sweep", "sessions", "links", "audit", "totals"];
 
 use Kind::{Counter, Gauge, Histogram};
 use Start::{Label, Nothing, Whole};
@@ -155,6 +155,13 @@ pub const FIGURES: &[Figure] = &[
         Count,
         Label("answer", &["replica", "behind", "failed"]),
         "Pages of feeds that were asked of a replica, by what came of it (replica, behind, failed): but for the first, the primary answered.",
+    ),
+    figure(
+        "ferry_relay_share_link_hits_total",
+        Counter,
+        Count,
+        Label("result", &["opened", "unknown", "ended", "used_up", "locked", "unlocked", "wrong_password", "too_many"]),
+        "Requests to public links, by what became of them.",
     ),
     figure("ferry_relay_chunks_signed_total", Counter, Count, Whole, "Chunks for which an address of the object store was given out."),
     figure("ferry_relay_blob_region_up", Gauge, Count, Nothing, "1 when the blob store of this region answers, else 0, by region."),

@@ -1,6 +1,6 @@
 // What can be done to files, and the dialogs for it. Used by the tools, the context menu and the keys alike.
 
-import { downloadUrl, post } from "../lib/api.js";
+import { downloadUrl, post, query, send } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { freeName, joinPath, problemWith, shown, stemEnd } from "../lib/names.js";
@@ -12,6 +12,16 @@ import { canShare, showSharing } from "../share/dialog.js";
 
 /** Actions of one request to the relay. */
 const AT_ONCE = 500;
+/** Ids that fit into an address. */
+const IN_ADDRESS = 100;
+
+/** Lets the browser save what an address gives. */
+function save(address, name) {
+  const link = h("a", { href: address, download: name, hidden: true });
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
 
 /** An error that belongs to the one field of a form. */
 function nameProblem(name) {
@@ -61,6 +71,8 @@ export class Actions {
       single_ && { label: t(one.kind === "directory" ? "action.open" : "action.preview"), icon: one.kind === "directory" ? "directory" : "file", run: () => this.page.open(one), key: "Enter" },
       files.length === selection.length && { label: t("action.download"), icon: "download", tool: true, run: () => this.download(files) },
       single_ && canShare({ space: this.page.space, entry: one }) && { label: t("action.share"), icon: "share", tool: true, optional: true, run: () => this.share(one) },
+      (!single_ || one.kind === "directory") && selection.every((entry) => !entry.version_id && entry.kind !== "symlink") && { label: t("action.zip"), icon: "archive", tool: true, optional: true, run: () => this.downloadZip(selection) },
+      single_ && this.canChange(one) && one.kind !== "symlink" && { label: t("action.link"), icon: "link", tool: true, optional: true, run: () => this.link(one) },
       isFile && !one.version_id && { label: t("action.versions"), icon: "versions", tool: true, optional: true, run: () => this.versions(one) },
       single_ && one.is_conflict && { label: t("action.settle"), icon: "conflict", tool: true, optional: true, run: () => go("conflicts") },
       change && null,
@@ -143,12 +155,27 @@ export class Actions {
 
   /** Saves files; several one after the other. */
   download(entries) {
-    for (const entry of entries) {
-      const link = h("a", { href: downloadUrl(entry), download: entry.file_name, hidden: true });
-      document.body.append(link);
-      link.click();
-      link.remove();
+    for (const entry of entries) save(downloadUrl(entry), entry.file_name);
+  }
+
+  /** Saves a selection, folders with all that is in them, as one archive. */
+  async downloadZip(entries) {
+    const ids = entries.map((entry) => entry.file_id);
+    if (ids.length <= IN_ADDRESS) return save(`/api/v1/archives${query({ space_id: this.page.space.id, file_ids: ids.join(",") })}`, "");
+    try {
+      const response = await send("POST", "/api/v1/archives", { json: { space_id: this.page.space.id, file_ids: ids } });
+      const address = URL.createObjectURL(await response.blob());
+      save(address, `${shown(this.page.space.name)}.zip`);
+      setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    } catch (error) {
+      toastError(error);
     }
+  }
+
+  async link(entry) {
+    const { showLinks } = await import("../share/link.js");
+    await showLinks(entry);
+    this.page.grid.element.focus();
   }
 
   async preview(entry) {

@@ -14,6 +14,7 @@
 //! | [`restores`] | P19: database and chunks of different times |
 //! | [`stores`] | a relay that keeps its chunks on S3, and packs that move |
 //! | [`watches`] | Q01, Q02: too few watches, events that are lost |
+//! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
@@ -28,6 +29,7 @@ mod conflicts;
 mod crashes;
 mod editors;
 mod limits;
+mod links;
 mod members;
 mod model;
 mod panics;

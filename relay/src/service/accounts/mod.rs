@@ -255,6 +255,27 @@ impl Accounts {
         self.note(event, Some(caller.user_id), caller.device_id, None, detail).await;
     }
 
+    /// The hash of a password that is none of an account's. It waits in the same queue as logins.
+    pub(crate) async fn hash_password(&self, password: &str) -> ServiceResult<String> {
+        passwords::check_new(password)?;
+        self.passwords.hash(password).await
+    }
+
+    /// Compares such a password with its hash.
+    pub(crate) async fn is_password(&self, password: &str, hash: &str) -> ServiceResult<bool> {
+        Ok(self.passwords.verify(password, Some(hash)).await?.good)
+    }
+
+    /// Encrypts what the relay must be able to show again, for this purpose and owner only.
+    pub(crate) fn seal(&self, purpose: &str, of: &[u8], secret: &[u8]) -> ServiceResult<Vec<u8>> {
+        self.seal.seal(purpose, of, secret)
+    }
+
+    /// Decrypts it; none for everything else.
+    pub(crate) fn unseal(&self, purpose: &str, of: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        self.seal.open(purpose, of, sealed)
+    }
+
     /// Writes to the audit log, and to the log, where it can be watched. An audit log that cannot be written does not undo what was done, but the
     /// operator hears of it. Who did it and from where is what [`origin`] says, unless the event itself knows the address.
     async fn note(&self, event: &str, user_id: Option<UserId>, device_id: Option<DeviceId>, ip: Option<IpAddr>, detail: &str) {

@@ -3,7 +3,7 @@
 use super::read::runs;
 use super::{ChunkStream, Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
-use ferry_protocol::{ChunkRef, ContentHash, Name, NodeId, read};
+use ferry_protocol::{ChunkRef, ContentHash, Name, NamespaceId, NodeId, RelPath, read};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 /// A file to be downloaded: what the headers say, and what the body is read from.
 #[derive(Debug, Clone)]
 pub struct Download {
-    namespace: ferry_protocol::NamespaceId,
+    namespace: NamespaceId,
     chunks: Vec<ChunkRef>,
     /// Its name.
     pub name: Name,
@@ -23,6 +23,23 @@ pub struct Download {
     pub mtime_ns: i64,
     /// What its name suggests that it is.
     pub media_type: &'static str,
+}
+
+impl Download {
+    /// The file as an entry shows it.
+    pub(super) fn of(namespace: NamespaceId, path: &RelPath, shown: &read::Entry) -> ServiceResult<Self> {
+        let name = path.names().last().ok_or_else(ServiceError::not_found)?.clone();
+        let content = shown.content.file().ok_or_else(|| ServiceError::conflict("not_a_file", "Only files can be downloaded."))?;
+        Ok(Self {
+            namespace,
+            chunks: content.manifest.chunks().to_vec(),
+            media_type: super::derive::media_type(name.as_bytes()),
+            name,
+            hash: content.manifest.hash(),
+            size_bytes: content.manifest.size(),
+            mtime_ns: content.mtime_ns,
+        })
+    }
 }
 
 /// Batches that wait for a slow reader.

@@ -52,7 +52,7 @@ impl Content {
 }
 
 /// HMAC-SHA-256 (RFC 2104) with a key of half a block.
-fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+pub(crate) fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let pad = |with: u8| {
         let mut block = [with; 64];
         block.iter_mut().zip(key).for_each(|(b, k)| *b ^= k);

@@ -8,6 +8,7 @@
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
 
+mod archive;
 mod changes;
 mod chunks;
 mod commit;
@@ -22,6 +23,7 @@ mod links;
 mod listing;
 mod migrate;
 mod organise;
+mod public;
 mod purge;
 mod read;
 mod regions;
@@ -40,6 +42,7 @@ mod uploads;
 mod verify;
 mod view;
 mod watch;
+mod zip;
 
 /// How often a transaction that another one stood in the way of is done again.
 const AGAIN_MAX: u32 = 5;
@@ -66,6 +69,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
 pub use dav::{DavEntry, DavKind, DavLock, DavProp, DavWrite, LockWish, WriteTerms};
@@ -75,6 +79,8 @@ pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};
 pub use listing::{FilePage, ListCursor, ListQuery, Sort, parse_cursor};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
+pub(crate) use links::hmac_sha256;
+pub use public::PublicItem;
 pub use purge::PurgeWhat;
 pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;

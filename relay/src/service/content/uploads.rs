@@ -57,6 +57,15 @@ pub struct Completed {
     pub created_at_ms: i64,
 }
 
+/// What becomes of an upload whose name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// It is a new version of the file there.
+    NewVersion,
+    /// It goes beside it, under another name.
+    Beside,
+}
+
 /// What an upload has and lacks.
 #[derive(Debug, Clone)]
 pub struct UploadState {
@@ -85,6 +94,13 @@ impl Content {
         self.begin_at(&entry, &path, NodeId::from_bytes(random()?), new).await
     }
 
+    /// Begins an upload to this place, which `new` need not name.
+    pub(super) async fn begin_upload_at(&self, entry: &Entry, path: &RelPath, new: &NewUpload) -> ServiceResult<UploadBegun> {
+        entry.confine_below(path)?;
+        check_place(path)?;
+        self.begin_at(entry, path, NodeId::from_bytes(random()?), new).await
+    }
+
     /// Begins the upload of a new version of a file, whoever may write it: also somebody with whom the file alone is shared. Name and place stay.
     pub async fn begin_version(&self, caller: &Caller, file: NodeId, new: &NewUpload) -> ServiceResult<UploadBegun> {
         let entry = self.enter_file(caller, file, Role::Editor).await?;
@@ -94,11 +110,10 @@ impl Content {
 
     /// Where a file is shown now.
     async fn path_of_file(&self, entry: &Entry, file: NodeId) -> ServiceResult<RelPath> {
-        let tree = self.tree(entry.row.id).await?;
-        let (path, shown) = tree.of_node(file).ok_or_else(ServiceError::not_found)?;
-        entry.confine_below(path)?;
-        match shown.content {
-            node::Content::File(_) => Ok(path.clone()),
+        let shown = self.shown(entry.row.id, file).await?;
+        entry.confine_below(&shown.path)?;
+        match shown.entry.content {
+            node::Content::File(_) => Ok(shown.path),
             _ => Err(ServiceError::conflict("not_a_file", "Only files have versions.")),
         }
     }
@@ -167,10 +182,10 @@ impl Content {
         }
         let content = FileContent { manifest: file.manifest, mtime_ns: new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000) };
         let version_id = random()?;
-        patiently!(self.place_file(entry, path, &content, version_id, node, &chunks, None).await).map(Some)
+        patiently!(self.place_file(entry, path, &content, version_id, node, &chunks, None, Clash::NewVersion).await).map(Some)
     }
 
-    /// Writes the file at its path: a new node, or a new value of the one that is shown there.
+    /// Writes the file at its path: a new node, or a new value of the one that is shown there; or beside it.
     #[allow(clippy::too_many_arguments)]
     pub(super) async fn place_file(
         &self,
@@ -181,11 +196,21 @@ impl Content {
         fresh: NodeId,
         leases: &[(ChunkId, u32)],
         upload: Option<&UploadRow>,
+        clash: Clash,
     ) -> ServiceResult<Completed> {
+        let beside = match clash {
+            Clash::NewVersion => None,
+            Clash::Beside => Some(super::public::free_path(&*self.tree(entry.row.id).await?, path)?),
+        };
+        let path = beside.as_ref().unwrap_or(path);
         let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;
         let view = self.view(entry.row.id);
         let (directory, to_make) = view.as_far_as_there(&directory).await?;
-        let there = if to_make.is_empty() { view.look(&directory, name).await?.map(|shown| shown.entry) } else { None };
+        // A name that was taken just now is settled as for two devices: both stay.
+        let there = match to_make.is_empty() && clash == Clash::NewVersion {
+            true => view.look(&directory, name).await?.map(|shown| shown.entry),
+            false => None,
+        };
         if there.as_ref().is_some_and(|e| e.content.is_dir()) {
             return Err(ServiceError::conflict("is_a_directory", "There is a directory of that name already. Choose another name."));
         }
@@ -320,6 +345,10 @@ impl Content {
 
     /// Completes an upload: every chunk there, the whole hashed, one commit. The same again gives the same answer.
     pub async fn complete_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<Completed> {
+        self.complete_with(caller, version_id, Clash::NewVersion).await
+    }
+
+    pub(super) async fn complete_with(&self, caller: &Caller, version_id: [u8; 16], clash: Clash) -> ServiceResult<Completed> {
         let (entry, row) = self.own_upload(caller, version_id).await?;
         if let Some(created_at_ms) = row.completed_at_ms {
             return Ok(Completed { node: row.node, version_id, hash: row.hash, size_bytes: row.size_bytes, created_at_ms });
@@ -350,7 +379,7 @@ impl Content {
         };
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
         let content = FileContent { manifest, mtime_ns };
-        patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row)).await)
+        patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row), clash).await)
     }
 }
 

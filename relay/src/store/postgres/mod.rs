@@ -11,6 +11,7 @@ mod accounts;
 mod content;
 mod database;
 mod identity;
+mod links;
 pub mod migrate;
 mod moves;
 mod peers;

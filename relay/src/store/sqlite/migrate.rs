@@ -24,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 13, name: "shard_moves", sql: include_str!("../../../../migrations/sqlite/0013_shard_moves.sql") },
     Migration { number: 14, name: "standing", sql: include_str!("../../../../migrations/sqlite/0014_standing.sql") },
     Migration { number: 16, name: "shares", sql: include_str!("../../../../migrations/sqlite/0016_shares.sql") },
+    Migration { number: 17, name: "public_links", sql: include_str!("../../../../migrations/sqlite/0017_public_links.sql") },
     Migration { number: 18, name: "dav_locks", sql: include_str!("../../../../migrations/sqlite/0018_dav_locks.sql") },
 ];
 

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod content;
+mod links;
 pub mod migrate;
 mod peers;
 mod sessions;

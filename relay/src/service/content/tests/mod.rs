@@ -1,5 +1,6 @@
 //! The rules of content, on real databases.
 
+mod archive;
 mod chunks;
 mod commits;
 #[cfg(feature = "cluster")]

@@ -117,7 +117,7 @@ fn prepare(dir: &Path, mib: usize) -> Result<()> {
 async fn hub(dir: &Path, name: &str, listen: SocketAddr, peers: Vec<SocketAddr>) -> Result<Arc<Hub>> {
     let identity = Identity::load_or_create(&dir.join(name))?;
     let author = watch::channel(Author { device: identity.device_id(), name: name.into() }).1;
-    let hub = Hub::new(&identity, author, Arc::default(), Box::new(|_| {}));
+    let hub = Hub::new(&identity, author, Arc::default(), Arc::default(), Box::new(|_| {}));
     let grant = std::fs::read(dir.join("grant"))?;
     let key: GrantKey = std::fs::read_to_string(dir.join("key"))?.parse()?;
     hub.set_key(Some(key), &[SignedGrant { signature: grant[..64].to_vec(), body: grant[64..].to_vec() }]);

@@ -65,10 +65,25 @@ const EVERY_COMMAND: &[&str] = &[
     "service logs",
     "completion bash",
     "peer list",
+    "peer show nobody",
+    "peer ping nobody",
+    "peer forget nobody",
+    "share invite nowhere ana@example.org",
+    "share members nowhere",
+    "share remove nowhere ana@example.org",
+    "share leave nowhere",
+    "share pending",
+    "share accept nothing",
+    "share decline nothing",
+    "share link create nowhere",
+    "share link list",
+    "share link show nothing",
+    "share link edit nothing --max-downloads 2",
+    "share link revoke nothing",
     "version",
 ];
-/// These run until they are stopped and have tests of their own.
-const LONG: &[&str] = &["daemon", "up"];
+/// These run until they are stopped, or write files only, and have tests of their own.
+const LONG: &[&str] = &["daemon", "man", "tui", "up"];
 
 fn leaves(command: &clap::Command, path: &str, out: &mut BTreeSet<String>) {
     let inner: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();

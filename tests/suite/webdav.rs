@@ -158,7 +158,7 @@ fn people_and_devices_see_the_same_files() {
     until_true("the device has what cadaver wrote", Duration::from_secs(60), || {
         fs::read(device.path("c/two")).ok().as_deref() == Some(b"by cadaver") && !device.path("c/one").exists()
     });
-    davfs(&url, &secret, &folder, &device.path(""));
+    davfs(&url, &secret, &device.path(""));
     cluster.settle();
     cluster.finish();
 }
@@ -184,24 +184,27 @@ fn cadaver(relay: &Relay, secret: &str, folder: &Path) {
     assert!(!text.contains("failed") && text.contains("two"), "{text}");
 }
 
-/// A mount, written to and read like any folder.
-fn davfs(url: &str, secret: &str, folder: &Path, root: &Path) {
+/// A mount, written to and read like any folder. Its program works as a user of its own, who must reach its cache.
+fn davfs(url: &str, secret: &str, root: &Path) {
     if !super::e2e::can_mount() || !Path::new("/dev/fuse").exists() {
         eprintln!("NOT RUN: davfs2 needs root and /dev/fuse");
         return;
     }
-    let (home, point) = (folder.join("davfs"), folder.join("mnt"));
-    fs::create_dir_all(&home).expect("a folder");
-    fs::create_dir_all(&point).expect("a folder");
-    fs::write(home.join("secrets"), format!("{url} {EMAIL} {secret}\n")).expect("a file");
-    std::os::unix::fs::chown(home.join("secrets"), Some(0), Some(0)).expect("root's");
-    fs::set_permissions(home.join("secrets"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("closed");
-    let settings =
-        format!("secrets {}\ncache_dir {}\ndelay_upload 0\nask_auth 0\n", home.join("secrets").display(), home.join("cache").display());
-    fs::write(home.join("conf"), settings).expect("a file");
+    let mode = |bits| <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(bits);
+    let folder = tempfile::Builder::new().prefix("ferry-davfs-").permissions(mode(0o755)).tempdir().expect("a folder");
+    let (cache, point, secrets) = (folder.path().join("cache"), folder.path().join("mnt"), folder.path().join("secrets"));
+    fs::create_dir(&cache).and_then(|()| fs::create_dir(&point)).expect("folders");
+    let groups = fs::read_to_string("/etc/group").expect("a list of groups");
+    let group = groups.lines().find_map(|line| line.strip_prefix("davfs2:")?.split(':').nth(1)?.parse().ok());
+    std::os::unix::fs::chown(&cache, Some(0), Some(group.expect("davfs2 is installed (Debian package davfs2)"))).expect("the group's");
+    fs::set_permissions(&cache, mode(0o770)).expect("open to the group");
+    fs::write(&secrets, format!("{url} {EMAIL} {secret}\n")).expect("a file");
+    fs::set_permissions(&secrets, mode(0o600)).expect("closed");
+    let settings = format!("secrets {}\ncache_dir {}\ndelay_upload 0\nask_auth 0\n", secrets.display(), cache.display());
+    fs::write(folder.path().join("conf"), settings).expect("a file");
     let mount = Command::new("mount.davfs")
         .arg("-o")
-        .arg(format!("conf={}", home.join("conf").display()))
+        .arg(format!("conf={}", folder.path().join("conf").display()))
         .arg(url)
         .arg(&point)
         .stdin(Stdio::null())

@@ -4,8 +4,8 @@ import { after, before } from "node:test";
 import { Harness } from "./harness.mjs";
 import { tests as sync } from "./sync.mjs";
 import { tests as hostile } from "./hostile.mjs";
-import { tests as links } from "./links.mjs";
 import { tests as access } from "./access.mjs";
+import { tests as links } from "./links.mjs";
 import { tests as sharing } from "./sharing.mjs";
 
 const world = new Harness();
@@ -18,6 +18,6 @@ after(() => world.close());
 
 sync(world);
 hostile(world);
-links(world);
 access(world);
+links(world);
 sharing(world);

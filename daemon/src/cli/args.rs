@@ -120,7 +120,7 @@ pub enum Command {
     /// Synced folders
     #[command(subcommand)]
     Folder(FolderCommand),
-    /// Sharing with people
+    /// Sharing with people, and public links
     #[command(subcommand)]
     Share(ShareCommand),
     /// Ignore rules
@@ -132,9 +132,6 @@ pub enum Command {
     /// Displaced and deleted versions that rest on this device
     #[command(subcommand)]
     Trash(TrashCommand),
-    /// Let others see or send files
-    #[command(subcommand)]
-    Share(ShareCommand),
     /// Devices nearby
     #[command(subcommand)]
     Peer(PeerCommand),
@@ -410,6 +407,9 @@ pub enum ShareCommand {
         /// Its id, the beginning of it, or the folder's name
         id: String,
     },
+    /// Public links: one file or folder for whoever has the address
+    #[command(subcommand)]
+    Link(super::share_link::LinkCommand),
 }
 
 /// What somebody may do with what is shared.
@@ -448,6 +448,9 @@ pub struct RewindArgs {
     /// Only what this user changed: e-mail address
     #[arg(long, value_name = "EMAIL", conflicts_with = "only_by")]
     pub only_by_user: Option<String>,
+    /// Go on with a rewind that was interrupted: the id that it printed; the time and the choice are to be the same
+    #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
+    pub id: Option<String>,
 }
 
 /// `ferry ignore` and `ferry folder ignore`
@@ -567,12 +570,15 @@ pub enum LimitCommand {
     Show,
     /// Set limits, for example --up 2MB/s --down none
     Set {
-        /// Sending
-        #[arg(long, value_name = "RATE", required_unless_present = "down")]
+        /// Sending to the relay
+        #[arg(long, value_name = "RATE", required_unless_present_any = ["down", "lan"])]
         up: Option<Rate>,
-        /// Receiving
+        /// Receiving from the relay
         #[arg(long, value_name = "RATE")]
         down: Option<Rate>,
+        /// Devices nearby, in each direction
+        #[arg(long, value_name = "RATE")]
+        lan: Option<Rate>,
     },
 }
 
@@ -649,12 +655,26 @@ pub enum PeerCommand {
     /// The devices that share a folder with this one: how each was found, and why one is not reached directly
     #[command(after_long_help = "Examples:\n  ferry peer list\n  ferry peer list --json | jq '.peers[] | select(.state == \"connected\")'")]
     List,
-}
-
-/// `ferry share`
-#[derive(Debug, Subcommand)]
-pub enum ShareCommand {
-    /// Public links: one file or folder for whoever has the address
-    #[command(subcommand)]
-    Link(super::share_link::LinkCommand),
+    /// One of them: the way to it, its addresses, how fast it is, and why it is not reached directly
+    Show {
+        /// Its name or id
+        peer: String,
+    },
+    /// Measure the way to its daemon and back, over the connection that there is
+    #[command(after_long_help = "Examples:\n  ferry peer ping nas\n  ferry peer ping nas --count 20 --json")]
+    Ping {
+        /// Its name or id
+        peer: String,
+        /// How often
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        count: u32,
+    },
+    /// Forget where it was and why it was not reached, end the connection, and look for it anew
+    #[command(
+        after_long_help = "What it may do here is not forgotten: that is what the relay says. Take its access away with the folder's members, or with\nits session at the relay."
+    )]
+    Forget {
+        /// Its name or id
+        peer: String,
+    },
 }

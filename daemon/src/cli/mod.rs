@@ -130,7 +130,6 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Ignore(args) => items::ignore(context, args).await,
         Command::Conflict(args) => items::conflict(context, args).await,
         Command::Trash(args) => items::trash(context, args).await,
-        Command::Share(args::ShareCommand::Link(args)) => share_link::run(context, args).await,
         Command::Peer(args) => peer::run(context, args).await,
         Command::Limit(args) => settings::limit(context, args).await,
         Command::Config(args) => settings::config(context, args).await,

@@ -9,9 +9,14 @@ use crate::supervisor::now_ms;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Requests of one rewind: each takes thousands of items.
 const REQUESTS_MAX: usize = 10_000;
+
+/// Requests one after the other that may get no answer, and the first pause after one, which is doubled.
+const LOST_MAX: u32 = 6;
+const LOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Shows what would happen, or does it.
 pub async fn run(context: &Context, args: RewindArgs) -> Outcome<u8> {
@@ -37,23 +42,63 @@ pub async fn run(context: &Context, args: RewindArgs) -> Outcome<u8> {
         print_plan(context, &plan);
     }
     ui.confirm("Take the folder back to then")?;
+    let id = args.id.clone().unwrap_or_else(|| hex::encode(crate::folder::random_bytes()));
     wish["dry_run"] = false.into();
-    wish["id"] = hex::encode(crate::folder::random_bytes()).into();
+    wish["id"] = id.clone().into();
+    if !ui.json {
+        ui.line(&format!("  if this is interrupted, go on with: {}", command(&args, &wish)));
+    }
+    let mut answer = until_finished(async || context.client.post(&path, &wish).await, tokio::time::sleep).await.map_err(|problem| {
+        let hint = format!("go on with it with: {}", command(&args, &wish));
+        if may_have_been_lost(&problem) { problem.hint(hint) } else { problem }
+    })?;
+    answer["id"] = id.into();
+    if ui.json {
+        ui.document(&answer);
+    } else {
+        ui.done(&format!("{}; the devices follow", sentence(&answer["counts"])));
+        ui.line(&format!(
+            "  take this back with: ferry folder rewind {} --to {}",
+            quoted(&args.folder),
+            answer["undo_to"].as_str().unwrap_or("?")
+        ));
+    }
+    Ok(exit::OK)
+}
+
+/// The command that goes on with this very rewind.
+fn command(args: &RewindArgs, wish: &Value) -> String {
+    let value = |name: &str| wish[name].as_str().unwrap_or("?").to_owned();
+    let mut words = vec!["ferry folder rewind".to_owned(), quoted(&args.folder), "--to".into(), value("to"), "--id".into(), value("id")];
+    for (flag, chosen) in [("--only-by", &args.only_by), ("--only-by-user", &args.only_by_user)] {
+        words.extend(chosen.iter().flat_map(|name| [flag.to_owned(), quoted(name)]));
+    }
+    words.join(" ")
+}
+
+/// As one word of a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"@%+=:,./-_~".contains(&b));
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// Whether a request may have been carried out although this is what came back: with the same id it is asked again.
+fn may_have_been_lost(problem: &Problem) -> bool {
+    matches!(problem.exit_code, exit::UNREACHABLE | exit::TEMPORARY | exit::NO_DAEMON)
+}
+
+/// Asks until the rewind is finished: each request does a part, and one whose answer was lost goes on where it was.
+async fn until_finished<P: Future<Output = ()>>(ask: impl AsyncFn() -> Outcome<Value>, pause: impl Fn(Duration) -> P) -> Outcome<Value> {
+    let mut lost: u32 = 0;
     for _ in 0..REQUESTS_MAX {
-        // The same id: a request whose answer was lost goes on where it was.
-        let answer = context.client.post(&path, &wish).await?;
-        if answer["finished"] == true {
-            if ui.json {
-                ui.document(&answer);
-            } else {
-                ui.done(&format!("{}; the devices follow", sentence(&answer["counts"])));
-                ui.line(&format!(
-                    "  take this back with: ferry folder rewind {} --to {}",
-                    args.folder,
-                    answer["undo_to"].as_str().unwrap_or("?")
-                ));
+        match ask().await {
+            Ok(answer) if answer["finished"] == true => return Ok(answer),
+            Ok(_) => lost = 0,
+            Err(problem) if may_have_been_lost(&problem) && lost < LOST_MAX => {
+                pause(LOST_PAUSE.saturating_mul(1 << lost)).await;
+                lost += 1;
             }
-            return Ok(exit::OK);
+            Err(problem) => return Err(problem),
         }
     }
     Err(Problem::failed("rewind_endless", "the relay does not come to an end with this; ask its operator"))
@@ -80,7 +125,7 @@ fn sentence(counts: &Value) -> String {
         ("reverted", "with the content of then"),
         ("moved", "at the old place"),
         ("removed", "that came later to the trash"),
-        ("not_kept", "left, as their content was purged"),
+        ("not_kept", "contents left, as they were purged or the relay has lost them"),
         ("kept_for_others", "left, as somebody else has changed them since"),
         ("changed_meanwhile", "left, as they changed just now: rewind again"),
     ] {
@@ -114,6 +159,7 @@ fn time(text: &str) -> Outcome<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn times_are_absolute_local_or_ago() {
@@ -131,5 +177,44 @@ mod tests {
     fn counts_become_a_sentence() {
         assert_eq!(sentence(&json!({"restored": 0})), "nothing is different");
         assert_eq!(sentence(&json!({"restored": 2, "moved": 1})), "2 brought back, 1 at the old place");
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_lost_is_asked_again_and_what_was_refused_is_not() {
+        let lost = || Err(Problem::unreachable("no answer"));
+        let (part, all) = (|| Ok(json!({"finished": false})), || Ok(json!({"finished": true})));
+        let run = async |answers: Vec<Outcome<Value>>| {
+            let (asked, pauses) = (Cell::new(0), Cell::new(Duration::ZERO));
+            let ask = async || {
+                asked.set(asked.get() + 1);
+                answers[asked.get() - 1].clone()
+            };
+            let pause = |pause| {
+                pauses.set(pauses.get() + pause);
+                std::future::ready(())
+            };
+            let done = until_finished(ask, pause).await;
+            (done.map_err(|p| p.code), asked.get(), pauses.get().as_secs())
+        };
+        assert_eq!(run(vec![lost(), part(), lost(), lost(), all()]).await, (Ok(json!({"finished": true})), 5, 1 + 1 + 2));
+        let refused = Err(Problem::forbidden("no"));
+        assert_eq!(run(vec![part(), refused]).await, (Err("forbidden".into()), 2, 0));
+        let dead = (0..=LOST_MAX).map(|_| lost()).collect();
+        assert_eq!(run(dead).await, (Err("relay_unreachable".into()), LOST_MAX as usize + 1, 63));
+    }
+
+    #[test]
+    fn the_command_that_goes_on_asks_for_the_very_same() {
+        let args = RewindArgs {
+            folder: "docs".into(),
+            to: "2h".into(),
+            dry_run: false,
+            only_by: Some("old laptop".into()),
+            only_by_user: None,
+            id: None,
+        };
+        let wish = json!({"to": "2026-11-22T10:30:00Z", "id": "ab"});
+        let wanted = "ferry folder rewind docs --to 2026-11-22T10:30:00Z --id ab --only-by 'old laptop'";
+        assert_eq!(command(&args, &wish), wanted);
     }
 }

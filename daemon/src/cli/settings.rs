@@ -138,8 +138,8 @@ async fn edit(context: &Context) -> Outcome<()> {
 
 /// Runs a limit command.
 pub async fn limit(context: &Context, command: LimitCommand) -> Outcome<u8> {
-    if let LimitCommand::Set { up, down } = command {
-        for (key, rate) in [("limit.up", up), ("limit.down", down)] {
+    if let LimitCommand::Set { up, down, lan } = command {
+        for (key, rate) in [("limit.up", up), ("limit.down", down), ("limit.lan", lan)] {
             if let Some(rate) = rate {
                 change(context, key, Some(&rate.to_string())).await?;
             }
@@ -151,10 +151,12 @@ pub async fn limit(context: &Context, command: LimitCommand) -> Outcome<u8> {
     let answer = json!({
         "type": "limits", "up": value("limit.up"), "up_bytes_per_s": bytes("limit.up"),
         "down": value("limit.down"), "down_bytes_per_s": bytes("limit.down"),
+        "lan": value("limit.lan"), "lan_bytes_per_s": bytes("limit.lan"),
     });
     tell(context, &answer, || {
         context.ui.line(&format!("up     {}", value("limit.up")));
         context.ui.line(&format!("down   {}", value("limit.down")));
+        context.ui.line(&format!("lan    {}", value("limit.lan")));
     });
     Ok(exit::OK)
 }

@@ -29,6 +29,7 @@ fn target(path: &Path) -> Outcome<Value> {
 pub async fn run(context: &Context, command: ShareCommand) -> Outcome<u8> {
     let (ui, client) = (&context.ui, &context.client);
     match command {
+        ShareCommand::Link(command) => return super::share_link::run(context, command).await,
         ShareCommand::Invite { path, user, role } => {
             let wish = json!({"target": target(&path)?, "email": user, "role": role.as_str()});
             let answer = client.post("/relay/shares", &wish).await?;

@@ -3,6 +3,7 @@
 use super::args::PasswordArgs;
 use super::client::{encode, encode_path};
 use super::login::qr;
+use super::status::plural;
 use super::{Context, absolute, tilde};
 use crate::problem::{Outcome, Problem, exit};
 use crate::quantity::Span;
@@ -190,7 +191,7 @@ fn bounds(link: &Value) -> String {
         (kind, max) => {
             parts.push(match max {
                 Some(max) => format!("{downloads} of {max} downloads"),
-                None => format!("{downloads} downloads"),
+                None => plural(downloads, "download", "downloads"),
             });
             if kind == "view" {
                 parts.push("view only".into());

@@ -55,6 +55,9 @@ impl Key {
     }
 }
 
+/// The lowest limit for devices nearby, in bytes per second: below it, who waits for his part of it cannot be told from one who is gone.
+const LIMIT_LAN_MIN: u64 = 64_000;
+
 const fn key(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     Key { name, kind, default, help }
 }
@@ -71,8 +74,9 @@ pub const KEYS: &[Key] = &[
     key("lan.discovery", Kind::Bool, "true", "look for devices by announcements on the network (mDNS)"),
     key("lan.offload", Kind::Bool, "true", "let the network card cut and join packets; turn it off for drivers that do it badly"),
     key("lan.peers", Kind::Texts, "", "addresses of devices that are always tried: 10.0.0.2:4711,[fd00::2]:4711"),
-    key("limit.down", Kind::Text, "none", "most bytes received per second, for example 2MB/s"),
-    key("limit.up", Kind::Text, "none", "most bytes sent per second, for example 500kB/s"),
+    key("limit.down", Kind::Text, "none", "most bytes received from the relay per second, for example 2MB/s"),
+    key("limit.lan", Kind::Text, "none", "most bytes exchanged with devices nearby per second, in each direction, for example 20MB/s"),
+    key("limit.up", Kind::Text, "none", "most bytes sent to the relay per second, for example 500kB/s"),
     key("log.level", Kind::Text, "info", "error, warn, info, debug or trace"),
     key("relay.enabled", Kind::Bool, "true", "exchange files through the relay"),
     key("relay.url", Kind::Text, "", "the relay that login takes when none is named"),
@@ -110,7 +114,8 @@ Lan { /// Use it.
 section! { /// `[limit]`
 Limit { /// Sending.
     up: Rate; /// Receiving.
-    down: Rate; } }
+    down: Rate; /// Devices nearby.
+    lan: Rate, "limit_lan"; } }
 section! { /// `[ignore]`
 Ignore { /// Built-in rules.
     defaults: bool; } }
@@ -181,6 +186,13 @@ fn relay_url<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error
         d,
         |url: &String| url.starts_with("https://") || url.starts_with("http://"),
         "a relay's address begins with https:// or http://",
+    )
+}
+fn limit_lan<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Rate>, D::Error> {
+    checked(
+        d,
+        |Rate(rate)| rate.is_none_or(|rate| rate >= LIMIT_LAN_MIN),
+        "a limit for devices nearby is at least 64kB/s, or none; turn the LAN off with lan.enabled",
     )
 }
 fn scan_interval<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {

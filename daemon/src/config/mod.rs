@@ -62,10 +62,12 @@ pub struct Settings {
     pub lan_offload: bool,
     /// Addresses that are always tried.
     pub lan_peers: Vec<SocketAddr>,
-    /// Limit of sending.
+    /// Limit of sending to the relay.
     pub limit_up: Rate,
-    /// Limit of receiving.
+    /// Limit of receiving from the relay.
     pub limit_down: Rate,
+    /// Limit of exchanging with devices nearby, in each direction.
+    pub limit_lan: Rate,
     /// What folders follow.
     pub folder: FolderSettings,
     /// Other users who may read the status over the control socket.
@@ -131,6 +133,7 @@ fn settings(file: ConfigFile, sources: BTreeMap<&'static str, Source>) -> Settin
         lan_peers: file.lan.peers.clone().unwrap_or_default(),
         limit_up: file.limit.up.unwrap_or_default(),
         limit_down: file.limit.down.unwrap_or_default(),
+        limit_lan: file.limit.lan.unwrap_or_default(),
         folder: FolderSettings {
             ignore_defaults: file.ignore.defaults.unwrap_or(base.ignore_defaults),
             watch: file.scan.watch.unwrap_or(base.watch),
@@ -202,14 +205,14 @@ mod tests {
 
     #[test]
     fn flag_wins_over_environment_over_file_over_default() {
-        let text = "[limit]\nup = \"1MB/s\"\ndown = \"2MB/s\"\n[lan]\nenabled = false\nlisten = \"[::1]:7\"\n";
+        let text = "[limit]\nup = \"1MB/s\"\ndown = \"2MB/s\"\nlan = \"64kB/s\"\n[lan]\nenabled = false\nlisten = \"[::1]:7\"\n";
         let env = |name: &str| match name {
             "FERRY_LIMIT_DOWN" => Some("3MB/s".to_owned()),
             "FERRY_LAN_LISTEN" => Some("[::1]:8".to_owned()),
             _ => None,
         };
         let settings = parse(text, Path::new("f"), env, &[("lan.listen", "[::1]:9".into())]).unwrap();
-        assert_eq!(settings.limit_up, Rate(Some(1_000_000)));
+        assert_eq!((settings.limit_up, settings.limit_lan), (Rate(Some(1_000_000)), Rate(Some(64_000))));
         assert_eq!(settings.limit_down, Rate(Some(3_000_000)));
         assert_eq!(settings.lan_listen.port(), 9);
         assert!(!settings.lan_enabled && settings.relay_enabled);
@@ -226,6 +229,7 @@ mod tests {
             ("[lan]\nenabeld = true\n", "f:2:1", "enabeld"),
             ("[lan]\nenabled = 3\n", "f:2:11", "boolean"),
             ("\n[limit]\nup = \"fast\"\n", "f:3:6", "rate"),
+            ("[limit]\nlan = \"10kB/s\"\n", "f:2:7", "lan.enabled"),
             ("[lan\n", "f:1:", ""),
             ("[brake]\npercent = 200\n", "f:2:11", "between 1 and 100"),
             ("[device]\nname = \"\\u0007\"\n", "f:2:8", "name"),

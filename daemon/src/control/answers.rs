@@ -34,11 +34,6 @@ pub async fn status(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
     Json(daemon.status_document())
 }
 
-/// `GET /v1/peers`
-pub async fn peers(State(daemon): State<Arc<Daemon>>) -> Json<Value> {
-    Json(json!({"type": "peers", "peers": daemon.peers()}))
-}
-
 /// No such path.
 pub async fn unknown(uri: Uri) -> Problem {
     Problem::not_found("no_such_endpoint", format!("the control socket has no {}", uri.path()))

@@ -10,12 +10,13 @@ mod events;
 mod files;
 mod folders;
 mod login;
+mod nearby;
 mod peer;
 mod relay_trash;
 mod rewind;
 mod settings;
-mod shares;
 mod share_link;
+mod shares;
 mod wait;
 
 pub use settings::document as settings_document;
@@ -90,7 +91,10 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/trash", get(files::trash))
         .route("/trash/restore", post(files::restore))
         .route("/trash/purge", post(files::purge))
-        .route("/peers", get(answers::peers))
+        .route("/peers", get(nearby::list))
+        .route("/peers/{peer}", get(nearby::show))
+        .route("/peers/{peer}/ping", post(nearby::ping))
+        .route("/peers/{peer}/forget", post(nearby::forget))
         .route("/limits", get(settings::limits).patch(settings::set_limits))
         .route("/config", get(settings::list).patch(settings::change))
         .route("/reload", post(settings::reload))

@@ -57,7 +57,8 @@ pub async fn restore(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer 
     let relay = daemon.relay_client().await?;
     let mut restored = Vec::new();
     for id in ids {
-        let answer = relay.json(Method::POST, "/api/v1/trash/restore", Some(&json!({"file_id": id_of(&id)?}))).await?;
+        let wish = json!({"file_id": id_of(&id)?, "space_id": config.id});
+        let answer = relay.json(Method::POST, "/api/v1/trash/restore", Some(&wish)).await?;
         restored.push(json!({"id": id, "folder": config.name, "path": answer["file_path"], "count": answer["restored"]}));
     }
     Ok(Json(json!({"type": "restored", "items": restored})))

@@ -71,14 +71,15 @@ fn limits_document(settings: &Settings) -> Value {
         "type": "limits",
         "up": settings.limit_up, "up_bytes_per_s": settings.limit_up.0,
         "down": settings.limit_down, "down_bytes_per_s": settings.limit_down.0,
+        "lan": settings.limit_lan, "lan_bytes_per_s": settings.limit_lan.0,
     })
 }
 
-/// `PATCH /v1/limits` with `{"up": "2MB/s", "down": "none"}`.
+/// `PATCH /v1/limits` with `{"up": "2MB/s", "down": "none", "lan": "20MB/s"}`.
 pub async fn set_limits(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer {
     let changes: Map<String, Value> = body(&bytes)?;
-    if let Some(key) = changes.keys().find(|k| !matches!(k.as_str(), "up" | "down")) {
-        return Err(Problem::usage(format!("'{key}' is not a limit; limits are: up, down")));
+    if let Some(key) = changes.keys().find(|k| !matches!(k.as_str(), "up" | "down" | "lan")) {
+        return Err(Problem::usage(format!("'{key}' is not a limit; limits are: up, down, lan")));
     }
     for (key, value) in &changes {
         apply(&daemon, &format!("limit.{key}"), value)?;

@@ -129,10 +129,14 @@ pub struct Counters {
 /// Bandwidth limits of this device, shared by everything that transfers.
 #[derive(Debug, Clone, Default)]
 pub struct Bandwidth {
-    /// Towards others.
+    /// To the relay.
     pub up: crate::bandwidth::Limiter,
-    /// From others.
+    /// From the relay.
     pub down: crate::bandwidth::Limiter,
+    /// From all devices nearby together.
+    pub lan_in: crate::bandwidth::Limiter,
+    /// To all devices nearby together.
+    pub lan_out: crate::bandwidth::Limiter,
 }
 
 /// Stores the opaque identity of a root in the folder's [`FolderConfig`]; durable when it returns.

@@ -30,6 +30,8 @@ const AT_ONCE_MAX_BYTES: usize = 64 << 10;
 const ASK_MIN: Duration = Duration::from_secs(30);
 const ASK_EACH: Duration = Duration::from_secs(10);
 const ASK_MORE_MAX: Duration = Duration::from_secs(120);
+/// The same while this device itself limits what comes: it is not the peer that drips then.
+const ASK_LIMITED_MAX: Duration = Duration::from_secs(3600);
 /// A device that has brought nothing for so long is no longer waited for.
 const SILENCE_MAX: Duration = Duration::from_secs(6);
 /// One that is silent for so long is helped with a chunk by a device that has nothing left to do itself, and again this often. A device that goes on
@@ -152,7 +154,8 @@ impl Sources {
     async fn ask_peer<S: Sink>(&self, link: &Arc<Link>, wanted: &[ChunkId], left: &mut Left, sink: &Arc<S>) -> Result<(), Obstacle> {
         let _slot = self.slots.peers.acquire().await;
         // A peer that drips is passed over: what it has given counts.
-        let until = tokio::time::Instant::now() + ASK_MIN + (ASK_EACH * wanted.len() as u32).min(ASK_MORE_MAX);
+        let patience = if link.is_limited() { ASK_LIMITED_MAX } else { ASK_MIN + (ASK_EACH * wanted.len() as u32).min(ASK_MORE_MAX) };
+        let until = tokio::time::Instant::now() + patience;
         let asked = tokio::time::timeout_at(until, self.lan.ask(link, wanted)).await.unwrap_or_else(|_| Err(late()));
         let mut answers = match asked {
             Ok(answers) => answers,

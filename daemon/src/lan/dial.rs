@@ -141,6 +141,27 @@ impl Targets {
         self.table().remove(key);
     }
 
+    /// Forgets where a device was met and why it could not be reached, and looks for it anew. What announcements and the configuration name stays, as
+    /// nobody would say it again; what the relay named goes until it is asked. How many addresses went.
+    pub fn forget_device(&self, device: DeviceId) -> usize {
+        let now = Instant::now();
+        let mut gone = 0;
+        self.table().retain(|_, target| {
+            let is_of = target.device == Some(device);
+            if is_of && target.is_device {
+                gone += target.addresses.len();
+                return false;
+            }
+            if is_of {
+                (target.device, target.error, target.failures, target.not_before) = (None, None, 0, now);
+            }
+            true
+        });
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner).remove(&device);
+        self.news.notify_one();
+        gone
+    }
+
     /// Keeps only what this says yes to.
     pub fn retain(&self, mut keep: impl FnMut(&TargetKey) -> bool) {
         self.table().retain(|key, _| keep(key));
@@ -404,6 +425,24 @@ mod tests {
         let first: Vec<TargetKey> = (0..3).map(|_| targets.next(|_| false).expect("one is due").0).collect();
         assert!(first.contains(&TargetKey::Device(device(1))) && first.contains(&TargetKey::Address(address(8))), "{first:?}");
         assert!(matches!(first[2], TargetKey::Tag(_)));
+    }
+
+    #[test]
+    fn who_is_forgotten_is_looked_for_anew() {
+        let targets = Targets::default();
+        targets.hint(TargetKey::Device(device(1)), [address(7)], false);
+        targets.hint(TargetKey::Address(address(8)), [address(8)], false);
+        targets.hint(TargetKey::Device(device(2)), [address(9)], false);
+        targets.met(device(1), address(8));
+        targets.refused(device(1), address(8), "it shares no folder with this device");
+        targets.refused(device(2), address(9), "it shares no folder with this device");
+        assert!(targets.next(|_| false).is_err(), "all are left alone for a while");
+        assert_eq!(targets.forget_device(device(1)), 1);
+        assert_eq!(targets.sightings().keys().copied().collect::<Vec<_>>(), [device(2)]);
+        let (key, ..) = targets.next(|_| false).expect("the address that was written down is due at once");
+        assert_eq!(key, TargetKey::Address(address(8)));
+        assert!(targets.next(|_| false).is_err(), "the other is still left alone");
+        assert_eq!(targets.forget_device(device(1)), 0, "twice is once");
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! Asking a peer for chunks.
 
+use super::body::{BodyError, timely};
 use super::folder::LanFolder;
-use super::link::{BodyError, Link, timely};
+use super::link::Link;
 use super::serve;
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::lan::frame::{self, StreamKind};
 use ferry_protocol::lan::{ChunkAnswer, ChunkAsk};
 use ferry_protocol::wire::FRAME_HEADER_BYTES;
-use ferry_protocol::{ChunkId, VerifiedChunk};
+use ferry_protocol::{ChunkId, NamespaceId, VerifiedChunk};
 use quinn::RecvStream;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What memory is taken for a chunk on the word of its length, in bytes, before it has come.
 const RESERVE_MAX_BYTES: usize = 4 << 20;
+
+/// How long an answer to a ping is waited for.
+const PING_MAX: Duration = Duration::from_secs(5);
 
 /// A chunk as it came from a peer: of unknown origin until it is opened.
 #[derive(Debug)]
@@ -66,14 +71,34 @@ pub struct ChunkAnswers {
 impl LanFolder {
     /// Asks a peer for chunks of this folder.
     pub async fn ask(&self, link: &Arc<Link>, ids: &[ChunkId]) -> Result<ChunkAnswers, PeerError> {
-        let ask = ChunkAsk { namespace: self.shared.namespace, ids: ids.to_vec() };
-        let (mut send, stream) = link.connection.open_bi().await.map_err(|e| PeerError(e.to_string()))?;
-        let mut bytes = vec![StreamKind::Chunks as u8];
-        bytes.extend(frame::frame(&ask));
-        link.count_out(bytes.len());
-        send.write_all(&bytes).await.map_err(|e| PeerError(e.to_string()))?;
-        let _ = send.finish();
-        Ok(ChunkAnswers { link: link.clone(), stream, buffer: BytesMut::new(), wanted: ids.iter().copied().collect() })
+        ask(link, self.shared.namespace, ids).await
+    }
+}
+
+async fn ask(link: &Arc<Link>, namespace: NamespaceId, ids: &[ChunkId]) -> Result<ChunkAnswers, PeerError> {
+    let ask = ChunkAsk { namespace, ids: ids.to_vec() };
+    let (mut send, stream) = link.connection.open_bi().await.map_err(|e| PeerError(e.to_string()))?;
+    let mut bytes = vec![StreamKind::Chunks as u8];
+    bytes.extend(frame::frame(&ask));
+    link.count_out(bytes.len());
+    send.write_all(&bytes).await.map_err(|e| PeerError(e.to_string()))?;
+    let _ = send.finish();
+    Ok(ChunkAnswers { link: link.clone(), stream, buffer: BytesMut::new(), wanted: ids.iter().copied().collect() })
+}
+
+/// How long one request takes to the peer's daemon and back, over the connection that there is: it is asked for a chunk that nobody has, in a namespace
+/// that nobody has, which every peer answers in the same way (L2).
+pub async fn ping(link: &Arc<Link>) -> Result<Duration, PeerError> {
+    let id = ChunkId::of(&crate::folder::random_bytes());
+    let began = Instant::now();
+    let answered = async {
+        let mut answers = ask(link, NamespaceId::default(), &[id]).await?;
+        answers.next().await
+    };
+    match tokio::time::timeout(PING_MAX, answered).await {
+        Ok(Ok(_)) => Ok(began.elapsed()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(PeerError::late()),
     }
 }
 
@@ -116,6 +141,7 @@ impl ChunkAnswers {
                 Some(piece) => {
                     self.link.count_in(piece.bytes.len());
                     self.buffer.extend_from_slice(&piece.bytes);
+                    self.link.received(piece.bytes.len()).await;
                 }
                 None => return Err(PeerError("the answer ended too early".into())),
             }

@@ -9,7 +9,7 @@ use super::dial::Targets;
 use super::folder::{LanFolder, PeerWake};
 use super::link::{self, Begun, Link};
 use super::{serve, tls};
-use crate::folder::Counters;
+use crate::folder::{Bandwidth, Counters};
 use crate::identity::{GrantKey, Identity};
 use ferry_protocol::grant::SignedGrant;
 use ferry_protocol::lan::message::FeedCursor;
@@ -51,6 +51,8 @@ pub struct Hub {
     author: watch::Receiver<Author>,
     /// Bytes on the wire.
     pub counters: Arc<Counters>,
+    /// How many of them there may be.
+    pub(super) limits: Arc<Bandwidth>,
     book: Mutex<GrantBook>,
     keep: KeepGrants,
     keeping: Mutex<()>,
@@ -77,11 +79,18 @@ pub fn verifier(key: Option<GrantKey>) -> ferry_protocol::lan::book::Verify {
 
 impl Hub {
     /// A hub that knows no grants yet.
-    pub fn new(identity: &Identity, author: watch::Receiver<Author>, counters: Arc<Counters>, keep: KeepGrants) -> Arc<Self> {
+    pub fn new(
+        identity: &Identity,
+        author: watch::Receiver<Author>,
+        counters: Arc<Counters>,
+        limits: Arc<Bandwidth>,
+        keep: KeepGrants,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             own: identity.device_id(),
             author,
             counters,
+            limits,
             book: Mutex::new(GrantBook::new(verifier(None))),
             keep,
             keeping: Mutex::default(),
@@ -478,7 +487,7 @@ mod tests {
         let signature = key.sign(&SignedGrant::signed_bytes(&body));
         let key: GrantKey = hex::encode(key.public().to_bytes()).parse().unwrap();
         let author = Author { device: identity.device_id(), name: "A".into() };
-        let hub = Hub::new(&identity, watch::channel(author).1, Arc::default(), Box::new(|_| {}));
+        let hub = Hub::new(&identity, watch::channel(author).1, Arc::default(), Arc::default(), Box::new(|_| {}));
         hub.set_key(Some(key), &[SignedGrant { body, signature }]);
         assert_eq!(hub.own_role(namespace), None, "by this clock it ended a year ago");
         hub.set_time(there_ms);

@@ -1,14 +1,14 @@
 //! One connection with another device: its streams, and the session that decides what they may carry.
 
+use super::body::{Bodies, PIECE_MAX, RESERVE_MAX_BYTES};
 use super::hub::Hub;
 use super::serve;
-use crate::folder::Counters;
-use bytes::{Buf, Bytes, BytesMut};
-use ferry_protocol::lan::frame::{self, LENGTH_BYTES, StreamKind};
+use crate::folder::{Bandwidth, Counters};
+use bytes::Bytes;
+use ferry_protocol::lan::frame::{self, StreamKind};
 use ferry_protocol::lan::session::Opened;
 use ferry_protocol::lan::{Message, Output, PeerPage, Session};
-use ferry_protocol::limits::LAN_PAGE_MAX_BYTES;
-use ferry_protocol::wire::{self, Body, Role};
+use ferry_protocol::wire::Role;
 use ferry_protocol::{DeviceId, NamespaceId};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,12 +24,6 @@ const MESSAGES_MAX: usize = 4096;
 /// Over how long rates are measured, and after how many of these the session is told that time goes on: a grant may have expired.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
 const ADVANCE_LOOKS: u32 = 3;
-/// How long one piece of a body may be waited for.
-const PIECE_MAX: Duration = Duration::from_secs(20);
-/// What memory is taken at once on the word of a length, in bytes.
-const RESERVE_MAX_BYTES: usize = 1 << 20;
-/// What the bodies of one connection that have begun to come may hold together, in bytes: the largest page, and more of usual ones (L4).
-const BODIES_MAX_BYTES: usize = LAN_PAGE_MAX_BYTES + (16 << 20);
 /// Feeds of ours that one peer may have asked for at once, those included that a later question replaces.
 const FEEDS_MAX: usize = 2048;
 /// Wrong chunks after which a peer is not asked for any more, as long as it is connected.
@@ -83,8 +77,9 @@ pub struct Link {
     /// The last look at the two counts, and how fast they grew before it.
     meter: Mutex<Meter>,
     counters: Arc<Counters>,
+    limits: Arc<Bandwidth>,
     /// Bytes of bodies that are not whole yet.
-    begun_bytes: Arc<AtomicUsize>,
+    pub(super) begun_bytes: Arc<AtomicUsize>,
     feed_slots: Arc<Semaphore>,
 }
 
@@ -131,6 +126,7 @@ impl Link {
             out_bytes: AtomicU64::new(0),
             meter: Mutex::new(Meter { at: Instant::now(), bytes: [0; 2], per_s: [0; 2] }),
             counters: hub.counters.clone(),
+            limits: hub.limits.clone(),
             begun_bytes: Arc::default(),
             feed_slots: Arc::new(Semaphore::new(FEEDS_MAX)),
         };
@@ -283,6 +279,47 @@ impl Link {
     }
 }
 
+/// What is sent of a large piece at once, in bytes: a peer that reads, however slowly, is told from one that does not by each of them.
+const SLICE_BYTES: usize = 256 << 10;
+/// The same under a limit: others that wait for their part of it wait no longer than this takes.
+const SLICE_LIMITED_BYTES: usize = 16 << 10;
+/// How long a write may stand still: a peer that reads nothing is let go.
+pub(super) const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// A piece could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer took nothing more: {0}")]
+pub(super) struct NotSent(String);
+
+impl Link {
+    /// Sends chunks and pages, as fast as the limit allows.
+    pub(super) async fn send_bytes(&self, stream: &mut SendStream, bytes: Bytes) -> Result<(), NotSent> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let slice = if self.limits.lan_out.rate().is_some() { SLICE_LIMITED_BYTES } else { SLICE_BYTES };
+            let next = rest.split_to(slice.min(rest.len()));
+            self.limits.lan_out.acquire(next.len()).await;
+            self.count_out(next.len());
+            match tokio::time::timeout(STALL_MAX, stream.write_chunk(next)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(NotSent(error.to_string())),
+                Err(_) => return Err(NotSent("for too long".into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Chunks or pages of so many bytes have come; returns when more may. What is not read yet the peer cannot send for ever.
+    pub(super) async fn received(&self, bytes: usize) {
+        self.limits.lan_in.acquire(bytes).await;
+    }
+
+    /// Whether this device itself limits what comes.
+    pub fn is_limited(&self) -> bool {
+        self.limits.lan_in.rate().is_some()
+    }
+}
+
 /// Serves a connection until it ends.
 pub(super) async fn run(hub: Arc<Hub>, link: Arc<Link>, outbox: mpsc::Receiver<Message>) {
     hub.begin(&link);
@@ -400,6 +437,7 @@ async fn read_feed(hub: Arc<Hub>, link: Arc<Link>, mut stream: RecvStream) {
                 }
                 // The folder drops the sender when it does not take the page.
                 let Ok(cursor) = taken.await else { return };
+                link.received(bodies.take_came()).await;
                 link.send(Message::Heard { namespace, cursor });
             }
             Ok(None) => return,
@@ -408,97 +446,5 @@ async fn read_feed(hub: Arc<Hub>, link: Arc<Link>, mut stream: RecvStream) {
                 return link.close(ferry_protocol::lan::End::Broken.code());
             }
         }
-    }
-}
-
-/// Why a body could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
-    #[error(transparent)]
-    Decode(#[from] wire::DecodeError),
-    #[error("the stream ended: {0}")]
-    Stream(String),
-}
-
-/// Bodies of a stream, one after the other. Memory grows with what came, not with what was announced (L4).
-pub(super) struct Bodies {
-    stream: RecvStream,
-    kind: StreamKind,
-    buffer: BytesMut,
-    held: Held,
-}
-
-/// Bytes that count against what a connection may hold.
-#[derive(Default)]
-struct Held {
-    all: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Held {
-    /// Sets how many bytes are held; how many all bodies of the connection hold then.
-    fn set(&mut self, bytes: usize) -> usize {
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        // First up, then down: the sum is never below what is held.
-        self.all.fetch_add(bytes, Ordering::Relaxed);
-        self.all.fetch_sub(before, Ordering::Relaxed) - before
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
-impl Bodies {
-    pub fn new(stream: RecvStream, kind: StreamKind) -> Self {
-        Self { stream, kind, buffer: BytesMut::new(), held: Held::default() }
-    }
-
-    /// The next body, or nothing at a clean end. `hurry` bounds the wait for its first byte too.
-    pub async fn next<B: Body>(&mut self, link: &Link, hurry: bool) -> Result<Option<B>, BodyError> {
-        if self.buffer.is_empty() {
-            // Between two bodies a stream may rest for ever, unless something was asked.
-            let first = self.stream.read_chunk(usize::MAX, true);
-            let piece = if hurry { timely(first).await? } else { first.await.map_err(|e| BodyError::Stream(e.to_string()))? };
-            match piece {
-                Some(piece) => self.take(link, &piece.bytes)?,
-                None => return Ok(None),
-            }
-        }
-        loop {
-            if let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() {
-                let length = frame::length(*head, self.kind)?;
-                if self.buffer.len() >= LENGTH_BYTES + length {
-                    self.buffer.advance(LENGTH_BYTES);
-                    let body = self.buffer.split_to(length);
-                    self.held.set(self.buffer.len());
-                    return Ok(Some(wire::decode(&body)?));
-                }
-                self.buffer.reserve((LENGTH_BYTES + length - self.buffer.len()).min(RESERVE_MAX_BYTES));
-            }
-            match timely(self.stream.read_chunk(usize::MAX, true)).await? {
-                Some(piece) => self.take(link, &piece.bytes)?,
-                None => return Err(BodyError::Stream("in the middle of a body".into())),
-            }
-        }
-    }
-
-    fn take(&mut self, link: &Link, bytes: &Bytes) -> Result<(), BodyError> {
-        link.count_in(bytes.len());
-        self.buffer.extend_from_slice(bytes);
-        if !Arc::ptr_eq(&self.held.all, &link.begun_bytes) {
-            self.held = Held { all: link.begun_bytes.clone(), bytes: 0 };
-        }
-        if self.held.set(self.buffer.len()) > BODIES_MAX_BYTES { Err(wire::DecodeError::Limit("bodies at once").into()) } else { Ok(()) }
-    }
-}
-
-/// The next piece of something that has begun.
-pub(super) async fn timely<T>(read: impl Future<Output = Result<T, quinn::ReadError>>) -> Result<T, BodyError> {
-    match tokio::time::timeout(PIECE_MAX, read).await {
-        Ok(read) => read.map_err(|e| BodyError::Stream(e.to_string())),
-        Err(_) => Err(BodyError::Stream("nothing came for too long".into())),
     }
 }

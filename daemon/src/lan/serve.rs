@@ -1,8 +1,9 @@
 //! What peers are given: our feed, page after page, and the chunks that they ask for.
 
+use super::body::Bodies;
 use super::folder::{LanFolder, PeerWake};
 use super::hub::Hub;
-use super::link::{Bodies, Link};
+use super::link::{Link, NotSent, STALL_MAX};
 use crate::fs::{self, Root};
 use bytes::Bytes;
 use ferry_engine::ChunkPlace;
@@ -33,8 +34,6 @@ const PACK_LEVEL: i32 = 1;
 /// While our feed goes on growing a peer is told this often: a page costs a write to the disk here, and work there. What comes after a pause is told at
 /// once.
 const PAGES_EVERY: Duration = Duration::from_millis(80);
-/// How long a write may stand still: a peer that reads nothing is let go.
-const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Answers requests for chunks until the connection ends.
 pub(super) async fn accept(hub: Arc<Hub>, link: Arc<Link>) {
@@ -51,7 +50,7 @@ pub(super) async fn accept(hub: Arc<Hub>, link: Arc<Link>) {
 
 async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvStream) {
     let mut kind = [0];
-    let read = super::link::timely(async { receive.read_exact(&mut kind).await.map_err(|_| quinn::ReadError::ClosedStream) }).await;
+    let read = super::body::timely(async { receive.read_exact(&mut kind).await.map_err(|_| quinn::ReadError::ClosedStream) }).await;
     if read.is_err() || kind[0] != StreamKind::Chunks as u8 || !link.is_greeted() {
         return link.close(ferry_protocol::lan::End::Broken.code());
     }
@@ -77,11 +76,10 @@ async fn answer(hub: &Hub, link: &Link, mut send: SendStream, mut receive: RecvS
         if is_given && hub.answering(link, &again).is_none() {
             return;
         }
-        link.count_out(piece.iter().map(Bytes::len).sum());
-        let mut piece = piece;
-        match tokio::time::timeout(STALL_MAX, send.write_all_chunks(&mut piece)).await {
-            Ok(Ok(())) => {}
-            _ => return,
+        for bytes in piece {
+            if let Err(error) = link.send_bytes(&mut send, bytes).await {
+                return tracing::debug!(peer = %link.device, %error, "answering a request for chunks");
+            }
         }
     }
     // The peer may have gone; then there is nobody to tell.
@@ -214,7 +212,7 @@ pub(super) fn start_feed(hub: Arc<Hub>, link: Arc<Link>, folder: LanFolder, curs
     });
 }
 
-async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<FeedCursor>, number: u64) -> Result<(), quinn::WriteError> {
+async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<FeedCursor>, number: u64) -> Result<(), NotSent> {
     let namespace = folder.shared.namespace;
     // With all streams taken there is no feed now; the peer subscribes again when it opens the folder.
     let opened = tokio::time::timeout(STALL_MAX, link.connection.open_uni()).await;
@@ -223,7 +221,7 @@ async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<Fe
         return Ok(());
     }
     let _ = stream.set_priority(1);
-    stream.write_all(&[&[StreamKind::Feed as u8][..], namespace.as_bytes()].concat()).await?;
+    link.send_bytes(&mut stream, [&[StreamKind::Feed as u8][..], namespace.as_bytes()].concat().into()).await?;
     let mut growth = folder.growth();
     let (mut cursor, mut first) = (cursor, true);
     let mut told = tokio::time::Instant::now() - PAGES_EVERY;
@@ -242,9 +240,7 @@ async fn send_feed(hub: &Hub, link: &Link, folder: &LanFolder, cursor: Option<Fe
             more = page.page.has_more;
             let moved = Some((page.page.epoch, page.page.cursor));
             if first || !page.page.nodes.is_empty() || moved != cursor {
-                let bytes = frame::frame(&page);
-                link.count_out(bytes.len());
-                stream.write_all(&bytes).await?;
+                link.send_bytes(&mut stream, frame::frame(&page).into()).await?;
                 (first, told) = (false, tokio::time::Instant::now());
             }
             cursor = moved;

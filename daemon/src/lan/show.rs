@@ -24,6 +24,8 @@ pub struct PeerDoc {
     pub state: &'static str,
     /// Where it is connected, or where it was looked for.
     pub address: Option<String>,
+    /// All addresses at which it may be, as far as they are known.
+    pub addresses: BTreeSet<String>,
     /// The path: always `lan`.
     pub via: &'static str,
     /// How it was found.
@@ -45,6 +47,15 @@ pub struct PeerDoc {
 }
 
 impl Hub {
+    /// Forgets where a device was and what was found out about it, and ends the connection with it: it is looked for anew. Its grants stay. How many
+    /// addresses went, and whether it was connected.
+    pub fn forget_peer(&self, device: DeviceId) -> (usize, bool) {
+        let gone = self.targets.forget_device(device);
+        let links: Vec<_> = self.links().into_iter().filter(|link| link.device == device).collect();
+        links.iter().for_each(|link| link.close_normally());
+        (gone, !links.is_empty())
+    }
+
     /// The devices that share a folder with this one, connected or not, by name.
     pub fn peers(&self, state: &LanState, enabled: bool) -> Vec<PeerDoc> {
         let now_ms = self.now_ms();
@@ -73,12 +84,13 @@ fn connected(link: &Link, name: String, mut sighting: Sighting) -> PeerDoc {
     if sighting.found.is_empty() {
         sighting.found.insert(Found::Incoming);
     }
-    let address = link.connection.remote_address();
+    let address = shown(link.connection.remote_address());
     PeerDoc {
         id: link.device,
         name: display_bytes(name.as_bytes()).to_string(),
         state: "connected",
-        address: Some(SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()),
+        addresses: sighting.addresses.iter().map(|a| shown(*a)).chain([address.clone()]).collect(),
+        address: Some(address),
         via: "lan",
         found: sighting.found,
         reason: None,
@@ -89,6 +101,10 @@ fn connected(link: &Link, name: String, mut sighting: Sighting) -> PeerDoc {
         out_bytes_per_s: link.rates()[1],
         folders: link.folders().keys().copied().collect(),
     }
+}
+
+fn shown(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 fn missing(device: DeviceId, name: String, sighting: Sighting, state: &LanState, enabled: bool) -> PeerDoc {
@@ -106,6 +122,7 @@ fn missing(device: DeviceId, name: String, sighting: Sighting, state: &LanState,
         name: display_bytes(name.as_bytes()).to_string(),
         state: if known { "unreachable" } else { "searching" },
         address: sighting.addresses.first().map(ToString::to_string),
+        addresses: sighting.addresses.iter().map(|a| shown(*a)).collect(),
         via: "lan",
         found: sighting.found,
         reason: Some(reason),

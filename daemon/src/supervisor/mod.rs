@@ -123,9 +123,10 @@ pub async fn start(options: Options) -> Outcome<Started> {
     let author = Author { device: identity.device_id(), name: settings.device_name().into() };
     let author = watch::channel(author).0;
     let counters: Arc<Counters> = Arc::default();
+    let limits: Arc<Bandwidth> = Arc::default();
     let keep = lan::grant_keeper(paths.clone());
     let lan = LanService {
-        hub: crate::lan::Hub::new(&identity, author.subscribe(), counters.clone(), keep),
+        hub: crate::lan::Hub::new(&identity, author.subscribe(), counters.clone(), limits.clone(), keep),
         settings: watch::channel(settings.lan()).0,
         state: watch::channel(crate::lan::LanState::default()).0,
     };
@@ -133,7 +134,7 @@ pub async fn start(options: Options) -> Outcome<Started> {
         lan,
         activity: Activity::open(paths.activity_file()),
         counters,
-        limits: Arc::default(),
+        limits,
         author,
         identity,
         account: watch::channel(account).0,
@@ -262,6 +263,8 @@ impl Daemon {
         let settings = self.settings.borrow().clone();
         self.limits.up.set_rate(settings.limit_up.0);
         self.limits.down.set_rate(settings.limit_down.0);
+        self.limits.lan_in.set_rate(settings.limit_lan.0);
+        self.limits.lan_out.set_rate(settings.limit_lan.0);
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, BTreeMap<NamespaceId, String>> {

@@ -102,6 +102,7 @@ async fn a_scope_opens_the_routes_that_name_it_and_no_other(kind: Db) {
             "/upload/",
             "/sync/delta",
             "/api/v1/files/",
+            "/api/v1/spaces",
             "/api/v1/trash",
             "/api/v1/me/usage",
             "/api/v1/archives",

@@ -75,14 +75,14 @@ async fn make(app: &AppState, caller: &Caller, ids: &[&str], space_id: Option<&s
         None => app.content.enter_by_file(caller, first, Role::Viewer).await?,
     };
     let archive = app.content.plan_archive(&entry, &nodes).await?;
-    send(app, archive)
+    send(app, archive).await
 }
 
 /// The archive as an answer. Its length is not known before its end.
-pub(super) fn send(app: &AppState, archive: Archive) -> Result<Response, Problem> {
+pub(super) async fn send(app: &AppState, archive: Archive) -> Result<Response, Problem> {
     let name = disposition(format!("{}.zip", archive.name).as_bytes(), false);
     let name = HeaderValue::try_from(name).map_err(ServiceError::internal)?;
-    let body = body_of(app.content.read_archive(archive), false);
+    let body = body_of(app.content.read_archive(archive).await?, false);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/zip")),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),

@@ -10,8 +10,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ferry_protocol::NodeId;
 use ferry_protocol::wire::Role;
+use ferry_protocol::{ContentHash, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -43,12 +43,12 @@ async fn file(
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
     let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
-    serve(&app, &entry, file, which.version.as_deref(), &method, &headers).await
+    serve(&app, &entry, file, which.version.as_deref(), &method, &headers, etag_of).await
 }
 
 async fn signed(State(app): State<AppState>, Path(token): Path<String>, method: Method, headers: HeaderMap) -> Result<Response, Problem> {
     let (entry, file, version) = app.content.open_link(&token).await?;
-    serve(&app, &entry, file, version.map(hex::encode).as_deref(), &method, &headers).await
+    serve(&app, &entry, file, version.map(hex::encode).as_deref(), &method, &headers, etag_of).await
 }
 
 #[derive(Deserialize, Default)]
@@ -78,6 +78,12 @@ async fn sign(
     Ok(Json(json!({"url": format!("{}/d/{token}", app.base_url), "expires_at": time(expires_at_ms)})))
 }
 
+/// The ETag of the plain API: the content's hash.
+pub(super) fn etag_of(hash: &ContentHash) -> String {
+    format!("\"{hash}\"")
+}
+
+/// Answers with a file, or a part of it, under the ETag that this protocol gives it.
 pub(super) async fn serve(
     app: &AppState,
     entry: &Entry,
@@ -85,9 +91,10 @@ pub(super) async fn serve(
     version: Option<&str>,
     method: &Method,
     headers: &HeaderMap,
+    etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
     let download = app.content.download(entry, file, version).await?;
-    answer(app, &download, method, headers, false).await
+    answer(app, &download, method, headers, false, etag_of).await
 }
 
 /// A file, or the part of it that the headers ask for. `inline` is for what a browser shows and never runs ([`is_shown`]).
@@ -97,8 +104,9 @@ pub(super) async fn answer(
     method: &Method,
     headers: &HeaderMap,
     inline: bool,
+    etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
-    let etag = format!("\"{}\"", download.hash);
+    let etag = etag_of(&download.hash);
     if lists(headers, header::IF_NONE_MATCH, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, common(download, &etag, inline)?).into_response());
     }
@@ -148,8 +156,7 @@ fn text(value: String) -> Result<HeaderValue, Problem> {
 
 /// Whether a browser shows files of this type by itself and runs nothing of them.
 pub(super) fn is_shown(media_type: &str) -> bool {
-    let shown =
-        ["image/jpeg", "image/png", "image/gif", "image/webp", "audio/mpeg", "video/mp4", "text/plain; charset=utf-8"];
+    let shown = ["image/jpeg", "image/png", "image/gif", "image/webp", "audio/mpeg", "video/mp4", "text/plain; charset=utf-8"];
     shown.contains(&media_type)
 }
 
@@ -260,7 +267,7 @@ mod tests {
         /// Whatever the bytes, the header has its one shape, and the second name is the first one's full form.
         #[test]
         fn every_name_makes_the_same_header(parts in proptest::collection::vec(proptest::sample::select(&ODD[..]), 0..12)) {
-            let value = disposition(&parts.concat());
+            let value = disposition(&parts.concat(), false);
             HeaderValue::try_from(value.clone()).unwrap();
             let rest = value.strip_prefix("attachment; filename=\"").unwrap();
             let (plain, encoded) = rest.split_once("\"; filename*=UTF-8''").unwrap();

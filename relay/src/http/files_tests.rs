@@ -36,6 +36,20 @@ async fn a_batch_answers_for_each_action_by_itself(kind: Db) {
     assert_eq!(world.get(&alice, &format!("/metadata/files/{file}")).await.status, 200);
 }
 
+#[tokio::test]
+async fn who_names_a_folder_brings_back_only_what_is_in_it() {
+    let world = World::on(Db::Sqlite).await;
+    let (alice, mal) = (world.user(1).await, world.user(2).await);
+    let file = world.upload(&alice, "a.txt", b"one").await;
+    assert_eq!(world.call(&alice, Method::DELETE, &format!("/metadata/files/{file}"), &[], "").await.status, 200);
+    let restore = async |who, wish| world.json(who, Method::POST, "/api/v1/trash/restore", wish).await.status;
+    // Neither what stands elsewhere, nor what stands in another's folder, for whichever folder is named.
+    assert_eq!(restore(&mal, json!({"file_id": file, "space_id": mal.home})).await, 404);
+    assert_eq!(restore(&mal, json!({"file_id": file, "space_id": alice.home})).await, 404);
+    assert_eq!(restore(&alice, json!({"file_id": file, "space_id": mal.home})).await, 404);
+    assert_eq!(restore(&alice, json!({"file_id": file, "space_id": alice.home})).await, 200);
+}
+
 on_each_store!(nobody_acts_on_what_is_anothers);
 
 async fn nobody_acts_on_what_is_anothers(kind: Db) {

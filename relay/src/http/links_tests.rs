@@ -546,7 +546,7 @@ async fn editors_make_links_and_owners_see_them(kind: Db) {
         let list = world.get(user, "/api/v1/links").await.json();
         list["links"].as_array().unwrap().iter().map(|l| l["link_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(listed(&bob).await, [bobs.id.clone()]);
+    assert_eq!(listed(&bob).await, std::slice::from_ref(&bobs.id));
     let mut both = vec![bobs.id.clone(), alices.id.clone()];
     both.sort();
     let mut seen = listed(&alice).await;

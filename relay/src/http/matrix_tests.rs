@@ -158,6 +158,30 @@ async fn each_role_does_what_it_may(kind: Db) {
     }
 }
 
+on_each_store!(a_receiver_of_one_file_gets_at_that_alone);
+
+/// R16, R17: with whom one file is shared, to write even, gets at it by the routes that keep to it, and at nothing of the folder by any other.
+async fn a_receiver_of_one_file_gets_at_that_alone(kind: Db) {
+    let world = World::on(kind).await;
+    let (alice, guest) = (world.user(1).await, world.user(2).await);
+    let things = Things::of(&world, &alice).await;
+    let file = things.0.iter().find(|(name, _)| *name == "file_id").unwrap().1.clone();
+    let invited = json!({"file_id": file, "email": "u2@example.org", "permission": "write"});
+    assert_eq!(world.json(&alice, Method::POST, "/api/v1/shares", invited).await.status, 201);
+    assert_eq!(world.get(&guest, "/api/v1/shares?with=me").await.json()["shares"][0]["file_id"], json!(file));
+    let open =
+        [(Method::GET, "/metadata/files/{file_id}"), (Method::GET, "/download/{file_id}"), (Method::POST, "/download/{file_id}/url")];
+    let (mut seen, mut opened) = (0, 0);
+    for route in protected(&world) {
+        let Some(path) = things.path(&route).filter(|_| route.access == Access::User && !route.path.starts_with("/ws/")) else { continue };
+        let answer = call(&world, &guest.token, &route, &path).await;
+        let may = open.contains(&(route.method.clone(), route.path));
+        assert_eq!(answer.status, if may { 200 } else { 404 }, "{} {path}", route.method);
+        (seen, opened) = (seen + 1, opened + usize::from(may));
+    }
+    assert!(seen > 20 && opened == open.len(), "{seen} {opened}");
+}
+
 on_each_store!(what_has_ended_opens_nothing);
 
 /// R06: whatever has ended opens no route at all.

@@ -194,11 +194,17 @@ fn trash_json(entry: &Entry, item: &TrashItem) -> Value {
 #[derive(Deserialize)]
 struct Restore {
     file_id: String,
+    /// The folder that is meant, for whoever knows it.
+    space_id: Option<String>,
 }
 
 async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<Restore>) -> Result<Json<Value>, Problem> {
     let file = node_of(&body.file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    let entry = match body.space_id.as_deref() {
+        // Who names a folder means what is in it.
+        Some(id) => space(&app, &caller, Some(id), Role::Editor).await?,
+        None => app.content.enter_by_file(&caller, file, Role::Editor).await?,
+    };
     let restored = app.content.restore(&entry, file).await?;
     let info = app.content.file_info(&entry, file).await?;
     let mut answer = file_json(&info);

@@ -118,9 +118,11 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Download => chunks::download_routes(app).merge(download::routes(app)).merge(archives::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
             Role::Dav => dav::routes(app),
-            Role::Metadata => {
-                metadata::routes(app).merge(files::routes(app)).merge(rewind::routes(app)).merge(shares::routes(app)).merge(links::routes(app))
-            }
+            Role::Metadata => metadata::routes(app)
+                .merge(files::routes(app))
+                .merge(rewind::routes(app))
+                .merge(shares::routes(app))
+                .merge(links::routes(app)),
         };
         routes = routes.merge(served.of_service(role.name()));
     }

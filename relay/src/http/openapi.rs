@@ -17,7 +17,8 @@ pub fn document(routes: &[Route]) -> Value {
                 schemas.insert(name.clone(), value.clone());
             }
         }
-        let at = paths.entry(route.path).or_insert_with(|| json!({}));
+        // A parameter that takes the rest of a path is one like any other there.
+        let at = paths.entry(route.path.replace("{*", "{")).or_insert_with(|| json!({}));
         let method = route.method.as_str();
         if OPERATIONS.contains(&method) {
             at[method.to_ascii_lowercase()] = operation(route);
@@ -45,7 +46,7 @@ pub fn document(routes: &[Route]) -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let id: Vec<&str> = route.path.split(['/', '{', '}', '.']).filter(|p| !p.is_empty()).collect();
+    let id: Vec<&str> = route.path.split(['/', '{', '}', '.', '*']).filter(|p| !p.is_empty()).collect();
     let parameters: Vec<Value> = route
         .path
         .split('/')

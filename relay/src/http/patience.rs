@@ -118,17 +118,19 @@ where
     }
 }
 
-/// A connection whose other end must take what is written to it.
+/// A connection whose other end must say something soon, and take what is written to it.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
+    /// Until when the first byte must come, before it came: nobody else waits for it with a limit, while the version of HTTP is not known.
+    silent: Option<Pin<Box<Sleep>>>,
     /// Until when the other end must take something, while it takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
     pub(super) fn new(stream: S, patience: &Patience) -> Self {
-        Self { stream, patience: patience.write, stalled: None }
+        Self { stream, patience: patience.write, silent: Some(Box::pin(tokio::time::sleep(patience.head))), stalled: None }
     }
 
     /// Passes an answer on, and ends the wait for one that does not come.
@@ -145,7 +147,17 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let answer = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match &mut self.silent {
+            Some(timer) if answer.is_pending() => {
+                ready!(timer.as_mut().poll(context));
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other end says nothing")))
+            }
+            _ => {
+                self.silent = None;
+                answer
+            }
+        }
     }
 }
 

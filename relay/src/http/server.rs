@@ -109,7 +109,6 @@ async fn serve_stream(
 ) {
     // Small answers leave at once.
     let _ = stream.set_nodelay(true);
-    let stream = Patient::new(stream, patience);
     match tls {
         None => serve_connection(stop, stream, peer, router, patience).await,
         Some(acceptor) => match tokio::time::timeout(patience.head, acceptor.accept(stream)).await {
@@ -124,6 +123,7 @@ async fn serve_connection<S>(stop: &CancellationToken, stream: S, peer: SocketAd
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stream = Patient::new(stream, patience);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.head).max_buf_size(HEAD_MAX_BYTES.max(400 * 1024));
     builder

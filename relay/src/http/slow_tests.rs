@@ -13,7 +13,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,7 +124,9 @@ async fn a_reader_that_stops_is_dropped_and_not_buffered_for(kind: Db) {
     let alice = world.user(1).await;
     let at = serve(&world.app).await;
     let (id, bearer) = (alice.id.to_string(), format!("Bearer {}", alice.token));
-    let (status, deaf) = Socket::open(at, &id, &[("Authorization", &bearer)]).await;
+    let narrow = TcpSocket::new_v4().unwrap();
+    narrow.set_recv_buffer_size(4096).unwrap();
+    let (status, deaf) = Socket::on(narrow.connect(at).await.unwrap(), &id, &[("Authorization", &bearer)]).await;
     assert_eq!(status, 101);
     until("it is connected", || world.app.connections.len() > 1).await;
     // The listener itself is one of them.

@@ -25,7 +25,12 @@ pub(super) struct Socket {
 impl Socket {
     /// Asks for a socket; the status of the answer.
     pub(super) async fn open(at: SocketAddr, user: &str, headers: &[(&str, &str)]) -> (u16, Self) {
-        let mut stream = TcpStream::connect(at).await.unwrap();
+        Self::on(TcpStream::connect(at).await.unwrap(), user, headers).await
+    }
+
+    /// [`Socket::open`] on a connection that is there.
+    pub(super) async fn on(mut stream: TcpStream, user: &str, headers: &[(&str, &str)]) -> (u16, Self) {
+        let at = stream.peer_addr().unwrap();
         let mut request = format!(
             "GET /ws/sync/{user} HTTP/1.1\r\nHost: {at}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

@@ -8,8 +8,9 @@
 
 use super::StoreError;
 use super::dav::{DavStore, DavTx};
+pub use super::history::{AuthorRow, Before, BeforeKind, Changed, ChangesQuery, HistoryRow, RewindRow};
+pub(super) use super::history::{dots_column, dots_of_column, within};
 use super::moves::ShardMoves;
-pub use super::history::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, RewindRow};
 use super::tree::{Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -446,14 +447,8 @@ pub trait ContentStore: TreeStore + DavStore {
     /// A deleted node and the deleted nodes below it, through deleted ones only, less those that are purged; at most `limit`, in no order.
     async fn deleted_below(&self, namespace: NamespaceId, node: NodeId, limit: usize) -> Result<Vec<TrashedNode>, StoreError>;
 
-    /// Nodes of which the relay heard something after `since_ms`, with what it heard, by rising id after `after`, at most `limit`.
-    async fn changed_since(
-        &self,
-        namespace: NamespaceId,
-        since_ms: i64,
-        after: Option<NodeId>,
-        limit: usize,
-    ) -> Result<Vec<Changed>, StoreError>;
+    /// Nodes that changed, with what they showed before, by rising id.
+    async fn changed_since(&self, namespace: NamespaceId, query: ChangesQuery<'_>) -> Result<Vec<Changed>, StoreError>;
     /// Since when changes of the namespace are kept, in milliseconds since 1970; 0 for always.
     async fn history_since(&self, namespace: NamespaceId) -> Result<i64, StoreError>;
     /// Everybody who ever changed something in the namespace.
@@ -564,12 +559,14 @@ pub trait ContentTx: TreeTx + DavTx {
     /// Keeps versions and counts their chunks; those already kept are left as they are. Every chunk must be held (CS3).
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError>;
 
-    /// Begins a rewind, or remembers how far it has come.
-    async fn put_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError>;
+    /// Begins a rewind, unless one of this id was begun before. Returns the one that stands.
+    async fn begin_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<RewindRow, StoreError>;
+    /// Remembers how far a rewind has come, if it still stands at `from` and is not finished. Returns whether it did.
+    async fn advance_rewind(&mut self, namespace: NamespaceId, row: &RewindRow, from: Option<NodeId>) -> Result<bool, StoreError>;
 
-    /// Purges those of these nodes that are deleted and not purged: their versions go, and the namespace holds a chunk no longer that nothing else in
+    /// Purges those of these nodes that are deleted, not purged, and did not change since they had this number: their versions go, and the namespace holds a chunk no longer that nothing else in
     /// it refers to and no lease protects; what that was its owner uses no longer (CS3).
-    async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError>;
+    async fn purge(&mut self, namespace: &NamespaceRow, nodes: &[(NodeId, u64)], now_ms: i64) -> Result<Purged, StoreError>;
 
     /// The answer that this commit got before.
     async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError>;

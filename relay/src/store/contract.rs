@@ -1,13 +1,11 @@
 //! What every blob store and content store must do (R6): one suite per trait, run against each implementation.
 
-#[path = "dav_contract.rs"]
-mod dav;
-
 use super::StoreError;
 use super::blob::BlobStore;
 use super::blob_dir::DirBlobs;
 use super::blob_memory::MemoryBlobs;
 use super::content::*;
+use super::dav_contract;
 use super::testing::{Db, on_each_kind};
 use crate::clock::ManualClock;
 use crate::service::UserRole;
@@ -491,41 +489,104 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     assert_eq!(totals(store).await.versions, 2);
 }
 
-async fn what_was_before_is_kept_and_rewinds_are_remembered(store: &dyn ContentStore, names: &Names) {
-    let (id, device) = (names.namespace.id, DeviceId::from_bytes([5; 16]));
-    let before =
-        |kind, dot| Before { parent: NodeId::ROOT, name: Name::new(b"old\xff").unwrap(), kind, link_target: Some(b"to".into()), dot };
-    let dot = Some(Dot { replica: ReplicaId::from_bytes([7; 16]), counter: 9 });
-    let (first, second) = (before(BeforeKind::File, dot), before(BeforeKind::Deleted, None));
+async fn what_was_before_is_kept(store: &dyn ContentStore, names: &Names) {
+    let (id, device, other) = (names.namespace.id, DeviceId::from_bytes([5; 16]), DeviceId::from_bytes([6; 16]));
+    let dot = |counter| Dot { replica: ReplicaId::from_bytes([7; 16]), counter };
+    let before = |kind, dot, copies| {
+        let (name, link_target) = (Name::new(b"old\xff").unwrap(), Some(b"to".into()));
+        Before { parent: NodeId::ROOT, name, kind, link_target, dot, copies }
+    };
+    let first = before(BeforeKind::File, Some(dot(9)), Some(vec![dot(3), dot(u64::MAX >> 1)]));
+    let (second, third) = (before(BeforeKind::Deleted, None, None), before(BeforeKind::Directory, None, Some(vec![])));
     let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-    let one = NodeWrite { before: Some(first.clone()), changed_by: Some(device), ..write(1, 6000) };
-    tx.put_nodes(&row, &[one, write(2, 6001)], 6001, 1, 10_700).await.unwrap();
-    tx.put_nodes(&row, &[NodeWrite { before: Some(second.clone()), ..write(1, 6002) }], 6002, 1, 10_800).await.unwrap();
+    let one = |seq, by, before: &Before| NodeWrite { before: Some(before.clone()), changed_by: by, ..write(1, seq) };
+    tx.put_nodes(&row, &[one(6000, Some(device), &first), write(2, 6001)], 6001, 1, 10_700).await.unwrap();
+    tx.put_nodes(&row, &[one(6002, None, &second)], 6002, 1, 10_800).await.unwrap();
+    tx.put_nodes(&row, &[one(6003, Some(other), &third)], 6003, 1, 10_900).await.unwrap();
     tx.commit().await.unwrap();
-    let changed = store.changed_since(id, 10_699, None, 10).await.unwrap();
-    let told = |at: i64, by, before| HistoryRow { changed_at_ms: at, changed_by: by, before };
-    assert_eq!(changed.iter().map(|c| c.row.seq).collect::<Vec<_>>(), [6002, 6001]);
-    assert_eq!(changed[0].history, [told(10_700, Some(device), first), told(10_800, None, second.clone())]);
-    assert!(changed[1].history.is_empty());
-    let later = store.changed_since(id, 10_700, None, 10).await.unwrap();
-    assert_eq!(later.iter().map(|c| c.history.clone()).collect::<Vec<_>>(), [vec![told(10_800, None, second)]]);
-    let limited = store.changed_since(id, 10_699, None, 1).await.unwrap();
-    let rest = store.changed_since(id, 10_699, Some(limited[0].row.id), 10).await.unwrap();
-    assert_eq!([limited, rest].concat(), changed);
-    assert!(store.changed_since(NamespaceId::default(), 0, None, 10).await.unwrap().is_empty());
+    let all = |since_ms| ChangesQuery { since_ms, by: None, after: None, limit_nodes: 10, limit_bytes: usize::MAX };
+    let changed = store.changed_since(id, all(10_699)).await.unwrap();
+    let told = |at: i64, by, before: &Before| Some(HistoryRow { changed_at_ms: at, changed_by: by, before: before.clone() });
+    assert_eq!(changed.iter().map(|c| c.row.seq).collect::<Vec<_>>(), [6003, 6001]);
+    let last = told(10_900, Some(other), &third);
+    assert_eq!((&changed[0].first, &changed[0].last), (&told(10_700, Some(device), &first), &last));
+    assert_eq!((&changed[1].first, &changed[1].last), (&None, &None));
+    let later = store.changed_since(id, all(10_700)).await.unwrap();
+    assert_eq!(later.into_iter().map(|c| (c.first, c.last)).collect::<Vec<_>>(), [(told(10_800, None, &second), last.clone())]);
+    for (by, first) in [(device, told(10_700, Some(device), &first)), (other, last.clone()), (DeviceId::from_bytes([7; 16]), None)] {
+        let by = &[by].into();
+        let found = store.changed_since(id, ChangesQuery { by: Some(by), ..all(10_699) }).await.unwrap();
+        assert_eq!((&found[0].first, &found[0].last), (&first, &last), "the first by one of them, the last by anybody");
+    }
+    // In pages, by number or by size, but never an empty one.
+    for (limit_nodes, limit_bytes) in [(1, usize::MAX), (10, 1), (10, 0)] {
+        let page = async |after| store.changed_since(id, ChangesQuery { after, limit_nodes, limit_bytes, ..all(10_699) }).await.unwrap();
+        let limited = page(None).await;
+        let rest = page(Some(limited[0].row.id)).await;
+        assert_eq!((limited.len(), rest.len()), (1, 1));
+        assert_eq!([limited, rest].concat(), changed);
+        assert!(page(Some(changed[1].row.id)).await.is_empty());
+    }
+    assert!(store.changed_since(NamespaceId::default(), all(0)).await.unwrap().is_empty());
     assert!(store.authors(id).await.unwrap().iter().any(|a| a.device == device && a.user.is_none()));
     assert_eq!(store.history_since(id).await.unwrap(), 0, "from its beginning");
+}
 
-    let mut rewind = RewindRow { id: [3; 16], digest: [4; 32], started_at_ms: 5, position: None, is_finished: false, counts: "{}".into() };
+async fn rewinds_are_remembered(store: &dyn ContentStore, names: &Names) {
+    let id = names.namespace.id;
+    let rewind = RewindRow { id: [3; 16], digest: [4; 32], started_at_ms: 5, position: None, is_finished: false, counts: "{}".into() };
     assert_eq!(store.rewind(id, rewind.id).await.unwrap(), None);
-    for position in [None, Some(NodeId::from_bytes([6; 16]))] {
-        rewind = RewindRow { position, is_finished: position.is_some(), ..rewind };
+    let begin = async |row: &RewindRow| {
         let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-        tx.put_rewind(id, &rewind).await.unwrap();
+        let stands = tx.begin_rewind(id, row).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(store.rewind(id, rewind.id).await.unwrap().as_ref(), Some(&rewind));
-    }
+        stands
+    };
+    let advance = async |row: &RewindRow, from| {
+        let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+        let done = tx.advance_rewind(id, row, from).await.unwrap();
+        tx.commit().await.unwrap();
+        done
+    };
+    assert_eq!(begin(&rewind).await, rewind);
+    let second = RewindRow { started_at_ms: 6, digest: [5; 32], ..rewind.clone() };
+    assert_eq!(begin(&second).await, rewind, "the first one stands");
+    let position = Some(NodeId::from_bytes([6; 16]));
+    let further = RewindRow { position, counts: "{1}".into(), ..rewind.clone() };
+    assert!(!advance(&further, position).await, "it does not stand there");
+    assert_eq!(store.rewind(id, rewind.id).await.unwrap().as_ref(), Some(&rewind));
+    assert!(advance(&further, None).await);
+    assert!(!advance(&further, None).await, "twice is once");
+    let finished = RewindRow { is_finished: true, ..further };
+    assert!(advance(&finished, position).await);
+    assert!(!advance(&RewindRow { is_finished: false, ..finished.clone() }, position).await, "what is done is done");
+    assert_eq!(begin(&rewind).await, finished);
+    assert_eq!(store.rewind(id, rewind.id).await.unwrap(), Some(finished));
+}
+
+async fn a_page_of_the_trash_counts_what_is_kept_only(store: &dyn ContentStore, names: &Names) {
+    let id = names.namespace.id;
+    let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
+    let inside = |node: u8, seq: u64, parent: u8| {
+        let mut one = NodeWrite { is_deleted: true, ..write(node, seq) };
+        let stamp = Stamp { counter: seq + 1, replica: ReplicaId::from_bytes([7; 16]) };
+        one.state.move_to(Place { stamp, parent: NodeId::from_bytes([parent; 16]), name: Name::new("in").unwrap() });
+        one
+    };
+    // 31 > 32 > 33, and more in 31.
+    let head = NodeWrite { is_deleted: true, ..write(31, 7000) };
+    let tree: Vec<NodeWrite> = [head, inside(32, 7001, 31), inside(33, 7002, 32)]
+        .into_iter()
+        .chain((34..44).map(|n| inside(n, 7000 + u64::from(n), 31)))
+        .collect();
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.put_nodes(&row, &tree, 7100, 1, 11_500).await.unwrap();
+    let purged: Vec<(NodeId, u64)> = tree.iter().filter(|n| n.seq != 7002).map(|n| (n.id, n.seq)).collect();
+    assert_eq!(tx.purge(&row, &purged, 11_600).await.unwrap().entries, 12);
+    tx.commit().await.unwrap();
+    let below = store.deleted_below(id, NodeId::from_bytes([31; 16]), 1).await.unwrap();
+    assert_eq!(below.iter().map(|t| t.row.id).collect::<Vec<_>>(), [NodeId::from_bytes([33; 16])], "below what is purged too");
 }
 
 async fn what_is_lost_is_named_and_what_is_purged_is_gone(store: &dyn ContentStore, names: &Names) {
@@ -545,11 +606,16 @@ async fn what_is_lost_is_named_and_what_is_purged_is_gone(store: &dyn ContentSto
 
     let row = store.namespace_for(id, names.owner).await.unwrap().unwrap();
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(1, 6003) }], 6003, 1, 11_100).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(1, 6013) }], 6013, 1, 11_100).await.unwrap();
     let living = NodeId::from_bytes([2; 16]);
-    let purged = tx.purge(&row, &[node, living, NodeId::from_bytes([99; 16])], 12_000).await.unwrap();
+    // What changed since it was looked at stays: it may have been brought back and deleted again.
+    for other in [6012, 6014] {
+        assert_eq!(tx.purge(&row, &[(node, other)], 12_000).await.unwrap(), Purged::default());
+    }
+    let living_seq = store.nodes(id, &[living]).await.unwrap()[0].seq;
+    let purged = tx.purge(&row, &[(node, 6013), (living, living_seq), (NodeId::from_bytes([99; 16]), 6013)], 12_000).await.unwrap();
     assert_eq!((purged.entries, purged.versions), (1, versions.len() as u64));
-    assert_eq!(tx.purge(&row, &[node], 12_000).await.unwrap(), Purged::default(), "twice is once");
+    assert_eq!(tx.purge(&row, &[(node, 6013)], 12_000).await.unwrap(), Purged::default(), "twice is once");
     tx.commit().await.unwrap();
     assert!(store.versions(id, node).await.unwrap().is_empty());
     assert!(store.deleted(id, u64::MAX >> 1, 100).await.unwrap().iter().all(|d| d.id != node));
@@ -558,8 +624,8 @@ async fn what_is_lost_is_named_and_what_is_purged_is_gone(store: &dyn ContentSto
     assert_eq!(store.check_rows().await.unwrap().refs_wrong, 0);
     // It lives again, and is then deleted as anything is.
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-    tx.put_nodes(&row, &[write(1, 6004)], 6004, 1, 12_100).await.unwrap();
-    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(1, 6005) }], 6005, 1, 12_200).await.unwrap();
+    tx.put_nodes(&row, &[write(1, 6014)], 6014, 1, 12_100).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { is_deleted: true, ..write(1, 6015) }], 6015, 1, 12_200).await.unwrap();
     tx.commit().await.unwrap();
     assert!(store.deleted(id, u64::MAX >> 1, 100).await.unwrap().iter().any(|d| d.id == node));
 }
@@ -578,7 +644,9 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     commits_and_uploads(&*db, &names).await;
     packs_know_their_regions(&*db, &names).await;
     sparse_packs_are_emptied_and_retired(&*db, &names).await;
-    what_was_before_is_kept_and_rewinds_are_remembered(&*db, &names).await;
-    dav::locks_and_properties(&*db, names.namespace.id, names.owner).await;
+    what_was_before_is_kept(&*db, &names).await;
+    rewinds_are_remembered(&*db, &names).await;
+    dav_contract::locks_and_properties(&*db, names.namespace.id, names.owner).await;
     what_is_lost_is_named_and_what_is_purged_is_gone(&*db, &names).await;
+    a_page_of_the_trash_counts_what_is_kept_only(&*db, &names).await;
 }

@@ -10,8 +10,8 @@ pub(super) async fn locks_and_properties(store: &dyn ContentStore, namespace: Na
         path: path.into(),
         user,
         owner_xml: Some("<o>\u{fc}</o>".into()),
-        is_shared: token % 2 == 0,
-        is_deep: token % 2 == 1,
+        is_shared: token.is_multiple_of(2),
+        is_deep: !token.is_multiple_of(2),
         timeout_s: 60,
         expires_at_ms: i64::from(token) * 1000,
     };

@@ -12,6 +12,8 @@ pub mod content;
 #[cfg(test)]
 mod contract;
 pub mod dav;
+#[cfg(test)]
+mod dav_contract;
 pub mod history;
 pub mod keyfile;
 pub mod limits;

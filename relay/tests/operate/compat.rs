@@ -37,7 +37,7 @@ fn every_part_answers_on_its_own_port_and_no_other_part_does() {
     let login = json!({"email": EMAIL, "password": PASSWORD}).to_string();
     let routes = [
         (8001, "POST", "/auth/login".to_owned(), login.as_str()),
-        (8001, "GET", "/api/v1/me".to_owned(), ""),
+        (8001, "GET", "/api/v1/me/sessions".to_owned(), ""),
         (8002, "GET", "/api/v1/me/usage".to_owned(), ""),
         (8003, "POST", "/upload/init".to_owned(), init.as_str()),
         (8004, "GET", format!("/download/{file}"), ""),

@@ -192,7 +192,7 @@ export class Actions {
 
   /** Shares a file, or the whole folder. */
   share(entry) {
-    return showSharing({ space: this.page.space, entry });
+    return showSharing({ space: this.page.space, entry, onChange: (listener) => this.shell.onChange(listener) });
   }
 
   help() {

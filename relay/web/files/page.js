@@ -108,8 +108,10 @@ export class FilesPage {
   #takeSpaces() {
     const known = this.#shell.spaces.get().find((space) => space.id === this.#space?.id);
     if (known) {
+      const isOther = ["name", "role", "sharedBy"].some((what) => known[what] !== this.#space[what]);
       this.#space = known;
-      this.#drawTools();
+      // What is drawn anew loses the focus.
+      if (isOther) this.#drawTools();
     } else if (this.#space) {
       toast(t("files.spaceGone", { name: shown(this.#space.name) }));
       go("files");

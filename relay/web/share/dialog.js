@@ -8,7 +8,7 @@ import { people } from "./people.js";
 
 /**
  * The sections, in their order. `section(target)` gives `{title, element}`, or null where it does not apply.
- * The target: `{space, entry}`; without an entry it is the whole folder.
+ * The target: `{space, entry, onChange}`; without an entry it is the whole folder. `onChange(listener)` tells of live changes and gives the way to end it.
  */
 const SECTIONS = [people];
 

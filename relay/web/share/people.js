@@ -3,6 +3,7 @@
 import { del, get, patch, post, query } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
+import { coalesced } from "../lib/live.js";
 import { shown } from "../lib/names.js";
 import { busy, button, failure, field } from "../ui/controls.js";
 import { icon } from "../ui/icons.js";
@@ -17,7 +18,7 @@ export const personName = (person) => shown(person.name ?? person.email);
 const roleOptions = () => ROLES.map((role) => [role, t(`share.role.${role}`)]);
 
 /** The section of the sharing dialog. */
-export function people({ space, entry }) {
+export function people({ space, entry, onChange }) {
   if (entry && entry.kind !== "file") return null;
   const what = entry ? { file_id: entry.file_id } : { space_id: space.id };
   const isOwner = space.role === "owner";
@@ -53,6 +54,7 @@ export function people({ space, entry }) {
       await patch(`/api/v1/shares/${share.share_id}`, { role: choice.value });
       toast(t("share.roleChanged", { name }));
       await load();
+      list.querySelector(`li[data-email="${CSS.escape(share.with.email)}"] select`)?.focus();
     }, (error) => {
       toastError(error);
       choice.value = share.role;
@@ -67,6 +69,10 @@ export function people({ space, entry }) {
     list.closest("dialog")?.querySelector("input")?.focus();
   }, toastError);
 
+  // Somebody accepts while this is open.
+  const refresh = coalesced(load, 200);
+  const stop = onChange?.(({ space: changed }) => changed === null && refresh());
+  queueMicrotask(() => list.closest("dialog")?.addEventListener("close", () => stop?.()));
   load();
   return { title: t("share.people"), element: h("div", { class: "share-people" }, isOwner && inviteForm(what, load), list, empty) };
 }

@@ -37,6 +37,17 @@ impl Relay {
         run(Command::new("sqlite3").arg(database(&self.data)).arg(sql))
     }
 
+    /// Everything that the relay's database holds, to look for what must not be in it.
+    pub fn database_bytes(&self) -> Vec<u8> {
+        match &self.topology {
+            Some(topology) => topology.sql("SELECT database_to_xml(false, false, '')").into_bytes(),
+            None => {
+                let files = std::fs::read_dir(&self.data).expect("the relay's data").flatten().map(|e| e.path());
+                files.filter(|path| path.is_file()).flat_map(|path| std::fs::read(path).expect("a file")).collect()
+            }
+        }
+    }
+
     /// Copies everything that the relay holds into the new folder `to`. The relay does not run.
     pub fn copy_stores(&self, to: &Path) -> Copy {
         assert!(self.children.is_empty(), "a running relay is not copied");

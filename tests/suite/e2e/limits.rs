@@ -100,36 +100,6 @@ fn k10_the_disk_of_the_state_is_full() {
     drop(small);
 }
 
-/// K11: the disk turns out to be full, or the quota used up, only when files are renamed into place or made durable: it is said, what was there stays,
-/// nothing half is seen, and what is tried again later goes through.
-#[test]
-fn k11_no_room_when_files_are_put_into_place() {
-    let folder = tempfile::Builder::new().prefix("ferry-test-").tempdir().expect("a temporary folder");
-    let faults = ["inject=renameat2:error=ENOSPC:when=4..60", "inject=syncfs:error=EDQUOT:when=2..4"];
-    let tracer = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2,syncfs", "-e", faults[0], "-e", faults[1]];
-    let devices = vec![Device::new(folder.path(), "A"), Device::new(folder.path(), "B").behind(&tracer)];
-    let mut cluster = Cluster::with_devices(folder, devices, |_| {});
-    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
-    let name = |k: u32| format!("{}/{k}", k % 7);
-    (0..30).for_each(|k| put(&a, &name(k), k));
-    (0..30).for_each(|k| save(&a.join((k % 7).to_string()), &k.to_string(), 500 + k));
-    (30..90).for_each(|k| put(&a, &name(k), k));
-    let mut said = false;
-    until("everything arrives in the end", Duration::from_secs(240), || {
-        said = said || cluster.devices[1].issues().iter().any(|(code, _)| code == "disk_full");
-        for path in tree::all_files(&b) {
-            let there = a.join(path.strip_prefix(&b).expect("below it"));
-            let (got, wanted) = (fs::read(&path).unwrap_or_default(), fs::read(&there).expect("A has it"));
-            let k = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).expect("a number");
-            assert!(got == wanted || got == bytes(&a, k), "{} is half", path.display());
-        }
-        (0..90).try_for_each(|k| holds_bytes(&b, &name(k), &fs::read(a.join(name(k))).expect("A has it")))
-    });
-    assert!(said, "it was said that there is no room");
-    cluster.settle();
-    cluster.finish();
-}
-
 /// K12: the relay's disk is full: it says so, keeps nothing half, and goes on serving; with room the rest arrives.
 #[test]
 fn k12_the_relays_disk_is_full() {

@@ -42,8 +42,8 @@ mod seed_flow;
 mod sharing;
 mod special;
 mod stores;
-mod watches;
 mod terminal;
+mod watches;
 
 pub use crashes::Dice;
 pub use roots::{Mount, can_mount, make_image};

@@ -11,8 +11,9 @@
 //! | [`hostile`] | devices that break the protocol, by [`rogue`]; L01 to L03, L06, L17, L19, L26 |
 //! | [`strangers`] | keys that nobody knows, handshakes by the hundred, peers that stall; L01 to L03, L10, L19, L20, Q12 |
 //! | [`members`] | a member's key in wrong hands: lies about files, chunks, names and authors; L05, L11 to L16, L18, L22, L24, X01 |
-//! | [`sources`] | files that are not what the index says, very many small ones; H05, S01 |
+//! | [`sources`] | very many small files; S01 |
 //! | [`people`] | a folder shared with another person: roles and their end among devices nearby; I13 |
+//! | [`told`] | what a person is told of them and may say to them |
 //! | [`counted`] | how often the same bytes cross the way to the relay |
 //!
 //! Sizes and times of the catalogue are scaled down to what a gate can wait for. Results are read from disks; what a device says is looked at only where the row is about what it says.
@@ -29,4 +30,5 @@ mod relayless;
 mod rogue;
 mod sources;
 mod strangers;
+mod told;
 mod trust;

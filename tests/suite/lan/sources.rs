@@ -1,46 +1,9 @@
-//! What a device nearby is asked for: files that are not any more what its index says (H05), and very many small ones (S01).
+//! What a device nearby is asked for: very many small files (S01).
 
 use crate::e2e::rows::*;
 use ferry_tests::net::lab::Lab;
-use ferry_tests::poll::until;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
-
-/// H05: A's file was edited behind its back, with the size and the time of before, and nobody watches: asked for the old content A hashes what it reads, has
-/// nothing to give, and looks at the file again. B gets the old content from the relay, never a mixture, and then the new one.
-#[test]
-fn h05_a_file_that_changed_since_it_was_indexed() {
-    let mut lab = Lab::lay(&[2], &[]);
-    lab.set_all("scan.watch", "false");
-    lab.begin();
-    lab.until_all_connected();
-    let (a, b) = (lab.dir(0, "d"), lab.dir(1, "d"));
-    lab.device_mut(1).stop();
-    let (old, new) = (sized(&a, 1, 3 << 20), sized(&a, 2, 3 << 20));
-    let new = &new[..old.len()];
-    put_bytes(&a, "f", &old);
-    lab.device(0).ok(&["folder", "scan", ferry_tests::cluster::NAMESPACE]);
-    lab.cluster.settle();
-    // Nothing of it is in A's memory any more.
-    lab.restart(0);
-    lab.cluster.settle();
-    lab.cluster.note_content("old", &old);
-    let written = fs::metadata(a.join("f")).and_then(|m| m.modified()).expect("a time");
-    let file = fs::File::options().write(true).open(a.join("f")).expect("it is there");
-    std::os::unix::fs::FileExt::write_all_at(&file, new, 0).expect("written in place");
-    file.set_modified(written).expect("its time");
-    drop(file);
-    lab.device_mut(1).start();
-    until("B has what A has now", Duration::from_secs(120), || {
-        if let Ok(got) = fs::read(b.join("f")) {
-            assert!(got == old || got == new, "never a mixture");
-        }
-        holds_bytes(&b, "f", new)
-    });
-    lab.cluster.settle();
-    lab.finish();
-}
 
 /// Calls that wait for the disk, in what a tracer wrote.
 fn syncs(trace: &Path) -> usize {

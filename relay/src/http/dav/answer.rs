@@ -1,5 +1,6 @@
 //! Answers: a file's content, errors in words where the library has only a number, and what it says too much or too little of.
 
+use super::meta::etag_of;
 use super::request::Asked;
 use super::visit::Visit;
 use crate::http::Problem;
@@ -62,7 +63,7 @@ pub(super) async fn content(visit: &Visit, asked: &Asked, headers: &HeaderMap, m
     let mut response = if asks_time && headers.get(header::IF_MODIFIED_SINCE).is_some_and(|v| Some(v) == modified.as_ref()) {
         (StatusCode::NOT_MODIFIED, Body::empty()).into_response()
     } else {
-        download::serve(&visit.app, entry, node, version.as_deref(), method, headers).await?
+        download::serve(&visit.app, entry, node, version.as_deref(), method, headers, |hash| format!("\"{}\"", etag_of(hash))).await?
     };
     if let Some(modified) = modified {
         response.headers_mut().insert(header::LAST_MODIFIED, modified);

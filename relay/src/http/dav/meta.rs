@@ -1,7 +1,10 @@
 //! What a file or directory says of itself in the library's words, and the properties of ownCloud's clients, which others have taken up.
 
 use crate::service::content::{DavEntry, DavKind};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dav_server::fs::{DavDirEntry, DavMetaData, FsError, FsFuture, FsResult};
+use ferry_protocol::ContentHash;
 use ferry_protocol::wire::Role;
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +37,7 @@ impl Meta {
             DavKind::File { size_bytes, hash, mtime_ns } => Self {
                 is_dir: false,
                 len: size_bytes,
-                etag: hash.to_string(),
+                etag: etag_of(&hash),
                 modified: Some(time_ns(mtime_ns)),
                 created: entry.created_at_ms.map(at),
             },
@@ -45,6 +48,17 @@ impl Meta {
     pub(super) fn of_whole(etag: String) -> Self {
         Self { is_dir: true, len: 0, etag, modified: None, created: None }
     }
+}
+
+/// A file's ETag without its quotes: the hash of its content, written short, since clients copy several into one header.
+pub(super) fn etag_of(hash: &ContentHash) -> String {
+    URL_SAFE_NO_PAD.encode(hash.as_bytes())
+}
+
+/// The content that an ETag without its quotes is of.
+pub(super) fn hash_of(etag: &str) -> Option<ContentHash> {
+    let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(etag).ok()?.try_into().ok()?;
+    Some(ContentHash::from_bytes(bytes))
 }
 
 /// A file's time for the library.
@@ -143,7 +157,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ferry_protocol::{ContentHash, NodeId, RelPath};
+    use ferry_protocol::{NodeId, RelPath};
 
     #[test]
     fn properties_are_elements_whatever_the_name_is() {
@@ -161,6 +175,8 @@ mod tests {
         assert_eq!(name.get_text().unwrap(), "<b>&\u{fffd}\"ü");
         assert_eq!(live(&entry, Role::Owner, "DAV:", "getetag"), None);
         let meta = Meta::of(&entry, 9, 0);
-        assert_eq!((meta.modified().unwrap(), meta.etag().unwrap()), (SystemTime::UNIX_EPOCH, ContentHash::of(b"abc").to_string()));
+        assert_eq!((meta.modified().unwrap(), meta.etag().unwrap()), (SystemTime::UNIX_EPOCH, etag_of(&ContentHash::of(b"abc"))));
+        assert_eq!(hash_of(&meta.etag().unwrap()), Some(ContentHash::of(b"abc")));
+        assert_eq!((hash_of(""), hash_of("d9-00")), (None, None));
     }
 }

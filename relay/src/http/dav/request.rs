@@ -6,9 +6,11 @@ use crate::service::{Kind, ServiceError, ServiceResult};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use ferry_protocol::{ContentHash, Name, RelPath};
+use ferry_protocol::{Name, RelPath};
 
 const DEPTH: HeaderName = HeaderName::from_static("depth");
+const IF: HeaderName = HeaderName::from_static("if");
+const OVERWRITE: HeaderName = HeaderName::from_static("overwrite");
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const OC_MTIME: HeaderName = HeaderName::from_static("x-oc-mtime");
 const OC_CHECKSUM: HeaderName = HeaderName::from_static("oc-checksum");
@@ -72,6 +74,7 @@ impl Asked {
             }
             _ => None,
         };
+        check_conditions(&mut parts.headers)?;
         let depth = depth_of(&method, &parts.headers)?;
         if method == "PROPFIND" {
             let text = match depth {
@@ -131,6 +134,78 @@ fn decoded(part: &str) -> Vec<u8> {
     out
 }
 
+/// Refuses conditions that are not well formed, which the library would leave out of account or stumble over, and writes the places in `If` in the one way
+/// that it understands.
+fn check_conditions(headers: &mut HeaderMap) -> ServiceResult<()> {
+    let wrong = |name: &HeaderName| ServiceError::malformed(format!("The header '{name}' is not well formed."));
+    for name in [header::IF_MATCH, header::IF_NONE_MATCH, OVERWRITE, IF, DEPTH, DESTINATION] {
+        let mut values = headers.get_all(&name).iter();
+        let Some(value) = values.next() else { continue };
+        let text = value.to_str().map_err(|_| wrong(&name))?;
+        let is_whole = match &name {
+            name if *name == OVERWRITE => matches!(text, "T" | "F"),
+            name if *name == header::IF_MATCH || *name == header::IF_NONE_MATCH => text.trim() == "*" || text.split(',').all(is_etag),
+            _ => true,
+        };
+        if values.next().is_some() || !is_whole {
+            return Err(wrong(&name));
+        }
+        if name == IF {
+            let plain = plain_if(text).and_then(|text| HeaderValue::try_from(text).ok()).ok_or_else(|| wrong(&name))?;
+            headers.insert(IF, plain);
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is an ETag, weak or strong.
+fn is_etag(text: &str) -> bool {
+    let text = text.trim();
+    let quoted = text.strip_prefix("W/").unwrap_or(text);
+    quoted.len() >= 2 && quoted.starts_with('"') && quoted.ends_with('"') && !quoted[1..quoted.len() - 1].contains(['"', ' '])
+}
+
+/// The `If` header (RFC 4918, 10.4) with each place as an address of one form; none if it is not well formed.
+fn plain_if(text: &str) -> Option<String> {
+    let (mut rest, mut out) = (text.trim(), String::new());
+    while !rest.is_empty() || out.is_empty() {
+        if let Some((place, after)) = enclosed(rest, '<', '>') {
+            let path = path_of_address(&HeaderValue::from_str(place).ok()?).ok()?.to_owned();
+            out.push_str(&format!("<http://relay{path}> "));
+            rest = after;
+        }
+        rest = rest.strip_prefix('(')?.trim_start();
+        out.push('(');
+        let from = out.len();
+        while !rest.starts_with(')') {
+            if let Some(after) = rest.strip_prefix("Not") {
+                out.push_str("Not ");
+                rest = after.trim_start();
+            }
+            let (said, after) = match enclosed(rest, '<', '>') {
+                Some((token, after)) if token.contains(':') => (format!("<{token}>"), after),
+                _ => enclosed(rest, '[', ']').filter(|(etag, _)| is_etag(etag)).map(|(etag, after)| (format!("[{etag}]"), after))?,
+            };
+            out.push_str(&said);
+            out.push(' ');
+            rest = after;
+        }
+        if out.len() == from {
+            return None;
+        }
+        out.push(')');
+        rest = rest[1..].trim_start();
+    }
+    Some(out)
+}
+
+/// What stands between two signs at the beginning of a text, and what comes behind it.
+fn enclosed(text: &str, open: char, close: char) -> Option<(&str, &str)> {
+    let (inner, after) = text.strip_prefix(open)?.split_once(close)?;
+    let is_plain = !inner.is_empty() && !inner.contains(char::is_whitespace) && inner.matches('"').count().is_multiple_of(2);
+    is_plain.then_some((inner, after.trim_start()))
+}
+
 /// Without a word about it, PROPFIND looks one level deep: what most servers do, and what clients that forget it expect.
 fn depth_of(method: &str, headers: &HeaderMap) -> ServiceResult<Depth> {
     match headers.get(DEPTH).map(|v| v.as_bytes().to_ascii_lowercase()).as_deref() {
@@ -173,7 +248,7 @@ fn terms_of(headers: &HeaderMap) -> ServiceResult<WriteTerms> {
         Some((name.trim().to_owned(), digest))
     });
     let only_over = match (text(&header::IF_MATCH), text(&header::IF_NONE_MATCH)) {
-        (Some(etag), _) => etag.trim_matches('"').parse::<ContentHash>().ok().map(Some),
+        (Some(etag), _) => super::meta::hash_of(etag.trim_matches('"')).map(Some),
         (None, Some("*")) => Some(None),
         _ => None,
     };
@@ -184,6 +259,7 @@ fn terms_of(headers: &HeaderMap) -> ServiceResult<WriteTerms> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferry_protocol::ContentHash;
     use proptest::prelude::*;
 
     #[test]
@@ -221,6 +297,41 @@ mod tests {
     }
 
     #[test]
+    fn conditions_are_whole_or_refused() {
+        for (said, plain) in [
+            ("(<urn:uuid:1>)", "(<urn:uuid:1> )"),
+            ("</dav/x y>(<a:b>)", ""),
+            (
+                "<https://host:1/dav/x> ( Not <DAV:no-lock> [W/\"e\"] )(<a:b>)",
+                "<http://relay/dav/x> (Not <DAV:no-lock> [W/\"e\"] )(<a:b> )",
+            ),
+            ("</dav/x> (<a:b>)", "<http://relay/dav/x> (<a:b> )"),
+            ("", ""),
+            ("()", ""),
+            ("(<a:b>", ""),
+            ("(<a:b", ""),
+            ("(<a:\"b>)", ""),
+            ("([\"e)", ""),
+            ("([e])", ""),
+            ("(<a>)", ""),
+            ("(Not)", ""),
+            ("<a:b>", ""),
+        ] {
+            assert_eq!(plain_if(said).unwrap_or_default(), plain, "{said}");
+        }
+        let refused = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())]);
+            check_conditions(&mut headers).is_err()
+        };
+        assert!(!refused("if-match", "\"a\", W/\"b\"") && !refused("if-none-match", "*") && !refused("overwrite", "F"));
+        assert!(refused("if-match", "a") && refused("if-none-match", "\"a") && refused("overwrite", "no"));
+        let mut twice = HeaderMap::new();
+        twice.append(DEPTH, HeaderValue::from_static("0"));
+        twice.append(DEPTH, HeaderValue::from_static("1"));
+        assert!(check_conditions(&mut twice).is_err());
+    }
+
+    #[test]
     fn what_is_said_of_a_file() {
         let headers = |list: &[(&'static str, &str)]| {
             list.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect::<HeaderMap>()
@@ -230,7 +341,10 @@ mod tests {
         assert_eq!(terms.checksum, Some(("SHA1".into(), vec![0, 255])));
         assert_eq!(terms_of(&headers(&[("if-none-match", "*")])).unwrap().only_over, Some(None));
         let hash = ContentHash::of(b"x");
-        assert_eq!(terms_of(&headers(&[("if-match", &format!("\"{hash}\""))])).unwrap().only_over, Some(Some(hash)));
+        assert_eq!(
+            terms_of(&headers(&[("if-match", &format!("\"{}\"", crate::http::dav::meta::etag_of(&hash)))])).unwrap().only_over,
+            Some(Some(hash))
+        );
         assert!(terms_of(&headers(&[("x-oc-mtime", "soon")])).is_err());
         assert!(terms_of(&headers(&[("content-range", "bytes 0-1/2")])).is_err());
     }

@@ -219,7 +219,7 @@ async fn files_come_go_and_stay_what_they_are(kind: Db) {
     client.is(201, "MKCOL", "/Ferry/d/", &[], "").await;
     client.is(405, "MKCOL", "/Ferry/d/", &[], "").await;
     let made = client.is(201, "PUT", "/Ferry/d/a", &[("x-oc-mtime", "1700000000")], "one").await;
-    let etag = format!("\"{}\"", ContentHash::of(b"one"));
+    let etag = format!("\"{}\"", super::meta::etag_of(&ContentHash::of(b"one")));
     assert_eq!((made.headers["etag"].to_str().unwrap(), made.headers["x-oc-mtime"].to_str().unwrap()), (etag.as_str(), "accepted"));
     let got = client.is(200, "GET", "/Ferry/d/a", &[], "").await;
     assert_eq!((text(&got).as_str(), got.headers["etag"].to_str().unwrap()), ("one", etag.as_str()));
@@ -393,6 +393,7 @@ async fn a_lock_keeps_other_clients_out_and_no_device(kind: Db) {
     guest.is(423, "PUT", &path, &[("if", &condition)], "theirs").await;
     ana.is(204, "PUT", &path, &[("if", &condition)], "mine").await;
     ana.is(412, "PUT", &path, &[("if", "(<urn:uuid:00000000-0000-0000-0000-000000000000>)")], "mine").await;
+    ana.is(400, "PUT", &path, &[("if", "(<urn:uuid:0 [\"cut")], "mine").await;
     // A device's change is not asked for a token: it is the newest version.
     let mut update = file(&alice, 1, b"one");
     let replica = ReplicaId::from_bytes([1; 16]);
@@ -543,4 +544,21 @@ async fn a_conflicted_copy_is_a_file_of_its_own(kind: Db) {
     client.is(201, "COPY", &copy, &[("destination", "/dav/Ferry/copied")], "").await;
     assert_eq!((client.get(&name).await, client.get(&copy).await, client.get("/Ferry/copied").await), (kept, other.clone(), other));
     assert_eq!(client.list("/Ferry/").await.len(), 8);
+}
+
+on_each_store!(what_is_purged_takes_its_properties_along);
+
+async fn what_is_purged_takes_its_properties_along(kind: Db) {
+    let world = World::on(kind).await;
+    let alice = world.user(1).await;
+    let client = Client::of(&world, &alice, 1).await;
+    client.put("/Ferry/a", "x").await;
+    let set = "<propertyupdate xmlns='DAV:'><set><prop><x xmlns='urn:x'>y</x></prop></set></propertyupdate>";
+    client.is(207, "PROPPATCH", "/Ferry/a", &[], set).await;
+    client.is(204, "DELETE", "/Ferry/a", &[], "").await;
+    let nodes = || async { world.app.db.dav_prop_nodes(alice.home, 9).await.unwrap().len() };
+    assert_eq!(nodes().await, 1, "from the trash it comes back with them");
+    let entry = world.app.content.enter_home(&caller(&world, &alice).await).await.unwrap();
+    let purged = world.app.content.purge(&entry, crate::service::content::PurgeWhat::Before(i64::MAX)).await.unwrap();
+    assert_eq!((purged.entries, nodes().await), (1, 0));
 }

@@ -1,6 +1,6 @@
 //! Files of a public link: what a folder holds, bytes, archives.
 
-use super::super::download::{answer, is_shown};
+use super::super::download::{answer, etag_of, is_shown};
 use super::super::plain::time_ns;
 use super::super::{AppState, Json, Path, Problem, archives};
 use super::{Visit, encoded, encoded_path, path_of, path_of_query};
@@ -62,7 +62,7 @@ pub(super) async fn raw(
     if method != Method::HEAD {
         visit.count(&app, &opened, node).await?;
     }
-    answer(&app, &download, &method, &headers, inline).await
+    answer(&app, &download, &method, &headers, inline, etag_of).await
 }
 
 pub(super) async fn zip(
@@ -79,5 +79,5 @@ pub(super) async fn zip(
         let node = app.content.public_item(&opened.entry, &path).await?.node;
         visit.count(&app, &opened, node).await?;
     }
-    archives::send(&app, archive)
+    archives::send(&app, archive).await
 }

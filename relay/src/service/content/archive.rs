@@ -61,8 +61,7 @@ impl Content {
         let tree = self.tree(entry.row.id).await?;
         let mut tops = BTreeSet::new();
         for node in nodes {
-            let path =
-                if *node == NodeId::ROOT { RelPath::root() } else { tree.of_node(*node).ok_or_else(ServiceError::not_found)?.0.clone() };
+            let path = if *node == NodeId::ROOT { RelPath::root() } else { self.shown(entry.row.id, *node).await?.path };
             entry.confine(&path)?;
             tops.insert(path);
         }
@@ -77,7 +76,7 @@ impl Content {
     }
 
     /// Streams an archive.
-    pub fn read_archive(self: &Arc<Self>, archive: Archive) -> ChunkStream {
+    pub async fn read_archive(self: &Arc<Self>, archive: Archive) -> ServiceResult<ChunkStream> {
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
         let this = Arc::clone(self);
         tokio::spawn(async move {
@@ -87,7 +86,7 @@ impl Content {
                 Err(Broken::Failed(error)) => drop(out.sender.send(Err(error)).await),
             }
         });
-        receiver
+        ChunkStream::begun(receiver).await
     }
 
     async fn write_archive(self: &Arc<Self>, archive: Archive, out: &mut Out) -> Result<(), Broken> {

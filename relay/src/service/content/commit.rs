@@ -446,7 +446,7 @@ fn wrong_length(chunk: ChunkId) -> ServiceError {
 }
 
 /// The chunks of these versions that the namespace does not hold in good state.
-async fn missing_of(
+pub(super) async fn missing_of(
     tx: &mut dyn ContentTx,
     namespace: ferry_protocol::NamespaceId,
     versions: &[VersionWrite],

@@ -16,7 +16,10 @@ pub(super) fn node_write(
     let (was, changed_by) = match before {
         Some(old) => (summary(old), changed_by(old, &state, writer)),
         // Nothing stood there: who made it is what a rewind of one device's work asks.
-        None => (Before { kind: BeforeKind::Deleted, link_target: None, dot: None, ..now.clone() }, maker(&state)),
+        None => {
+            let nothing = Before { kind: BeforeKind::Deleted, link_target: None, dot: None, copies: Some(Vec::new()), ..now.clone() };
+            (nothing, maker(&state))
+        }
     };
     let was = Some(was).filter(|was| *was != now);
     let shown = read::shown(state.body());
@@ -47,15 +50,19 @@ fn summary(state: &NodeState) -> Before {
         Some((Content::Tombstone, _)) | None => (BeforeKind::Deleted, None),
     };
     let place = &state.places()[0];
-    Before { parent: place.parent, name: place.name.clone(), kind, link_target: link_target(state), dot }
+    let copies = Some(shown.iter().skip(1).map(|s| s.value.dot).collect());
+    Before { parent: place.parent, name: place.name.clone(), kind, link_target: link_target(state), dot, copies }
 }
 
 /// Who made the newest of the changes: the author of a value says so himself; who moved something is known by the replica, if that is the writer's or
-/// has written a value too.
+/// has written a value too; who settled a conflicted copy left no trace but that he brings it.
 fn changed_by(old: &NodeState, new: &NodeState, writer: Option<(ReplicaId, DeviceId)>) -> Option<DeviceId> {
     let values = || new.body().values().iter();
     if let Some(value) = values().filter(|v| old.body().value(v.dot).is_none()).max_by_key(|v| v.stamp) {
         return Some(value.author.device);
+    }
+    if old.places()[0] == new.places()[0] {
+        return writer.map(|(_, device)| device);
     }
     let mover = new.places()[0].stamp.replica;
     let written = values().find(|v| v.dot.replica == mover).map(|v| v.author.device);

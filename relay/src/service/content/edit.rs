@@ -2,19 +2,21 @@
 //!
 //! An edit replaces exactly the events that its maker was shown. What a device wrote meanwhile stays beside it, as with any other replica.
 
-use super::commit::web_device;
+use super::commit::{missing_of, web_device};
 use super::derive::{node_write, version_write};
 use super::settle::{Reached, put_nodes};
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
-use crate::store::content::{ContentTx, NamespaceRow, NodeRow, Scope};
+use crate::store::content::{ContentTx, NamespaceRow, NodeRow, Scope, VersionWrite};
 use ferry_protocol::wire::Role;
-use ferry_protocol::{Author, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, Value, node};
-use std::collections::BTreeMap;
+use ferry_protocol::{Author, ChunkId, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, Value, node};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the web is named in versions and conflicted copies.
 const WEB_NAME: &str = "web";
+/// Missing chunks, and entries that need them, that an answer names.
+const NAMED_MAX: usize = 100;
 
 /// A writing transaction with a pen: stamps, values and what changed so far.
 pub(super) struct Edit {
@@ -62,7 +64,7 @@ impl Content {
         })
     }
 
-    /// Writes what changed and tells the listeners.
+    /// Writes what changed and tells the listeners. Refused if a part of a new content is not in the store.
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
         let Edit { mut tx, namespace, replica, author, counter, now_ms, before, mut after, order, named } = edit;
         let (mut writes, mut versions) = (Vec::new(), Vec::new());
@@ -80,6 +82,12 @@ impl Content {
             }
             head_seq += 1;
             writes.push(node_write(id, head_seq, state, before.get(&id), Some((replica, author.device))));
+        }
+        // R3: a node never points at what is not there. What is looked at before the transaction may be lost since.
+        let missing = missing_of(&mut *tx, namespace.id, &versions).await?;
+        if !missing.is_empty() {
+            tx.rollback().await?;
+            return Err(lost(&missing, &versions));
         }
         let known: Vec<NodeId> = before.keys().copied().collect();
         let reached = Reached { head_seq, max_counter: counter, now_ms };
@@ -137,6 +145,18 @@ impl Edit {
         Ok(dot)
     }
 
+    /// Ends values without another in their place.
+    pub(super) fn settle(&mut self, id: NodeId, dots: &[Dot]) -> ServiceResult<()> {
+        self.after.get_mut(&id).ok_or_else(ServiceError::not_found)?.body_mut().settle(dots);
+        self.order.push(id);
+        Ok(())
+    }
+
+    /// Does nothing of it.
+    pub(super) async fn abandon(self) -> ServiceResult<()> {
+        Ok(self.tx.rollback().await?)
+    }
+
     /// Moves a node.
     pub(super) fn move_to(&mut self, id: NodeId, parent: NodeId, name: Name) -> ServiceResult<()> {
         let stamp = self.stamp();
@@ -150,4 +170,16 @@ impl Edit {
     pub(super) fn name_version(&mut self, dot: Dot, version_id: [u8; 16]) {
         self.named = Some((dot, version_id));
     }
+}
+
+/// What an edit is told that would point at what is not there.
+fn lost(missing: &[ChunkId], versions: &[VersionWrite]) -> ServiceError {
+    let missing: BTreeSet<ChunkId> = missing.iter().copied().collect();
+    let needs = |version: &&VersionWrite| version.chunks.iter().any(|c| missing.contains(&c.id));
+    let nodes: BTreeSet<String> = versions.iter().filter(needs).map(|v| v.row.node.to_string()).collect();
+    let detail = format!("The relay has lost {} chunks of the content of {} entries. Nothing was changed.", missing.len(), nodes.len());
+    ServiceError::conflict("content_lost", detail)
+        .hint("A device that has the content sends it by itself when it next syncs. Choose another version, or try again then.")
+        .with("chunks", missing.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>())
+        .with("nodes", nodes.into_iter().take(NAMED_MAX).collect::<Vec<_>>())
 }

@@ -18,6 +18,7 @@ mod download;
 mod edit;
 mod feed;
 mod files;
+mod going_back;
 mod lacks;
 mod links;
 mod listing;
@@ -65,7 +66,7 @@ macro_rules! patiently {
 pub(crate) use patiently;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -76,10 +77,10 @@ pub use dav::{DavEntry, DavKind, DavLock, DavProp, DavWrite, LockWish, WriteTerm
 pub use download::Download;
 pub use files::parse_path;
 pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};
+pub(crate) use links::hmac_sha256;
 pub use listing::{FilePage, ListCursor, ListQuery, Sort, parse_cursor};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
-pub(crate) use links::hmac_sha256;
 pub use public::PublicItem;
 pub use purge::PurgeWhat;
 pub use relocate::{MoveReport, MoveStep, MoveWish, Told};

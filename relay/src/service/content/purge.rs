@@ -43,10 +43,11 @@ impl Content {
             return Err(ServiceError::conflict("not_in_trash", "This is not in the trash."));
         }
         // What was asked for goes last: as long as it is there, asking again finds the rest.
-        let mut ids: Vec<NodeId> = found.iter().map(|trashed| trashed.row.id).filter(|id| *id != file).collect();
-        ids.push(file);
+        let (own, mut nodes): (Vec<_>, Vec<_>) =
+            found.iter().map(|trashed| (trashed.row.id, trashed.row.seq)).partition(|(id, _)| *id == file);
+        nodes.extend(own);
         let mut purged = Purged::default();
-        for batch in ids.chunks(BATCH) {
+        for batch in nodes.chunks(BATCH) {
             purged += self.purge_batch(entry, batch).await?;
         }
         Ok(purged)
@@ -58,19 +59,19 @@ impl Content {
             let page = self.meta.deleted(entry.row.id, before_seq, BATCH).await?;
             let Some(last) = page.last() else { return Ok(purged) };
             before_seq = last.seq;
-            let ids: Vec<NodeId> = page.iter().filter(|row| row.deleted_at_ms < before_ms).map(|row| row.id).collect();
-            if !ids.is_empty() {
-                purged += self.purge_batch(entry, &ids).await?;
+            let nodes: Vec<(NodeId, u64)> = page.iter().filter(|row| row.deleted_at_ms < before_ms).map(|row| (row.id, row.seq)).collect();
+            if !nodes.is_empty() {
+                purged += self.purge_batch(entry, &nodes).await?;
             }
         }
     }
 
-    async fn purge_batch(&self, entry: &Entry, ids: &[NodeId]) -> ServiceResult<Purged> {
+    async fn purge_batch(&self, entry: &Entry, nodes: &[(NodeId, u64)]) -> ServiceResult<Purged> {
         let attempt = async || {
             let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
             let namespace = tx.namespace_for(entry.row.id, entry.caller.user_id).await?.ok_or_else(ServiceError::not_found)?;
             self.entry(&entry.caller, namespace.clone(), Role::Owner)?;
-            let purged = tx.purge(&namespace, ids, self.clock.now_ms()).await?;
+            let purged = tx.purge(&namespace, nodes, self.clock.now_ms()).await?;
             tx.commit().await?;
             ServiceResult::Ok(purged)
         };

@@ -9,11 +9,12 @@
 //! * **RW3** With a choice of devices an entry goes back to what it was before the first change by one of them, unless somebody else has changed it since.
 
 use super::edit::Edit;
+use super::going_back::{self, Change, Decision, Task, Wanted};
 use super::{Content, Entry};
 use crate::service::{Kind, ServiceError, ServiceResult};
-use crate::store::content::{Before, BeforeKind, Changed, RewindRow, Scope, VersionRow};
+use crate::store::content::{Before, BeforeKind, Changed, ChangesQuery, RewindRow, Scope, VersionRow};
 use ferry_protocol::wire::Role;
-use ferry_protocol::{DeviceId, Dot, FileContent, Manifest, Name, NamespaceId, NodeId, node, read};
+use ferry_protocol::{ChunkId, DeviceId, Dot, FileContent, Manifest, NamespaceId, NodeId, node};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -22,6 +23,8 @@ use std::collections::BTreeSet;
 const PAGE: usize = 500;
 /// Nodes of one request; the answer says that there is more.
 const REQUEST_MAX: usize = 5000;
+/// Bytes of node states that are read at once, and of manifests that one transaction writes, about: whatever is more waits for the next.
+const PAGE_BYTES: usize = 16 << 20;
 /// Entries of one page of a plan.
 const ENTRIES_MAX: usize = 1000;
 
@@ -45,7 +48,7 @@ pub struct RewindCounts {
     pub moved: u64,
     /// Came later and are in the trash.
     pub removed: u64,
-    /// Cannot go back, because their content was purged.
+    /// Contents that cannot come back, because they were purged or the relay has lost a part of them.
     pub not_kept: u64,
     /// Stay as they are, because somebody else changed them since.
     pub kept_for_others: u64,
@@ -82,99 +85,8 @@ pub struct RewindEntry {
     pub node: NodeId,
     /// Its path now, or the name that it had.
     pub path: String,
-    /// `restored`, `reverted`, `moved`, `removed`.
+    /// `restored`, `reverted`, `moved`, `removed`; `not_kept` if a content that it showed cannot come back.
     pub acts: Vec<&'static str>,
-}
-
-/// What an entry is to show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    Nothing,
-    Directory,
-    Link(Vec<u8>),
-    Version(Dot),
-    File(FileContent),
-}
-
-/// What is to be done to a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Task {
-    place: Option<(NodeId, Name)>,
-    target: Option<Target>,
-    was_deleted: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Decision {
-    Nothing,
-    KeptForOthers,
-    Do(Task),
-}
-
-impl Task {
-    fn acts(&self) -> Vec<&'static str> {
-        let content = self.target.as_ref().map(|target| match target {
-            Target::Nothing => "removed",
-            _ if self.was_deleted => "restored",
-            _ => "reverted",
-        });
-        content.into_iter().chain(self.place.as_ref().map(|_| "moved")).collect()
-    }
-
-    fn count(&self, counts: &mut RewindCounts) {
-        for act in self.acts() {
-            match act {
-                "removed" => counts.removed += 1,
-                "restored" => counts.restored += 1,
-                "reverted" => counts.reverted += 1,
-                _ => counts.moved += 1,
-            }
-        }
-    }
-}
-
-/// What becomes of a node (RW3).
-fn decide(changed: &Changed, wish: &RewindWish) -> Decision {
-    let state = &changed.row.state;
-    let shown = read::shown(state.body());
-    let top = shown.first().map(|s| s.value);
-    let chosen = |device: Option<DeviceId>| wish.only_by.as_ref().is_none_or(|set| device.is_some_and(|d| set.contains(&d)));
-    let is_new = changed.row.created_at_ms > wish.to_ms;
-    if is_new && wish.only_by.is_none() {
-        let gone = Task { place: None, target: Some(Target::Nothing), was_deleted: false };
-        return if top.is_some() { Decision::Do(gone) } else { Decision::Nothing };
-    }
-    let Some(first) = changed.history.iter().find(|h| chosen(h.changed_by)) else { return Decision::Nothing };
-    if !changed.history.last().is_some_and(|h| chosen(h.changed_by)) {
-        return Decision::KeptForOthers;
-    }
-    let before = &first.before;
-    let target = target_of(before, top);
-    let here = &state.places()[0];
-    // Also of what was deleted: a directory is shown as long as something in it lives.
-    // What a new node was before it was made stood nowhere.
-    let stood = !(is_new && before.kind == BeforeKind::Deleted);
-    let moved = stood && (here.parent != before.parent || here.name != before.name);
-    let place = moved.then(|| (before.parent, before.name.clone()));
-    if target.is_none() && place.is_none() {
-        return Decision::Nothing;
-    }
-    Decision::Do(Task { place, target, was_deleted: top.is_none() })
-}
-
-/// What is to be shown instead of what is; nothing if that is it.
-fn target_of(before: &Before, top: Option<&ferry_protocol::Value>) -> Option<Target> {
-    match before.kind {
-        BeforeKind::Deleted => top.map(|_| Target::Nothing),
-        BeforeKind::Directory if top.is_some_and(|v| v.content.is_dir()) => None,
-        BeforeKind::Directory => Some(Target::Directory),
-        BeforeKind::Symlink => {
-            let target = before.link_target.clone().unwrap_or_default();
-            let is_it = top.is_some_and(|v| matches!(&v.content, node::Content::Symlink(now) if **now == *target));
-            (!is_it).then_some(Target::Link(target))
-        }
-        BeforeKind::File => before.dot.filter(|dot| top.is_none_or(|v| v.dot != *dot)).map(Target::Version),
-    }
 }
 
 impl Content {
@@ -210,18 +122,27 @@ impl Content {
     pub async fn rewind_plan(&self, entry: &Entry, wish: &RewindWish, after: Option<NodeId>, limit: usize) -> ServiceResult<RewindPlan> {
         self.check_rewind(entry, wish).await?;
         let limit = limit.clamp(1, ENTRIES_MAX);
+        let has_lost = self.has_lost(entry.row.id).await?;
         let mut plan = RewindPlan { counts: RewindCounts::default(), entries: Vec::new(), next: None };
         let mut position = None;
         loop {
-            let page = self.meta.changed_since(entry.row.id, wish.to_ms, position, PAGE).await?;
+            let page = self.rewind_candidates(entry, wish, position).await?;
             let Some(last) = page.last() else {
                 self.name_entries(entry.row.id, &mut plan.entries).await?;
                 return Ok(plan);
             };
             position = Some(last.row.id);
-            for (changed, task) in self.tasks(entry.row.id, wish, &page, &mut plan.counts).await? {
-                task.count(&mut plan.counts);
+            for changed in &page {
                 let id = changed.row.id;
+                let task = match self.judge(entry.row.id, wish, changed, has_lost).await? {
+                    Judged::Nothing => continue,
+                    Judged::KeptForOthers => {
+                        plan.counts.kept_for_others += 1;
+                        continue;
+                    }
+                    Judged::Do(task) => task,
+                };
+                task.count(&mut plan.counts);
                 if after.is_some_and(|after| id <= after) {
                     continue;
                 }
@@ -252,18 +173,31 @@ impl Content {
         self.check_rewind(entry, wish).await?;
         let namespace = entry.row.id;
         let mut row = self.begin_rewind(entry, id, digest(wish)?).await?;
-        let mut counts: RewindCounts = serde_json::from_str(&row.counts).map_err(ServiceError::internal)?;
+        let has_lost = self.has_lost(namespace).await?;
         let mut looked_at = 0;
         while !row.is_finished && looked_at < REQUEST_MAX {
-            let page = self.meta.changed_since(namespace, wish.to_ms, row.position, PAGE).await?;
-            looked_at += page.len();
-            match page.last() {
-                Some(last) => row.position = Some(last.row.id),
-                None => row.is_finished = true,
-            }
-            self.rewind_page(entry, wish, &page, (&mut row, &mut counts)).await?;
+            let page = self.rewind_candidates(entry, wish, row.position).await?;
+            looked_at += page.len().max(1);
+            row = match self.rewind_page(entry, wish, (&page, has_lost), &row).await? {
+                Some(next) => next,
+                // Somebody else goes on with it too, and was faster.
+                None => self.meta.rewind(namespace, id).await?.ok_or_else(ServiceError::not_found)?,
+            };
         }
+        let counts = counts_of(&row)?;
         Ok(Rewound { started_at_ms: row.started_at_ms, is_finished: row.is_finished, counts })
+    }
+
+    /// The next nodes to look at, by rising id.
+    async fn rewind_candidates(&self, entry: &Entry, wish: &RewindWish, after: Option<NodeId>) -> ServiceResult<Vec<Changed>> {
+        let (by, limit_bytes) = (wish.only_by.as_ref(), PAGE_BYTES);
+        let query = ChangesQuery { since_ms: wish.to_ms, by, after, limit_nodes: PAGE, limit_bytes };
+        Ok(self.meta.changed_since(entry.row.id, query).await?)
+    }
+
+    /// Whether the store has lost something of the namespace: only then each content is looked at before it is put back.
+    async fn has_lost(&self, namespace: NamespaceId) -> ServiceResult<bool> {
+        Ok(self.meta.lacks_since(namespace).await?.is_some())
     }
 
     async fn check_rewind(&self, entry: &Entry, wish: &RewindWish) -> ServiceResult<()> {
@@ -280,88 +214,149 @@ impl Content {
     }
 
     async fn begin_rewind(&self, entry: &Entry, id: [u8; 16], digest: [u8; 32]) -> ServiceResult<RewindRow> {
-        if let Some(row) = self.meta.rewind(entry.row.id, id).await? {
-            if row.digest != digest {
-                let detail = "A rewind with this id asked for something else. Mint a new id for another rewind.";
-                return Err(ServiceError::invalid("rewind_id_reused", detail));
+        let row = match self.meta.rewind(entry.row.id, id).await? {
+            Some(row) => row,
+            None => {
+                let counts = serde_json::to_string(&RewindCounts::default()).map_err(ServiceError::internal)?;
+                let row = RewindRow { id, digest, started_at_ms: self.clock.now_ms(), position: None, is_finished: false, counts };
+                let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
+                // Of two first requests one begins it, and both go on with that one.
+                let row = tx.begin_rewind(entry.row.id, &row).await?;
+                tx.commit().await?;
+                row
             }
-            return Ok(row);
+        };
+        if row.digest != digest {
+            let detail = "A rewind with this id asked for something else. Mint a new id for another rewind.";
+            return Err(ServiceError::invalid("rewind_id_reused", detail));
         }
-        let counts = serde_json::to_string(&RewindCounts::default()).map_err(ServiceError::internal)?;
-        let row = RewindRow { id, digest, started_at_ms: self.clock.now_ms(), position: None, is_finished: false, counts };
-        let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
-        tx.put_rewind(entry.row.id, &row).await?;
-        tx.commit().await?;
         Ok(row)
     }
 
-    /// One transaction: the edits, and how far the rewind has come.
+    /// One transaction: the edits of some of these nodes, and how far the rewind has come. Nothing if it does not stand where `row` says any more.
     async fn rewind_page(
         &self,
         entry: &Entry,
         wish: &RewindWish,
-        page: &[Changed],
-        (row, counts): (&mut RewindRow, &mut RewindCounts),
-    ) -> ServiceResult<()> {
-        let mut done = *counts;
-        let mut tasks = self.tasks(entry.row.id, wish, page, &mut done).await?;
+        (page, has_lost): (&[Changed], bool),
+        row: &RewindRow,
+    ) -> ServiceResult<Option<RewindRow>> {
+        let (mut done, mut next) = (counts_of(row)?, RewindRow { is_finished: page.is_empty(), ..row.clone() });
+        let (mut ready, mut size_bytes) = (Vec::new(), 0);
+        for changed in page {
+            next.position = Some(changed.row.id);
+            match self.judge(entry.row.id, wish, changed, has_lost).await? {
+                Judged::Nothing => {}
+                Judged::KeptForOthers => done.kept_for_others += 1,
+                Judged::Do(task) => {
+                    let puts = self.contents_of(entry.row.id, &task).await?;
+                    size_bytes += puts.iter().map(|(_, content)| manifest_bytes(content)).sum::<usize>();
+                    ready.push((changed, task, puts));
+                }
+            }
+            // The rest waits for the next transaction: manifests are of any size.
+            if size_bytes > PAGE_BYTES {
+                break;
+            }
+        }
         // Directories before what may stand in them, and what goes last.
-        tasks.sort_by_key(|(_, task)| match &task.target {
-            Some(Target::Directory) => 0,
-            Some(Target::Nothing) => 2,
+        ready.sort_by_key(|(_, task, puts)| match puts.last() {
+            Some((_, node::Content::Dir)) => 0,
+            _ if task.change.as_ref().is_some_and(|change| change.is_removal) => 2,
             _ => 1,
         });
-        let ids: Vec<NodeId> = tasks.iter().map(|(changed, _)| changed.row.id).collect();
+        let ids: Vec<NodeId> = ready.iter().map(|(changed, ..)| changed.row.id).collect();
         let mut edit = self.edit(entry, &ids).await?;
-        for (changed, task) in tasks {
+        for (changed, task, puts) in ready {
             let id = changed.row.id;
             // RW2: since the rewind began, or between the look and this transaction.
-            if changed.row.updated_at_ms > row.started_at_ms || edit.state(id) != Some(&changed.row.state) {
+            if task.is_any() && (changed.row.updated_at_ms > row.started_at_ms || edit.state(id) != Some(&changed.row.state)) {
                 done.changed_meanwhile += 1;
                 continue;
             }
             task.count(&mut done);
-            carry_out(&mut edit, id, task)?;
+            carry_out(&mut edit, id, task, puts)?;
         }
-        row.counts = serde_json::to_string(&done).map_err(ServiceError::internal)?;
-        edit.tx().put_rewind(entry.row.id, row).await?;
+        next.counts = serde_json::to_string(&done).map_err(ServiceError::internal)?;
+        if !edit.tx().advance_rewind(entry.row.id, &next, row.position).await? {
+            edit.abandon().await?;
+            return Ok(None);
+        }
         self.finish(edit).await?;
-        *counts = done;
-        Ok(())
+        Ok(Some(next))
     }
 
-    /// The tasks of a page, each with its content; what stays for a reason is counted.
-    async fn tasks<'p>(
-        &self,
-        namespace: NamespaceId,
-        wish: &RewindWish,
-        page: &'p [Changed],
-        counts: &mut RewindCounts,
-    ) -> ServiceResult<Vec<(&'p Changed, Task)>> {
-        let mut out = Vec::new();
-        for changed in page {
-            let mut task = match decide(changed, wish) {
-                Decision::Nothing => continue,
-                Decision::KeptForOthers => {
-                    counts.kept_for_others += 1;
-                    continue;
-                }
-                Decision::Do(task) => task,
+    /// What is to be done to a node.
+    async fn judge(&self, namespace: NamespaceId, wish: &RewindWish, changed: &Changed, has_lost: bool) -> ServiceResult<Judged> {
+        let (place, before) = match going_back::decide(changed, wish) {
+            Decision::Nothing => return Ok(Judged::Nothing),
+            Decision::KeptForOthers => return Ok(Judged::KeptForOthers),
+            Decision::Back { place, before } => (place, before),
+        };
+        let body = changed.row.state.body();
+        let mut task = Task { place, change: None, was_deleted: !body.has_living(), not_kept: 0 };
+        let wanted = match before {
+            Some(before) => self.wanted_of(namespace, changed, before).await?,
+            None => Vec::new(),
+        };
+        task.not_kept = wanted.iter().filter(|found| found.is_none()).count() as u64;
+        // Without its own content nothing else takes its place.
+        if !matches!(wanted.first(), Some(None)) {
+            match going_back::change(body, wanted.into_iter().flatten().collect(), before, wish) {
+                Ok(change) => task.change = change,
+                Err(going_back::KeptForOthers) if task.place.is_none() => return Ok(Judged::KeptForOthers),
+                Err(going_back::KeptForOthers) => {}
+            }
+        }
+        if has_lost && let Some(change) = task.change.take() {
+            match self.are_there(namespace, &change).await? {
+                true => task.change = Some(change),
+                false => task.not_kept += 1,
+            }
+        }
+        Ok(if task.is_any() || task.not_kept > 0 { Judged::Do(task) } else { Judged::Nothing })
+    }
+
+    /// What a node showed, its own content first; nothing for what is not kept.
+    async fn wanted_of(&self, namespace: NamespaceId, changed: &Changed, before: &Before) -> ServiceResult<Vec<Option<Wanted>>> {
+        let (body, dots) = (changed.row.state.body(), going_back::dots_of(before));
+        let stands = |dot: &Option<Dot>| dot.is_none_or(|dot| body.value(dot).is_some());
+        let versions = if dots.iter().all(stands) { Vec::new() } else { self.meta.versions(namespace, changed.row.id).await? };
+        let find = |dot: Option<Dot>| match dot {
+            None => directory_or_link(before).map(Wanted::Content),
+            Some(dot) => match body.value(dot) {
+                Some(value) => Some(Wanted::Content(value.content.clone())),
+                None => versions.iter().find(|v| v.dot == dot).cloned().map(Wanted::Version),
+            },
+        };
+        Ok(dots.into_iter().map(find).collect())
+    }
+
+    /// Whether the store has all chunks of what a change puts back.
+    async fn are_there(&self, namespace: NamespaceId, change: &Change) -> ServiceResult<bool> {
+        for put in &change.puts {
+            let chunks = match &put.wanted {
+                Wanted::Content(content) => content.file().map(|file| file.manifest.chunks().to_vec()).unwrap_or_default(),
+                Wanted::Version(version) => self.meta.version_chunks(namespace, version.version_id).await?,
             };
-            if let Some(Target::Version(dot)) = task.target {
-                let versions = self.meta.versions(namespace, changed.row.id).await?;
-                match versions.iter().find(|v| v.dot == dot) {
-                    Some(version) if shows(changed, version) => task.target = None,
-                    Some(version) => task.target = Some(Target::File(self.file_of(namespace, version).await?)),
-                    None => {
-                        counts.not_kept += 1;
-                        task.target = None;
-                    }
-                }
+            let ids: Vec<ChunkId> = chunks.iter().map(|c| c.id).collect();
+            let held = self.meta.held(namespace, &ids).await?;
+            if !ids.iter().all(|id| held.get(id).is_some_and(|chunk| !chunk.is_damaged)) {
+                return Ok(false);
             }
-            if task.target.is_some() || task.place.is_some() {
-                out.push((changed, task));
-            }
+        }
+        Ok(true)
+    }
+
+    /// What a task writes, with what that replaces.
+    async fn contents_of(&self, namespace: NamespaceId, task: &Task) -> ServiceResult<Vec<(Vec<Dot>, node::Content)>> {
+        let mut out = Vec::new();
+        for put in task.change.iter().flat_map(|change| &change.puts) {
+            let content = match &put.wanted {
+                Wanted::Content(content) => content.clone(),
+                Wanted::Version(version) => node::Content::File(self.file_of(namespace, version).await?),
+            };
+            out.push((put.replaces.clone(), content));
         }
         Ok(out)
     }
@@ -373,27 +368,41 @@ impl Content {
     }
 }
 
-/// Whether a node shows this content already, whoever wrote it.
-fn shows(changed: &Changed, version: &VersionRow) -> bool {
-    let shown = read::shown(changed.row.state.body());
-    let file = shown.first().and_then(|s| s.value.content.file());
-    file.is_some_and(|file| file.manifest.hash() == version.hash && file.manifest.size() == version.size_bytes)
+/// What is to be done to a node, with what its history says looked up.
+enum Judged {
+    Nothing,
+    KeptForOthers,
+    Do(Task),
 }
 
-fn carry_out(edit: &mut Edit, id: NodeId, task: Task) -> ServiceResult<()> {
+fn directory_or_link(before: &Before) -> Option<node::Content> {
+    match before.kind {
+        BeforeKind::Directory => Some(node::Content::Dir),
+        BeforeKind::Symlink => Some(node::Content::Symlink(before.link_target.as_deref().unwrap_or_default().into())),
+        BeforeKind::File | BeforeKind::Deleted => None,
+    }
+}
+
+/// Bytes that a content takes in memory, about.
+fn manifest_bytes(content: &node::Content) -> usize {
+    content.file().map_or(0, |file| size_of_val(file.manifest.chunks()))
+}
+
+fn counts_of(row: &RewindRow) -> ServiceResult<RewindCounts> {
+    serde_json::from_str(&row.counts).map_err(ServiceError::internal)
+}
+
+fn carry_out(edit: &mut Edit, id: NodeId, task: Task, puts: Vec<(Vec<Dot>, node::Content)>) -> ServiceResult<()> {
     if let Some((parent, name)) = task.place {
         edit.move_to(id, parent, name)?;
     }
-    let content = match task.target {
-        None | Some(Target::Version(_)) => return Ok(()),
-        Some(Target::Nothing) => node::Content::Tombstone,
-        Some(Target::Directory) => node::Content::Dir,
-        Some(Target::Link(target)) => node::Content::Symlink(target.as_slice().into()),
-        Some(Target::File(file)) => node::Content::File(file),
-    };
-    let state = edit.state(id).ok_or_else(ServiceError::not_found)?;
-    let dots: Vec<Dot> = state.body().values().iter().map(|v| v.dot).collect();
-    edit.put(id, &dots, content).map(drop)
+    if let Some(change) = task.change.filter(|change| !change.settles.is_empty()) {
+        edit.settle(id, &change.settles)?;
+    }
+    for (replaces, content) in puts {
+        edit.put(id, &replaces, content)?;
+    }
+    Ok(())
 }
 
 fn digest(wish: &RewindWish) -> ServiceResult<[u8; 32]> {

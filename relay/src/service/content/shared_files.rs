@@ -51,11 +51,9 @@ impl Content {
 
     /// A file that is to be shared or is shared, as its owner has it: nothing while it is not there, or is no file.
     pub(in crate::service) async fn file_to_share(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<Option<super::FileInfo>> {
-        let tree = self.tree(namespace).await?;
-        let Some((path, shown)) = tree.of_node(file).filter(|(_, shown)| matches!(shown.content, node::Content::File(_))) else {
-            return Ok(None);
-        };
-        let mut info = self.describe(namespace, &tree, path, shown).await?;
+        let shown = self.view(namespace).of_node(file).await?;
+        let Some(shown) = shown.filter(|shown| matches!(shown.entry.content, node::Content::File(_))) else { return Ok(None) };
+        let mut info = self.describe(namespace, &shown).await?;
         hide_place(&mut info);
         Ok(Some(info))
     }

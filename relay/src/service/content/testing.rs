@@ -283,6 +283,14 @@ impl Writer {
         NodeUpdate { id: update.id, state }
     }
 
+    /// The same file with other content beside all that it shows.
+    pub(crate) fn fork(&mut self, update: &NodeUpdate, chunks: &[&[u8]]) -> NodeUpdate {
+        let mut state = update.state.clone();
+        let value = self.value(&state, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 3 }));
+        state.body_mut().put(&[], value);
+        NodeUpdate { id: update.id, state }
+    }
+
     /// The same file with other content, replacing all that it shows.
     pub(crate) fn edit(&mut self, update: &NodeUpdate, chunks: &[&[u8]]) -> NodeUpdate {
         let mut state = update.state.clone();

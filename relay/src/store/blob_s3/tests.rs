@@ -153,7 +153,7 @@ async fn a_store_that_fails_takes_no_commit_and_serves_nothing_else() {
         let reads = [Fault::Refuse(503, "SlowDown"), Fault::Drop, Fault::Answer(404, "<html>A proxy</html>".into()), Fault::Stall];
         // One that hangs takes its time, and is the same whatever came before.
         for fault in &reads[..if number == 0 { 4 } else { 3 }] {
-            server.plan("GET /chunks/", fault, 3);
+            server.plan("GET /chunks/", fault, 24);
             let read = world.content.get_chunks(&home, vec![ChunkId::of(&content)]).await.unwrap_err();
             assert_eq!(read.kind(), Kind::Unavailable, "{what}, {fault:?}");
             server.planned_away();

@@ -63,6 +63,7 @@ async fn filled(store: &dyn MetaStore) {
             name: "N".into(),
             is_home: true,
             head_seq: 0,
+            settled_seq: 0,
             max_counter: 0,
             run: Some(ReplicaId::from_bytes([3; 16])),
             role: Role::Owner,

@@ -17,6 +17,9 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(60);
 /// A connection that has been idle for so long is tried before it is used again.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
+/// How a transaction for several reads begins.
+pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 const UNHURRIED: &str = "SET LOCAL statement_timeout = 0";
 
 /// What an operator may set.
@@ -64,6 +67,19 @@ impl Writing {
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
         self.tx.rollback().await.map_err(store_error)
     }
+}
+
+/// Begins a transaction, wholly even if the caller goes away meanwhile: a connection that is given back between the statement and its answer would keep
+/// the transaction open, and whoever gets it next would be in it.
+pub(super) async fn begun(pool: &PgPool, statement: Option<&'static str>) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    let begin = tokio::spawn(async move {
+        match statement {
+            Some(statement) => pool.begin_with(statement).await,
+            None => pool.begin().await,
+        }
+    });
+    begin.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 impl Database {
@@ -142,14 +158,14 @@ impl Database {
         self.replicas.exist()
     }
 
-    /// A connection to a replica that answers; nothing if none does.
-    pub(super) async fn replica(&self) -> Option<PoolConnection<Postgres>> {
-        self.replicas.read().await
+    /// One snapshot of a replica that answers; nothing if none does.
+    pub(super) async fn replica(&self) -> Option<Transaction<'static, Postgres>> {
+        self.replicas.snapshot().await
     }
 
     /// One snapshot for several statements.
     pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)
+        begun(&self.pool, Some(SNAPSHOT)).await.map_err(store_error)
     }
 
     /// A snapshot for statements that go through all rows.
@@ -165,7 +181,7 @@ impl Database {
             .await
             .map_err(|_| StoreError::Unavailable("too many transactions wait to write; see database.pool_size".into()))?
             .map_err(|_| StoreError::Unavailable("the database is closed".into()))?;
-        let tx = self.pool.begin().await.map_err(store_error)?;
+        let tx = begun(&self.pool, None).await.map_err(store_error)?;
         Ok(Writing { tx, _place: place })
     }
 

@@ -23,11 +23,12 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 9, name: "purged", sql: include_str!("../../../../migrations/postgres/0009_purged.sql") },
     Migration { number: 10, name: "signin", sql: include_str!("../../../../migrations/postgres/0010_signin.sql") },
     Migration { number: 11, name: "history", sql: include_str!("../../../../migrations/postgres/0011_history.sql") },
+    Migration { number: 12, name: "history_copies", sql: include_str!("../../../../migrations/postgres/0012_history_copies.sql") },
     Migration { number: 13, name: "shard_moves", sql: include_str!("../../../../migrations/postgres/0013_shard_moves.sql") },
     Migration { number: 14, name: "standing", sql: include_str!("../../../../migrations/postgres/0014_standing.sql") },
-    Migration { number: 16, name: "shares", sql: include_str!("../../../../migrations/postgres/0016_shares.sql") },
-    Migration { number: 17, name: "public_links", sql: include_str!("../../../../migrations/postgres/0017_public_links.sql") },
-    Migration { number: 18, name: "dav_locks", sql: include_str!("../../../../migrations/postgres/0018_dav_locks.sql") },
+    Migration { number: 15, name: "shares", sql: include_str!("../../../../migrations/postgres/0015_shares.sql") },
+    Migration { number: 16, name: "public_links", sql: include_str!("../../../../migrations/postgres/0016_public_links.sql") },
+    Migration { number: 17, name: "dav_locks", sql: include_str!("../../../../migrations/postgres/0017_dav_locks.sql") },
 ];
 
 /// Applies what is missing, on a connection that is used for nothing else.

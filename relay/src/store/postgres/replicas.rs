@@ -3,9 +3,9 @@
 
 use super::database::Settings;
 use super::{StoreError, database};
-use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{Postgres, Transaction};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,14 +48,23 @@ impl Replicas {
 
     /// A connection to a replica that answers; nothing if none does.
     pub(super) async fn read(&self) -> Option<PoolConnection<Postgres>> {
+        self.first(async |pool| pool.acquire().await).await
+    }
+
+    /// One snapshot of a replica that answers; nothing if none does.
+    pub(super) async fn snapshot(&self) -> Option<Transaction<'static, Postgres>> {
+        self.first(async |pool| database::begun(pool, Some(database::SNAPSHOT)).await).await
+    }
+
+    async fn first<T>(&self, ask: impl AsyncFn(&PgPool) -> Result<T, sqlx::Error>) -> Option<T> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         for n in 0..self.all.len() {
             let replica = &self.all[(first.wrapping_add(n)) % self.all.len()];
             if replica.rests_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
                 continue;
             }
-            match replica.pool.acquire().await {
-                Ok(conn) => return Some(conn),
+            match ask(&replica.pool).await {
+                Ok(found) => return Some(found),
                 Err(error) => {
                     tracing::warn!(%error, "a replica of the database does not answer; the primary is asked instead");
                     *replica.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);

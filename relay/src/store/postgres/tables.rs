@@ -43,6 +43,10 @@ pub(super) const TABLES: &[(&str, Home)] = &[
     ("members", Home::Directory(MEMBER)),
     ("memberships", Home::Directory(MEMBER)),
     ("shared_files", Home::Directory(MEMBER)),
+    ("invitations", Home::Directory("asked for by the address of somebody who may be in any shard, or be no user yet")),
+    ("past_writers", Home::Directory(MEMBER)),
+    ("public_links", Home::Directory("found by the address alone, before anybody knows whose namespace it is")),
+    ("public_link_downloads", Home::Directory("counted with the link")),
     ("shard_moves", Home::Directory("about two shards")),
     ("packs", Home::Bytes),
     ("pack_copies", Home::Bytes),
@@ -60,6 +64,8 @@ pub(super) const TABLES: &[(&str, Home)] = &[
     ("namespace_chunks", Home::Namespaces),
     ("uploads", Home::Namespaces),
     ("upload_chunks", Home::VersionsOf("uploads")),
+    ("dav_locks", Home::Namespaces),
+    ("dav_props", Home::Namespaces),
 ];
 
 /// Which rows of a table are a namespace's: a condition on `t`. Nothing for a table that has none.

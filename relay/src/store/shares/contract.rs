@@ -42,7 +42,7 @@ async fn filled(store: &dyn MetaStore) {
         assert!(store.insert_user(&row).await.unwrap());
         let run = Some(ReplicaId::from_bytes([3; 16]));
         let (id, owner, name) = (namespace(n), user(n), format!("N{n}"));
-        let row = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, max_counter: 0, run, role: Role::Owner };
+        let row = NamespaceRow { id, owner, name, is_home: true, head_seq: 0, settled_seq: 0, max_counter: 0, run, role: Role::Owner };
         let mut tx = store.begin(Scope::Owner(owner)).await.unwrap();
         tx.create_namespace(&row, T0).await.unwrap();
         tx.commit().await.unwrap();

@@ -152,6 +152,7 @@ async fn all(options: &Options, running: &Running, figures: &mut Figures) -> Vec
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = options()?;
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow::anyhow!("somebody chose cryptography already"))?;
     let running = Running::start(&options)?;
     let mut figures = Figures::new(running.describe());
     let mut asked_to_end = signal(SignalKind::terminate())?;

@@ -41,6 +41,7 @@ impl Running {
         };
         ensure!(is_shared || options.processes == 1, "several processes share a database: --start shared or cluster");
         let dir = tempfile::Builder::new().prefix("ferry-bench-").tempdir_in(&options.dir)?;
+        let mut keys: Vec<(String, String)> = Vec::new();
         let mut env: Vec<(&str, String)> = Vec::new();
         let s3 = has_s3.then(|| S3Server::start(&dir.path().join("s3")));
         if let Some(s3) = &s3 {
@@ -57,14 +58,10 @@ impl Running {
             env.push(("FERRY_RELAY__REDIS__URL", redis.url()));
             std::fs::create_dir_all(dir.path().join("keys"))?;
             for (name, file) in [("JWT_KEY", "jwt.key"), ("GRANT_KEY", "grant.key"), ("SECRETS_KEY", "secrets.key")] {
-                let variable = match name {
-                    "JWT_KEY" => "FERRY_RELAY__AUTH__JWT_KEY",
-                    "GRANT_KEY" => "FERRY_RELAY__AUTH__GRANT_KEY",
-                    _ => "FERRY_RELAY__AUTH__SECRETS_KEY",
-                };
-                env.push((variable, dir.path().join("keys").join(file).display().to_string()));
+                keys.push((format!("FERRY_RELAY__AUTH__{name}"), dir.path().join("keys").join(file).display().to_string()));
             }
         }
+        env.extend(keys.iter().map(|(name, value)| (name.as_str(), value.clone())));
         let relays = start_processes(dir.path(), options.processes, &env)?;
         let urls = relays.iter().map(Relay::url).collect();
         Ok(Self { urls, kind: options.start.clone(), _relays: relays, _s3: s3, _redis: redis, _database: database, _dir: Some(dir) })

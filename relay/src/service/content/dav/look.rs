@@ -72,9 +72,8 @@ impl Content {
         if path.is_root() {
             return Ok(Some(DavEntry::root()));
         }
-        let tree = self.tree(entry.row.id).await?;
-        let times = |shown: &read::Entry| tree.rows.get(&shown.node).map(|t| (t.created_at_ms, t.updated_at_ms));
-        Ok(tree.entries.get(path).and_then(|shown| DavEntry::of(path, shown, times(shown))))
+        let shown = self.view(entry.row.id).at(path).await?;
+        Ok(shown.and_then(|s| DavEntry::of(&s.path, &s.entry, Some((s.times.created_at_ms, s.times.updated_at_ms)))))
     }
 
     /// What is in a directory, in the order of names.
@@ -102,8 +101,7 @@ impl Content {
     /// The node and the hash of what is shown at a place, for [`Content::download`]: a conflicted copy is one of its node's versions.
     pub async fn dav_version(&self, entry: &Entry, path: &RelPath) -> ServiceResult<(NodeId, Option<String>)> {
         entry.confine(path)?;
-        let tree = self.tree(entry.row.id).await?;
-        let shown = tree.entries.get(path).ok_or_else(ServiceError::not_found)?;
+        let shown = self.view(entry.row.id).at(path).await?.ok_or_else(ServiceError::not_found)?.entry;
         let Some(dot) = shown.copy else { return Ok((shown.node, None)) };
         let versions = self.meta.versions(entry.row.id, shown.node).await?;
         let version = versions.iter().find(|v| v.dot == dot).ok_or_else(ServiceError::not_found)?;

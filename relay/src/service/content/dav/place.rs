@@ -2,7 +2,7 @@
 
 use super::props::copy_props;
 use crate::service::content::edit::Edit;
-use crate::service::content::files::{check_place, directory_of};
+use crate::service::content::files::check_place;
 use crate::service::content::tree::Tree;
 use crate::service::content::{Content, Entry, Keep, patiently, random};
 use crate::service::{ServiceError, ServiceResult};
@@ -23,14 +23,14 @@ impl Content {
         entry.confine_below(path)?;
         check_place(path)?;
         let attempt = async || {
-            let tree = self.tree(entry.row.id).await?;
-            let (above, _) = path.split_last().ok_or_else(name_taken)?;
-            if tree.entries.contains_key(path) {
+            let (above, name) = path.split_last().ok_or_else(name_taken)?;
+            let view = self.view(entry.row.id);
+            let directory = view.directory(&above).await?;
+            if view.look(&directory, name).await?.is_some() {
                 return Err(name_taken());
             }
-            directory_of(&tree, &above)?;
             let mut edit = self.edit(entry, &[]).await?;
-            edit.make_directories(&tree, path)?;
+            edit.make_directories(directory.node(), std::slice::from_ref(name))?;
             self.finish(edit).await
         };
         patiently!(attempt().await).map(drop)
@@ -40,8 +40,7 @@ impl Content {
     pub async fn dav_delete(&self, entry: &Entry, path: &RelPath) -> ServiceResult<()> {
         whole_is_refused(path)?;
         entry.confine_below(path)?;
-        let tree = self.tree(entry.row.id).await?;
-        let shown = tree.entries.get(path).ok_or_else(ServiceError::not_found)?;
+        let shown = self.view(entry.row.id).at(path).await?.ok_or_else(ServiceError::not_found)?.entry;
         if shown.copy.is_some() {
             // What it showed remains among the versions of its file.
             return self.settle(entry, path, Keep::Current).await.map(drop);
@@ -61,7 +60,7 @@ impl Content {
         let attempt = async || {
             let tree = self.tree(entry.row.id).await?;
             let source = tree.entries.get(from).ok_or_else(ServiceError::not_found)?;
-            let parent = directory_of(&tree, &above)?;
+            let parent = tree.directory(&above)?;
             let doomed = replaced(&tree, to, replace)?;
             // What is shown as one moves as one.
             let twins = source.twins.iter().filter(|(_, copy, _)| copy.is_none()).map(|(twin, _, _)| *twin);
@@ -90,7 +89,7 @@ impl Content {
         let attempt = async || {
             let tree = self.tree(entry.row.id).await?;
             let source = tree.entries.get(from).ok_or_else(ServiceError::not_found)?;
-            directory_of(&tree, &above)?;
+            tree.directory(&above)?;
             let below = tree.below(from).filter(|(path, _)| deep && !path.starts_with(to)).take(COPY_MAX + 1);
             let copied: Vec<(&RelPath, &read::Entry)> = std::iter::once((from, source)).chain(below).collect();
             if copied.len() > COPY_MAX {
@@ -132,8 +131,7 @@ impl Content {
 
     /// Makes of a conflicted copy a file of its own, under the name that it is shown under: what is edited by its path is one.
     pub(super) async fn own_node(&self, entry: &Entry, path: &RelPath) -> ServiceResult<()> {
-        let tree = self.tree(entry.row.id).await?;
-        if tree.entries.get(path).is_some_and(|shown| shown.copy.is_some()) {
+        if self.view(entry.row.id).at(path).await?.is_some_and(|shown| shown.entry.copy.is_some()) {
             self.settle(entry, path, Keep::Both).await?;
         }
         Ok(())
@@ -156,7 +154,7 @@ fn write_copies(
         let (above, name) = target.split_last().ok_or_else(ServiceError::not_found)?;
         let parent = match made.get(&above) {
             Some(parent) => *parent,
-            None => directory_of(tree, &above)?,
+            None => tree.directory(&above)?,
         };
         let id = NodeId::from_bytes(random()?);
         edit.create(id, parent, name.clone(), shown.content.clone());

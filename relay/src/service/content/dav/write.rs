@@ -3,7 +3,8 @@
 
 use super::place::name_taken;
 use super::{DavEntry, DavKind};
-use crate::service::content::files::{check_place, directory_of};
+use crate::service::content::files::check_place;
+use crate::service::content::uploads::Clash;
 use crate::service::content::{Content, Entry, off_thread, patiently, random};
 use crate::service::{Kind, ServiceError, ServiceResult};
 use aws_lc_rs::digest;
@@ -58,10 +59,10 @@ impl Content {
         if size_bytes > FILE_MAX_BYTES {
             return Err(too_large());
         }
-        let tree = self.tree(entry.row.id).await?;
-        let (above, _) = path.split_last().ok_or_else(name_taken)?;
-        directory_of(&tree, &above)?;
-        if tree.entries.get(path).is_some_and(|there| there.content.file().is_none()) {
+        let (above, name) = path.split_last().ok_or_else(name_taken)?;
+        let view = self.view(entry.row.id);
+        let directory = view.directory(&above).await?;
+        if view.look(&directory, name).await?.is_some_and(|there| there.entry.content.file().is_none()) {
             return Err(name_taken());
         }
         self.check_quota(self.meta.quota(entry.row.owner).await?, size_bytes)?;
@@ -139,7 +140,7 @@ impl DavWrite {
         let content = FileContent { manifest, mtime_ns };
         let (version_id, fresh) = (random()?, NodeId::from_bytes(random()?));
         let (entry, path) = (&self.entry, &self.path);
-        let done = patiently!(self.content.place_file(entry, path, &content, version_id, fresh, &[], None).await)?;
+        let done = patiently!(self.content.place_file(entry, path, &content, version_id, fresh, &[], None, Clash::NewVersion).await)?;
         let kind = DavKind::File { size_bytes: done.size_bytes, hash, mtime_ns };
         let now_ms = Some(done.created_at_ms);
         Ok(DavEntry { path: self.path, node: done.node, kind, is_copy: false, created_at_ms: now_ms, updated_at_ms: now_ms })

@@ -3,9 +3,9 @@
 mod archive;
 mod chunks;
 mod commits;
+mod cut_off;
 #[cfg(feature = "cluster")]
 mod follow;
-mod cut_off;
 mod lacks;
 mod merging;
 #[cfg(feature = "cluster")]

@@ -10,7 +10,7 @@ use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count};
 use crate::store::postgres::store_error;
 use ferry_protocol::NamespaceId;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +73,7 @@ pub(super) async fn from_replica(db: &Database, page: Page) -> Result<Option<Fee
 }
 
 async fn read(db: &Database, page: Page, now: Position) -> Result<Option<FeedSlice>, StoreError> {
-    let Some(mut conn) = db.replica().await else { return Ok(None) };
-    let mut snapshot = conn.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(store_error)?;
+    let Some(mut snapshot) = db.replica().await else { return Ok(None) };
     let Some(there) = position(&mut snapshot, page).await? else { return Ok(None) };
     // Of another run is one that follows what the primary was before it was restored; one that follows nobody is no replica any more.
     if !there.is_replica || there.run != now.run || there.head_seq < now.head_seq {

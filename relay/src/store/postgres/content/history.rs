@@ -3,7 +3,9 @@
 use super::{BATCH, nodes};
 use crate::store::StoreError;
 use crate::store::columns::signed;
-use crate::store::content::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, NodeWrite, RewindRow, Shard};
+use crate::store::content::{
+    AuthorRow, Before, BeforeKind, Changed, ChangesQuery, HistoryRow, NodeWrite, RewindRow, Shard, dots_column, dots_of_column, within,
+};
 use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count, device, maybe_bytes, maybe_device, maybe_user, node};
 use crate::store::postgres::store_error;
@@ -23,9 +25,9 @@ pub(super) async fn add(
     for batch in changed.chunks(BATCH) {
         sqlx::query(
             "INSERT INTO node_history (shard_key, namespace_id, changed_at, file_id, seq, device_id, parent_id, file_name, kind, link_target,
-             dot_replica, dot_counter)
+             dot_replica, dot_counter, copies)
              SELECT $1, $2, $3, t.* FROM UNNEST($4::bytea[], $5::bigint[], $6::bytea[], $7::bytea[], $8::bytea[], $9::text[], $10::bytea[],
-             $11::bytea[], $12::bigint[]) AS t",
+             $11::bytea[], $12::bigint[], $13::bytea[]) AS t",
         )
         .bind(key(shard))
         .bind(namespace.as_bytes().to_vec())
@@ -39,6 +41,7 @@ pub(super) async fn add(
         .bind(batch.iter().map(|(_, b)| b.link_target.clone()).collect::<Vec<_>>())
         .bind(batch.iter().map(|(_, b)| b.dot.map(|d| d.replica.as_bytes().to_vec())).collect::<Vec<_>>())
         .bind(batch.iter().map(|(_, b)| b.dot.map(|d| signed(d.counter))).collect::<Vec<_>>())
+        .bind(batch.iter().map(|(_, b)| b.copies.as_deref().map(dots_column)).collect::<Vec<_>>())
         .execute(&mut *conn)
         .await
         .map_err(store_error)?;
@@ -50,6 +53,7 @@ fn history_row(row: &PgRow) -> Result<HistoryRow, StoreError> {
     let replica = maybe_bytes(row, 7)?.map(ReplicaId::from_bytes);
     let dot = replica.map(|replica| Ok::<_, StoreError>(Dot { replica, counter: count(row, 8)? })).transpose()?;
     let name: &[u8] = row.try_get(4).map_err(store_error)?;
+    let copies: Option<&[u8]> = row.try_get(9).map_err(store_error)?;
     Ok(HistoryRow {
         changed_at_ms: row.try_get(1).map_err(store_error)?,
         changed_by: maybe_device(row, 2)?,
@@ -59,6 +63,7 @@ fn history_row(row: &PgRow) -> Result<HistoryRow, StoreError> {
             kind: BeforeKind::parse(row.try_get(5).map_err(store_error)?)?,
             link_target: row.try_get(6).map_err(store_error)?,
             dot,
+            copies: copies.map(dots_of_column).transpose()?,
         },
     })
 }
@@ -68,39 +73,53 @@ pub(super) async fn changed_since(
     conn: &mut PgConnection,
     shard: Shard,
     namespace: NamespaceId,
-    (since_ms, after, limit): (i64, Option<NodeId>, usize),
+    asked: ChangesQuery<'_>,
 ) -> Result<Vec<Changed>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT file_id, seq, created_at, updated_at, state FROM files WHERE shard_key = $1 AND namespace_id = $2 AND updated_at > $3
+    // Sizes first: states are of any size, and only what fits is read.
+    let found = sqlx::query(
+        "SELECT file_id, octet_length(state)::bigint FROM files WHERE shard_key = $1 AND namespace_id = $2 AND updated_at > $3
          AND ($4::bytea IS NULL OR file_id > $4) ORDER BY file_id LIMIT $5",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())
-    .bind(since_ms)
-    .bind(after.map(|id| id.as_bytes().to_vec()))
-    .bind(signed(limit as u64))
+    .bind(asked.since_ms)
+    .bind(asked.after.map(|id| id.as_bytes().to_vec()))
+    .bind(signed(asked.limit_nodes as u64))
     .fetch_all(&mut *conn)
     .await
     .map_err(store_error)?;
-    let rows = rows.iter().map(nodes::node_row).collect::<Result<Vec<_>, _>>()?;
-    let mut history: BTreeMap<NodeId, Vec<HistoryRow>> = BTreeMap::new();
+    let sizes = found.iter().map(|row| Ok((node(row, 0)?, count(row, 1)?))).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut rows = nodes::nodes(conn, shard, namespace, &within(sizes, asked.limit_bytes)).await?;
+    rows.sort_by_key(|row| row.id);
+    let (mut first, mut last) = (BTreeMap::new(), BTreeMap::new());
     for batch in rows.chunks(BATCH) {
         let found = sqlx::query(
-            "SELECT file_id, changed_at, device_id, parent_id, file_name, kind, link_target, dot_replica, dot_counter FROM node_history
-             WHERE shard_key = $1 AND namespace_id = $2 AND changed_at > $3 AND file_id = ANY($4) ORDER BY file_id, seq",
+            "SELECT h.file_id, h.changed_at, h.device_id, h.parent_id, h.file_name, h.kind, h.link_target, h.dot_replica, h.dot_counter,
+             h.copies, h.seq = e.first_seq, h.seq = e.last_seq
+             FROM (SELECT file_id, max(seq) AS last_seq, min(seq) FILTER (WHERE $5::bytea[] IS NULL OR device_id = ANY($5)) AS first_seq
+                   FROM node_history WHERE shard_key = $1 AND namespace_id = $2 AND changed_at > $3 AND file_id = ANY($4) GROUP BY file_id) e
+             JOIN node_history h ON h.file_id = e.file_id AND h.seq IN (e.first_seq, e.last_seq)
+             WHERE h.shard_key = $1 AND h.namespace_id = $2",
         )
         .bind(key(shard))
         .bind(namespace.as_bytes().to_vec())
-        .bind(since_ms)
+        .bind(asked.since_ms)
         .bind(batch.iter().map(|row| row.id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(asked.by.map(|devices| devices.iter().map(|d| d.as_bytes().to_vec()).collect::<Vec<_>>()))
         .fetch_all(&mut *conn)
         .await
         .map_err(store_error)?;
         for row in &found {
-            history.entry(node(row, 0)?).or_default().push(history_row(row)?);
+            let (id, told) = (node(row, 0)?, history_row(row)?);
+            if row.try_get::<Option<bool>, _>(10).map_err(store_error)?.unwrap_or(false) {
+                first.insert(id, told.clone());
+            }
+            if row.try_get(11).map_err(store_error)? {
+                last.insert(id, told);
+            }
         }
     }
-    Ok(rows.into_iter().map(|row| Changed { history: history.remove(&row.id).unwrap_or_default(), row }).collect())
+    Ok(rows.into_iter().map(|row| Changed { first: first.remove(&row.id), last: last.remove(&row.id), row }).collect())
 }
 
 pub(super) async fn history_since(conn: &mut PgConnection, shard: Shard, namespace: NamespaceId) -> Result<i64, StoreError> {
@@ -181,12 +200,15 @@ pub(super) async fn rewind(
     }))
 }
 
-pub(super) async fn put_rewind(conn: &mut PgConnection, shard: Shard, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError> {
+pub(super) async fn begin_rewind(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    row: &RewindRow,
+) -> Result<RewindRow, StoreError> {
     sqlx::query(
         "INSERT INTO rewinds (shard_key, namespace_id, rewind_id, digest, started_at, position, is_finished, counts)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-         ON CONFLICT (shard_key, namespace_id, rewind_id) DO UPDATE SET position = excluded.position, is_finished = excluded.is_finished,
-         counts = excluded.counts",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (shard_key, namespace_id, rewind_id) DO NOTHING",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())
@@ -196,8 +218,32 @@ pub(super) async fn put_rewind(conn: &mut PgConnection, shard: Shard, namespace:
     .bind(row.position.map(|p| p.as_bytes().to_vec()))
     .bind(row.is_finished)
     .bind(row.counts.clone())
+    .execute(&mut *conn)
+    .await
+    .map_err(store_error)?;
+    rewind(conn, shard, namespace, row.id).await?.ok_or_else(|| StoreError::Conflict("the rewind is gone".into()))
+}
+
+pub(super) async fn advance_rewind(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    row: &RewindRow,
+    from: Option<NodeId>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE rewinds SET position = $4, is_finished = $5, counts = $6 WHERE shard_key = $1 AND namespace_id = $2 AND rewind_id = $3
+         AND NOT is_finished AND position IS NOT DISTINCT FROM $7",
+    )
+    .bind(key(shard))
+    .bind(namespace.as_bytes().to_vec())
+    .bind(row.id.to_vec())
+    .bind(row.position.map(|p| p.as_bytes().to_vec()))
+    .bind(row.is_finished)
+    .bind(row.counts.clone())
+    .bind(from.map(|p| p.as_bytes().to_vec()))
     .execute(conn)
     .await
     .map_err(store_error)?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }

@@ -173,13 +173,13 @@ pub(super) async fn deleted_below(
 ) -> Result<Vec<TrashedNode>, StoreError> {
     // PostgreSQL stops the recursion when the outer LIMIT has its rows.
     let rows = sqlx::query(
-        "WITH RECURSIVE below (file_id) AS (
-            SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 AND is_deleted
-            UNION SELECT f.file_id FROM below b JOIN files f
+        "WITH RECURSIVE below (file_id, is_kept) AS (
+            SELECT file_id, purged_at IS NULL FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 AND is_deleted
+            UNION SELECT f.file_id, f.purged_at IS NULL FROM below b JOIN files f
                 ON f.shard_key = $1 AND f.namespace_id = $2 AND f.parent_id = b.file_id AND f.is_deleted),
-         chosen (file_id) AS MATERIALIZED (SELECT file_id FROM below LIMIT $4)
+         chosen (file_id) AS MATERIALIZED (SELECT file_id FROM below WHERE is_kept LIMIT $4)
          SELECT f.file_id, f.seq, f.created_at, f.updated_at, f.state, f.file_type, f.link_target
-         FROM chosen s JOIN files f ON f.shard_key = $1 AND f.namespace_id = $2 AND f.file_id = s.file_id WHERE f.purged_at IS NULL",
+         FROM chosen s JOIN files f ON f.shard_key = $1 AND f.namespace_id = $2 AND f.file_id = s.file_id",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())

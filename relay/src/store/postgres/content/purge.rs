@@ -10,41 +10,60 @@ use crate::store::postgres::store_error;
 use ferry_protocol::NodeId;
 use sqlx::{PgConnection, Row};
 
+/// What goes with a purged node beside its versions: names that it had, and what WebDAV clients left with it.
+const FORGET: [&str; 2] = [
+    "DELETE FROM node_history WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)",
+    "DELETE FROM dav_props WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)",
+];
+
 pub(super) async fn purge(
     conn: &mut PgConnection,
     shard: Shard,
     namespace: &NamespaceRow,
-    ids: &[NodeId],
+    nodes: &[(NodeId, u64)],
     now_ms: i64,
 ) -> Result<Purged, StoreError> {
     let mut purged = Purged::default();
-    for batch in ids.chunks(BATCH) {
+    for batch in nodes.chunks(BATCH) {
         purged += purge_batch(conn, shard, namespace, batch, now_ms).await?;
     }
     Ok(purged)
+}
+
+/// Marks them, and answers which.
+async fn mark(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: &NamespaceRow,
+    nodes: &[(NodeId, u64)],
+    now_ms: i64,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    // What changed since it was looked at is another thing: it stays.
+    let rows = sqlx::query(
+        "UPDATE files SET purged_at = $4, file_size = 0, file_hash = NULL, link_target = NULL
+         WHERE shard_key = $1 AND namespace_id = $2 AND (file_id, seq) IN (SELECT * FROM UNNEST($3::bytea[], $5::bigint[]))
+         AND is_deleted AND purged_at IS NULL RETURNING file_id",
+    )
+    .bind(key(shard))
+    .bind(namespace.id.as_bytes().to_vec())
+    .bind(nodes.iter().map(|(id, _)| id.as_bytes().to_vec()).collect::<Vec<_>>())
+    .bind(now_ms)
+    .bind(nodes.iter().map(|(_, seq)| signed(*seq)).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await
+    .map_err(store_error)?;
+    rows.iter().map(|row| bytes::<16>(row, 0).map(|id| id.to_vec())).collect()
 }
 
 async fn purge_batch(
     conn: &mut PgConnection,
     shard: Shard,
     namespace: &NamespaceRow,
-    ids: &[NodeId],
+    nodes: &[(NodeId, u64)],
     now_ms: i64,
 ) -> Result<Purged, StoreError> {
     let of = namespace.id.as_bytes().to_vec();
-    let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
-    let rows = sqlx::query(
-        "UPDATE files SET purged_at = $4, file_size = 0, file_hash = NULL, link_target = NULL
-         WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3) AND is_deleted AND purged_at IS NULL RETURNING file_id",
-    )
-    .bind(key(shard))
-    .bind(of.clone())
-    .bind(ids)
-    .bind(now_ms)
-    .fetch_all(&mut *conn)
-    .await
-    .map_err(store_error)?;
-    let gone = rows.iter().map(|row| bytes::<16>(row, 0).map(|id| id.to_vec())).collect::<Result<Vec<_>, _>>()?;
+    let gone = mark(conn, shard, namespace, nodes, now_ms).await?;
     let mut purged = Purged { entries: gone.len() as u64, ..Purged::default() };
     if gone.is_empty() {
         return Ok(purged);
@@ -60,20 +79,10 @@ async fn purge_batch(
     .await
     .map_err(store_error)?;
     // What it was called and where links pointed goes too: a rewind brings nothing of it back.
-    sqlx::query("DELETE FROM node_history WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
-        .bind(key(shard))
-        .bind(of.clone())
-        .bind(gone.clone())
-        .execute(&mut *conn)
-        .await
-        .map_err(store_error)?;
-    sqlx::query("DELETE FROM dav_props WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
-        .bind(key(shard))
-        .bind(of.clone())
-        .bind(gone.clone())
-        .execute(&mut *conn)
-        .await
-        .map_err(store_error)?;
+    for statement in FORGET {
+        let forget = sqlx::query(statement).bind(key(shard)).bind(of.clone()).bind(gone.clone());
+        forget.execute(&mut *conn).await.map_err(store_error)?;
+    }
     // The chunks of the versions go with them.
     purged.versions = sqlx::query("DELETE FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)")
         .bind(key(shard))

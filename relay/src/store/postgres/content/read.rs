@@ -190,16 +190,10 @@ impl ContentStore for Postgres {
         nodes::deleted_below(&mut conn, shard, namespace, node, limit).await
     }
 
-    async fn changed_since(
-        &self,
-        namespace: NamespaceId,
-        since_ms: i64,
-        after: Option<NodeId>,
-        limit: usize,
-    ) -> Result<Vec<Changed>, StoreError> {
+    async fn changed_since(&self, namespace: NamespaceId, query: ChangesQuery<'_>) -> Result<Vec<Changed>, StoreError> {
         let shard = self.place(namespace).await?.unwrap_or_default();
         let mut snapshot = self.shard(shard)?.snapshot().await?;
-        let changed = history::changed_since(&mut snapshot, shard, namespace, (since_ms, after, limit)).await?;
+        let changed = history::changed_since(&mut snapshot, shard, namespace, query).await?;
         snapshot.commit().await.map_err(store_error)?;
         Ok(changed)
     }

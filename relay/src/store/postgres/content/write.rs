@@ -251,14 +251,19 @@ impl ContentTx for PgTx {
         versions::add(self.conn(), shard, namespace, versions).await
     }
 
-    async fn put_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError> {
+    async fn begin_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<RewindRow, StoreError> {
         let shard = self.shard;
-        history::put_rewind(self.conn(), shard, namespace, row).await
+        history::begin_rewind(self.conn(), shard, namespace, row).await
     }
 
-    async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError> {
+    async fn advance_rewind(&mut self, namespace: NamespaceId, row: &RewindRow, from: Option<NodeId>) -> Result<bool, StoreError> {
         let shard = self.shard;
-        purge::purge(self.conn(), shard, namespace, ids, now_ms).await
+        history::advance_rewind(self.conn(), shard, namespace, row, from).await
+    }
+
+    async fn purge(&mut self, namespace: &NamespaceRow, nodes: &[(NodeId, u64)], now_ms: i64) -> Result<Purged, StoreError> {
+        let shard = self.shard;
+        purge::purge(self.conn(), shard, namespace, nodes, now_ms).await
     }
 
     async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {

@@ -2,7 +2,9 @@
 
 use super::{BATCH, bytes, count, nodes, signed};
 use crate::store::StoreError;
-use crate::store::content::{AuthorRow, Before, BeforeKind, Changed, HistoryRow, NodeWrite, RewindRow};
+use crate::store::content::{
+    AuthorRow, Before, BeforeKind, Changed, ChangesQuery, HistoryRow, NodeWrite, RewindRow, dots_column, dots_of_column, within,
+};
 use crate::store::sqlite::store_error;
 use ferry_protocol::{DeviceId, Dot, Name, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::sqlite::SqliteRow;
@@ -14,7 +16,7 @@ pub(super) async fn add(conn: &mut SqliteConnection, namespace: NamespaceId, wri
     for batch in changed.chunks(BATCH) {
         let mut query = QueryBuilder::new(
             "INSERT INTO node_history (namespace_id, file_id, seq, changed_at, device_id, parent_id, file_name, kind, link_target, dot_replica,
-             dot_counter) ",
+             dot_counter, copies) ",
         );
         query.push_values(batch, |mut b, (write, before)| {
             b.push_bind(namespace.as_bytes().to_vec())
@@ -27,7 +29,8 @@ pub(super) async fn add(conn: &mut SqliteConnection, namespace: NamespaceId, wri
                 .push_bind(before.kind.as_str())
                 .push_bind(before.link_target.clone())
                 .push_bind(before.dot.map(|d| d.replica.as_bytes().to_vec()))
-                .push_bind(before.dot.map(|d| signed(d.counter)));
+                .push_bind(before.dot.map(|d| signed(d.counter)))
+                .push_bind(before.copies.as_deref().map(dots_column));
         });
         query.build().execute(&mut *conn).await.map_err(store_error)?;
     }
@@ -41,6 +44,7 @@ fn is_there(row: &SqliteRow, column: usize) -> Result<bool, StoreError> {
 fn history_row(row: &SqliteRow) -> Result<HistoryRow, StoreError> {
     let dot = if is_there(row, 7)? { Some(Dot { replica: ReplicaId::from_bytes(bytes(row, 7)?), counter: count(row, 8)? }) } else { None };
     let name: &[u8] = row.try_get(4).map_err(store_error)?;
+    let copies: Option<&[u8]> = row.try_get(9).map_err(store_error)?;
     Ok(HistoryRow {
         changed_at_ms: row.try_get(1).map_err(store_error)?,
         changed_by: if is_there(row, 2)? { Some(DeviceId::from_bytes(bytes(row, 2)?)) } else { None },
@@ -50,42 +54,65 @@ fn history_row(row: &SqliteRow) -> Result<HistoryRow, StoreError> {
             kind: BeforeKind::parse(row.try_get(5).map_err(store_error)?)?,
             link_target: row.try_get(6).map_err(store_error)?,
             dot,
+            copies: copies.map(dots_of_column).transpose()?,
         },
     })
 }
 
+/// The connection has a snapshot: a node and its history belong together.
 pub(super) async fn changed_since(
     conn: &mut SqliteConnection,
     namespace: NamespaceId,
-    since_ms: i64,
-    after: Option<NodeId>,
-    limit: usize,
+    asked: ChangesQuery<'_>,
 ) -> Result<Vec<Changed>, StoreError> {
-    let mut query = QueryBuilder::new(nodes::NODE);
-    query.push_bind(namespace.as_bytes().to_vec()).push(" AND updated_at > ").push_bind(since_ms);
-    if let Some(after) = after {
+    // Sizes first: states are of any size, and only what fits is read.
+    let mut query = QueryBuilder::new("SELECT file_id, length(state) FROM files WHERE namespace_id = ");
+    query.push_bind(namespace.as_bytes().to_vec()).push(" AND updated_at > ").push_bind(asked.since_ms);
+    if let Some(after) = asked.after {
         query.push(" AND file_id > ").push_bind(after.as_bytes().to_vec());
     }
-    query.push(" ORDER BY file_id LIMIT ").push_bind(signed(limit as u64));
-    let rows = query.build().fetch_all(&mut *conn).await.map_err(store_error)?;
-    let rows = rows.iter().map(nodes::node_row).collect::<Result<Vec<_>, _>>()?;
-    let mut history: BTreeMap<NodeId, Vec<HistoryRow>> = BTreeMap::new();
+    query.push(" ORDER BY file_id LIMIT ").push_bind(signed(asked.limit_nodes as u64));
+    let found = query.build().fetch_all(&mut *conn).await.map_err(store_error)?;
+    let sizes = found.iter().map(|row| Ok((NodeId::from_bytes(bytes(row, 0)?), count(row, 1)?))).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut rows = nodes::nodes(conn, namespace, &within(sizes, asked.limit_bytes)).await?;
+    rows.sort_by_key(|row| row.id);
+    let (mut first, mut last) = (BTreeMap::new(), BTreeMap::new());
     for batch in rows.chunks(BATCH) {
         let mut query = QueryBuilder::new(
-            "SELECT file_id, changed_at, device_id, parent_id, file_name, kind, link_target, dot_replica, dot_counter FROM node_history
-             WHERE namespace_id = ",
+            "SELECT h.file_id, h.changed_at, h.device_id, h.parent_id, h.file_name, h.kind, h.link_target, h.dot_replica, h.dot_counter,
+             h.copies, h.seq = e.first_seq, h.seq = e.last_seq
+             FROM (SELECT file_id, max(seq) AS last_seq, min(CASE WHEN ",
         );
-        query.push_bind(namespace.as_bytes().to_vec()).push(" AND changed_at > ").push_bind(since_ms).push(" AND file_id IN (");
+        match asked.by {
+            None => _ = query.push("1 = 1"),
+            Some(devices) => {
+                query.push("device_id IN (");
+                let mut list = query.separated(',');
+                for device in devices {
+                    list.push_bind(device.as_bytes().to_vec());
+                }
+                query.push(")");
+            }
+        }
+        query.push(" THEN seq END) AS first_seq FROM node_history WHERE namespace_id = ").push_bind(namespace.as_bytes().to_vec());
+        query.push(" AND changed_at > ").push_bind(asked.since_ms).push(" AND file_id IN (");
         let mut list = query.separated(',');
         for row in batch {
             list.push_bind(row.id.as_bytes().to_vec());
         }
-        query.push(") ORDER BY file_id, seq");
+        query.push(") GROUP BY file_id) e JOIN node_history h ON h.file_id = e.file_id AND h.seq IN (e.first_seq, e.last_seq)");
+        query.push(" WHERE h.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
         for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
-            history.entry(NodeId::from_bytes(bytes(&row, 0)?)).or_default().push(history_row(&row)?);
+            let (id, told) = (NodeId::from_bytes(bytes(&row, 0)?), history_row(&row)?);
+            if row.try_get::<Option<bool>, _>(10).map_err(store_error)?.unwrap_or(false) {
+                first.insert(id, told.clone());
+            }
+            if row.try_get(11).map_err(store_error)? {
+                last.insert(id, told);
+            }
         }
     }
-    Ok(rows.into_iter().map(|row| Changed { history: history.remove(&row.id).unwrap_or_default(), row }).collect())
+    Ok(rows.into_iter().map(|row| Changed { first: first.remove(&row.id), last: last.remove(&row.id), row }).collect())
 }
 
 pub(super) async fn history_since(conn: &mut SqliteConnection, namespace: NamespaceId) -> Result<i64, StoreError> {
@@ -139,11 +166,10 @@ pub(super) async fn rewind(conn: &mut SqliteConnection, namespace: NamespaceId, 
     }))
 }
 
-pub(super) async fn put_rewind(conn: &mut SqliteConnection, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError> {
+pub(super) async fn begin_rewind(conn: &mut SqliteConnection, namespace: NamespaceId, row: &RewindRow) -> Result<RewindRow, StoreError> {
     sqlx::query(
         "INSERT INTO rewinds (namespace_id, rewind_id, digest, started_at, position, is_finished, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (namespace_id, rewind_id) DO UPDATE SET position = excluded.position, is_finished = excluded.is_finished,
-         counts = excluded.counts",
+         ON CONFLICT (namespace_id, rewind_id) DO NOTHING",
     )
     .bind(namespace.as_bytes().to_vec())
     .bind(row.id.to_vec())
@@ -152,8 +178,30 @@ pub(super) async fn put_rewind(conn: &mut SqliteConnection, namespace: Namespace
     .bind(row.position.map(|p| p.as_bytes().to_vec()))
     .bind(row.is_finished)
     .bind(row.counts.clone())
+    .execute(&mut *conn)
+    .await
+    .map_err(store_error)?;
+    rewind(conn, namespace, row.id).await?.ok_or_else(|| StoreError::Conflict("the rewind is gone".into()))
+}
+
+pub(super) async fn advance_rewind(
+    conn: &mut SqliteConnection,
+    namespace: NamespaceId,
+    row: &RewindRow,
+    from: Option<NodeId>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE rewinds SET position = ?3, is_finished = ?4, counts = ?5
+         WHERE namespace_id = ?1 AND rewind_id = ?2 AND is_finished = 0 AND position IS NOT DISTINCT FROM ?6",
+    )
+    .bind(namespace.as_bytes().to_vec())
+    .bind(row.id.to_vec())
+    .bind(row.position.map(|p| p.as_bytes().to_vec()))
+    .bind(row.is_finished)
+    .bind(row.counts.clone())
+    .bind(from.map(|p| p.as_bytes().to_vec()))
     .execute(conn)
     .await
     .map_err(store_error)?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }

@@ -80,7 +80,8 @@ pub(super) async fn shared_namespaces(
     namespace: Option<NamespaceId>,
 ) -> Result<Vec<NamespaceRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, s.permission
+        "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, s.permission,
+                n.settled_seq
          FROM shared_files s JOIN namespaces n USING (namespace_id)
          WHERE s.shared_with_user_id = ?1 AND s.file_id = ?2 AND (?3 IS NULL OR s.namespace_id = ?3) ORDER BY n.namespace_id",
     )
@@ -182,9 +183,9 @@ pub(super) async fn deleted_below(
     let rows = sqlx::query(
         "WITH RECURSIVE below (file_id) AS (
             SELECT file_id FROM files WHERE namespace_id = ?1 AND file_id = ?2 AND is_deleted = 1
-            UNION SELECT f.file_id FROM below b JOIN files f ON f.namespace_id = ?1 AND f.parent_id = b.file_id AND f.is_deleted = 1 LIMIT ?3)
+            UNION SELECT f.file_id FROM below b JOIN files f ON f.namespace_id = ?1 AND f.parent_id = b.file_id AND f.is_deleted = 1)
          SELECT f.file_id, f.seq, f.created_at, f.updated_at, f.state, f.file_type, f.link_target
-         FROM below b JOIN files f ON f.namespace_id = ?1 AND f.file_id = b.file_id WHERE f.purged_at IS NULL",
+         FROM below b JOIN files f ON f.namespace_id = ?1 AND f.file_id = b.file_id WHERE f.purged_at IS NULL LIMIT ?3",
     )
     .bind(namespace.as_bytes().to_vec())
     .bind(node.as_bytes().to_vec())

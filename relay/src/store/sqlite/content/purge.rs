@@ -20,23 +20,31 @@ fn push_nodes(query: &mut QueryBuilder<Sqlite>, ids: &[NodeId]) {
 pub(super) async fn purge(
     conn: &mut SqliteConnection,
     namespace: &NamespaceRow,
-    ids: &[NodeId],
+    nodes: &[(NodeId, u64)],
     now_ms: i64,
 ) -> Result<Purged, StoreError> {
     let mut purged = Purged::default();
-    for batch in ids.chunks(BATCH) {
+    for batch in nodes.chunks(BATCH) {
         purged += purge_batch(conn, namespace, batch, now_ms).await?;
     }
     Ok(purged)
 }
 
-async fn purge_batch(conn: &mut SqliteConnection, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError> {
+async fn purge_batch(
+    conn: &mut SqliteConnection,
+    namespace: &NamespaceRow,
+    nodes: &[(NodeId, u64)],
+    now_ms: i64,
+) -> Result<Purged, StoreError> {
     let of = namespace.id.as_bytes().to_vec();
     let mut query = QueryBuilder::new("UPDATE files SET purged_at = ");
     query.push_bind(now_ms).push(", file_size = 0, file_hash = NULL, link_target = NULL WHERE is_deleted = 1 AND purged_at IS NULL");
-    query.push(" AND namespace_id = ").push_bind(of.clone()).push(" AND file_id");
-    push_nodes(&mut query, ids);
-    let rows = query.push(" RETURNING file_id").build().fetch_all(&mut *conn).await.map_err(store_error)?;
+    // What changed since it was looked at is another thing: it stays.
+    query.push(" AND namespace_id = ").push_bind(of.clone()).push(" AND (file_id, seq) IN (");
+    query.push_values(nodes, |mut b, (id, seq)| {
+        b.push_bind(id.as_bytes().to_vec()).push_bind(signed(*seq));
+    });
+    let rows = query.push(") RETURNING file_id").build().fetch_all(&mut *conn).await.map_err(store_error)?;
     let gone = rows.iter().map(|row| bytes(row, 0).map(NodeId::from_bytes)).collect::<Result<Vec<_>, _>>()?;
     let mut purged = Purged { entries: gone.len() as u64, ..Purged::default() };
     if gone.is_empty() {

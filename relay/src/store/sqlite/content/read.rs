@@ -161,15 +161,9 @@ impl ContentStore for Sqlite {
         nodes::deleted_below(&mut *self.read().await?, namespace, node, limit).await
     }
 
-    async fn changed_since(
-        &self,
-        namespace: NamespaceId,
-        since_ms: i64,
-        after: Option<NodeId>,
-        limit: usize,
-    ) -> Result<Vec<Changed>, StoreError> {
+    async fn changed_since(&self, namespace: NamespaceId, query: ChangesQuery<'_>) -> Result<Vec<Changed>, StoreError> {
         // One snapshot: a node and its history belong together.
-        history::changed_since(&mut *self.reader().begin().await.map_err(store_error)?, namespace, since_ms, after, limit).await
+        history::changed_since(&mut *self.reader().begin().await.map_err(store_error)?, namespace, query).await
     }
 
     async fn history_since(&self, namespace: NamespaceId) -> Result<i64, StoreError> {

@@ -279,12 +279,16 @@ impl ContentTx for SqliteTx {
         self.add_refs(namespace, &refs).await
     }
 
-    async fn put_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<(), StoreError> {
-        history::put_rewind(self.conn(), namespace, row).await
+    async fn begin_rewind(&mut self, namespace: NamespaceId, row: &RewindRow) -> Result<RewindRow, StoreError> {
+        history::begin_rewind(self.conn(), namespace, row).await
     }
 
-    async fn purge(&mut self, namespace: &NamespaceRow, ids: &[NodeId], now_ms: i64) -> Result<Purged, StoreError> {
-        purge::purge(self.conn(), namespace, ids, now_ms).await
+    async fn advance_rewind(&mut self, namespace: NamespaceId, row: &RewindRow, from: Option<NodeId>) -> Result<bool, StoreError> {
+        history::advance_rewind(self.conn(), namespace, row, from).await
+    }
+
+    async fn purge(&mut self, namespace: &NamespaceRow, nodes: &[(NodeId, u64)], now_ms: i64) -> Result<Purged, StoreError> {
+        purge::purge(self.conn(), namespace, nodes, now_ms).await
     }
 
     async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {

@@ -138,11 +138,6 @@ impl Cluster {
         }
     }
 
-    /// Puts this content into the ledger.
-    pub fn note_content(&mut self, what: &str, bytes: &[u8]) {
-        self.ledger.insert(tree::hash(bytes), (what.into(), bytes[..bytes.len().min(400)].to_vec()));
-    }
-
     /// Every content of the ledger is in a file, a conflicted copy, a trash or the relay's history (I2).
     pub fn check_nothing_is_lost(&self) {
         let mut there = std::collections::BTreeSet::new();

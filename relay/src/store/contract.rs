@@ -81,6 +81,22 @@ async fn what_a_crash_left_half_written_is_not_a_blob() {
     assert_eq!(store.read(id, 0, 5).await.unwrap().unwrap(), part("whole"));
 }
 
+/// A migration that was killed and is begun again, or two at once, write the same blob: what one has half written stands in nobody's way.
+#[tokio::test]
+async fn one_blob_may_be_written_by_several_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, id) = (DirBlobs::open(dir.path()).unwrap(), PackId([4; 16]));
+    std::fs::write(dir.path().join("tmp").join(id.to_string()), b"ha").unwrap();
+    let bytes = Bytes::from(vec![7; 1 << 20]);
+    let writes = (0..8).map(|_| store.put(id, vec![bytes.clone()]));
+    for written in futures_util::future::join_all(writes).await {
+        written.unwrap();
+    }
+    assert_eq!(store.read(id, 0, bytes.len()).await.unwrap().unwrap(), bytes);
+    assert_eq!(store.list().await.unwrap().len(), 1);
+    assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 1, "nothing is left but what was left before");
+}
+
 struct Names {
     owner: UserId,
     guest: UserId,

@@ -133,7 +133,7 @@ enum Command {
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
-    /// Shards: list, move users between them
+    /// Shards: list, move users between them, drain, open
     #[command(subcommand)]
     Shard(shard::ShardCommand),
     /// Backups: create, verify, restore
@@ -332,6 +332,7 @@ mod tests {
             "ferry-relay shard move a@b --to 2 --dry-run",
             "ferry-relay shard move 000102030405060708090a0b0c0d0e0f --to 2 --pause 5 --json",
             "ferry-relay shard drain 1 --to 2 --settle 0",
+            "ferry-relay shard open 1 --json",
             "ferry-relay backup create -o /b --json",
             "ferry-relay backup verify /b",
             "ferry-relay backup restore /b --data /d",

@@ -166,8 +166,11 @@ async fn migrate(global: &Global, app: &App, migration: Migration<'_>) -> Outcom
         _ => "moved",
     };
     let Migration { from, to, .. } = migration;
-    let human =
+    let mut human =
         format!("{} packs {verb} from {from} to {to}, {} bytes copied; {} left", report.packs_moved, report.bytes_moved, report.packs_left);
+    if report.old_copies_removed > 0 {
+        let _ = write!(human, "; {} old copies removed that an earlier run had left in {from}", report.old_copies_removed);
+    }
     show(global, human, &serde_json::to_value(&report).unwrap_or_default());
     match report.left.first() {
         None => Ok(()),

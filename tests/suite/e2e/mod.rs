@@ -8,7 +8,7 @@
 //! | [`conflicts`] | C01-C21: edits on two devices that do not know of each other |
 //! | [`races`] | C30-C33: a remote change meets a local one that nobody has scanned |
 //! | [`crashes`] | K: kill -9, full disk, lost and damaged index |
-//! | [`limits`] | K10, K12, K39, Q: open files, connections, full disks of state and relay, a folder that is removed |
+//! | [`limits`] | K10 to K12, K39, Q: open files, connections, full disks of state and relay, a folder that is removed |
 //! | [`roots`] | K20-K24: roots that vanish, deletes that need a yes |
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`restores`] | P19: database and chunks of different times |

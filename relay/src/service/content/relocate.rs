@@ -17,7 +17,7 @@ use crate::store::moves::{Alone, Brought, MoveRow, ShardMoves, Switched};
 use bytes::Bytes;
 use ferry_protocol::{ChunkId, NamespaceId, UserId};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -147,6 +147,28 @@ impl Content {
                 return Ok(all);
             }
         }
+    }
+
+    /// Shards in which nobody new is placed.
+    pub async fn closed_shards(&self) -> ServiceResult<BTreeSet<Shard>> {
+        match self.meta.moves() {
+            Some(moves) => Ok(moves.closed().await?),
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Says whether new users may be placed in a shard; who is there stays, with what they make there. One stays open.
+    pub async fn close_shard(&self, shard: Shard, is_closed: bool) -> ServiceResult<()> {
+        self.must_know(shard)?;
+        let moves = self.moves()?;
+        let closed = moves.closed().await?;
+        let others = self.meta.shards().into_iter().filter(|other| *other != shard && !closed.contains(other)).count();
+        if is_closed && others == 0 {
+            return Err(ServiceError::conflict("last_shard", format!("No other shard than {shard} takes new users."))
+                .hint("Open one with ferry-relay shard open, or add one to database.shards."));
+        }
+        let attempt = async || ServiceResult::Ok(moves.set_closed(shard, is_closed, self.clock.now_ms()).await?);
+        patiently!(attempt().await)
     }
 
     /// What a move would copy, without changing anything.

@@ -91,8 +91,9 @@ async fn admins(conn: &mut PgConnection) -> Result<u64, StoreError> {
 }
 
 impl Postgres {
-    /// Stores a user; false when the address or the id is taken.
+    /// Stores a user, in a transaction; false when the address or the id is taken.
     pub(super) async fn insert_user_row(&self, conn: &mut PgConnection, user: &User) -> Result<bool, StoreError> {
+        let shard = self.shard_of_new(conn, user.user_id).await?;
         let done = sqlx::query(
             "INSERT INTO users (user_id, email, email_key, name, password_hash, role, storage_limit, disabled, created_at, shard_key)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
@@ -106,7 +107,7 @@ impl Postgres {
         .bind(user.storage_limit_bytes.map(signed))
         .bind(user.disabled)
         .bind(user.created_at_ms)
-        .bind(key(self.shard_of_new(user.user_id)))
+        .bind(key(shard))
         .execute(conn)
         .await
         .map_err(store_error)?;
@@ -168,7 +169,10 @@ impl AccountStore for Postgres {
     }
 
     async fn insert_user(&self, user: &User) -> Result<bool, StoreError> {
-        self.insert_user_row(&mut *self.directory().read().await?, user).await
+        let mut tx = self.directory().begin().await?;
+        let is_new = self.insert_user_row(tx.conn(), user).await?;
+        tx.commit().await?;
+        Ok(is_new)
     }
 
     async fn insert_first_admin(&self, user: &User, code: SecretHash, now_ms: i64) -> Result<FirstAdmin, StoreError> {

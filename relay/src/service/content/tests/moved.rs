@@ -459,3 +459,54 @@ async fn nobody_writes_where_the_user_was() {
     second.create_namespace(&alice, None, "New").await.unwrap();
     assert_eq!(relay.namespaces().await.iter().filter(|n| **n > 0).count(), 1);
 }
+
+/// A shard that is drained takes nobody: not while its users go, and not after, in every process, until it is opened again.
+#[tokio::test]
+async fn nobody_new_is_placed_in_a_closed_shard() {
+    let relay = relay().await;
+    let Relay { world, second } = &relay;
+    let places = async || {
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..40 {
+            let user = world.user(None).await;
+            world.home(&user).await;
+            places.insert(relay.place(&user).await);
+        }
+        places
+    };
+    // By ids that say nothing, each is as likely as another.
+    assert_eq!(places().await, [1, 2, 3].into());
+    second.close_shard(Shard(2), true).await.unwrap();
+    assert_eq!(places().await, [1, 3].into());
+    second.close_shard(Shard(2), true).await.unwrap();
+    assert_eq!(world.content.closed_shards().await.unwrap(), [Shard(2)].into(), "twice is once");
+    // Those who are there stay, and what they make stands there.
+    let alice = world.user(None).await;
+    relay.go(&alice, 2).await.unwrap();
+    let before = relay.namespaces().await[2];
+    second.create_namespace(&alice, None, "New").await.unwrap();
+    assert_eq!(relay.namespaces().await[2], before + 1);
+    for shard in [1, 3] {
+        second.close_shard(Shard(shard), true).await.unwrap();
+    }
+    assert_eq!(places().await, [0].into());
+    assert_eq!(second.close_shard(Shard(0), true).await.unwrap_err().code(), "last_shard");
+    assert_eq!(second.close_shard(Shard(9), true).await.unwrap_err().code(), "no_such_shard");
+    second.close_shard(Shard(2), false).await.unwrap();
+    assert_eq!(places().await, [2].into());
+}
+
+/// Whoever has closed a shard sees all that were placed there before: one that is being placed at that moment is waited for.
+#[tokio::test]
+async fn closing_waits_for_whoever_is_being_placed() {
+    let relay = relay().await;
+    let Relay { world, second } = &relay;
+    let moves = second.meta.moves().unwrap();
+    let add = async { futures_util::future::join_all((0..12).map(|_| world.user(None))).await };
+    let close = async {
+        moves.set_closed(Shard(1), true, 0).await.unwrap();
+        second.users_in(Shard(1)).await.unwrap()
+    };
+    let (_, seen) = tokio::join!(add, close);
+    assert_eq!(second.users_in(Shard(1)).await.unwrap(), seen);
+}

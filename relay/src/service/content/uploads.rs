@@ -23,7 +23,7 @@ pub struct NewUpload {
     pub file_name: String,
     /// The directory in the namespace; the root if empty.
     pub directory: String,
-    /// The namespace; nothing for the caller's home.
+    /// The namespace; nothing for the caller's home. Of a new version: the one in which the file is meant.
     pub namespace: Option<NamespaceId>,
     /// Size in bytes.
     pub size_bytes: u64,
@@ -103,7 +103,7 @@ impl Content {
 
     /// Begins the upload of a new version of a file, whoever may write it: also somebody with whom the file alone is shared. Name and place stay.
     pub async fn begin_version(&self, caller: &Caller, file: NodeId, new: &NewUpload) -> ServiceResult<UploadBegun> {
-        let entry = self.enter_file(caller, file, Role::Editor).await?;
+        let entry = self.enter_file(caller, file, new.namespace, Role::Editor).await?;
         let path = self.path_of_file(&entry, file).await?;
         self.begin_at(&entry, &path, file, new).await
     }

@@ -206,11 +206,8 @@ impl Links {
     async fn target(&self, caller: &Caller, new: &NewLink) -> ServiceResult<(NamespaceId, NodeId)> {
         match &new.target {
             Target::Node(node) if *node != NodeId::ROOT => {
-                let entry = self.content.enter_by_file(caller, *node, Role::Editor).await?;
-                match new.namespace {
-                    Some(namespace) if namespace != entry.namespace() => Err(ServiceError::not_found()),
-                    _ => Ok((entry.namespace(), *node)),
-                }
+                let entry = self.content.enter_by_file(caller, *node, new.namespace, Role::Editor).await?;
+                Ok((entry.namespace(), *node))
             }
             target => {
                 let entry = match new.namespace {

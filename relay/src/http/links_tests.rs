@@ -595,3 +595,35 @@ async fn editors_make_links_and_owners_see_them(kind: Db) {
     }
     assert_eq!(world.json(&alice, Method::POST, "/api/v1/links", json!({"path": "/none"})).await.status, 404);
 }
+
+on_each_store!(uploads_under_way_follow_their_folder);
+
+/// The folder of a link for uploads is renamed and moved while somebody sends a file, which comes in where the folder is then.
+async fn uploads_under_way_follow_their_folder(kind: Db) {
+    let world = World::on(kind).await;
+    let alice = world.user(1).await;
+    tree(&world, &alice).await;
+    let (drop, visitor) = (link(&world, &alice, json!({"path": "/d", "kind": "upload"})).await, Visitor::default());
+    let at = |end: &str| format!("{}/upload/{end}", drop.path);
+    let init = json!({"file_name": "late.txt", "file_size": 4, "file_hash": ContentHash::of(b"late")}).to_string();
+    let id = visitor.send(&world, Method::POST, &at("init"), &[JSON], init).await.text("upload_id");
+    let d = id_of(&world, &alice, "/d").await;
+    let moved = json!({"file_name": "inbox", "path": "/d2"});
+    assert_eq!(world.json(&alice, Method::PUT, &format!("/metadata/files/{d}"), moved).await.status, 200);
+    // Something else stands now where the folder was.
+    upload_to(&world, &alice, "/d", "other.txt", b"other").await;
+    let sent = visitor.send(&world, Method::POST, &at(&format!("chunk?upload_id={id}&chunk_index=0")), &[], "late").await;
+    assert_eq!(sent.status, 200, "{}", text(&sent));
+    let renamed = json!({"file_name": "incoming"});
+    assert_eq!(world.json(&alice, Method::PUT, &format!("/metadata/files/{d}"), renamed).await.status, 200);
+    let done = visitor.send(&world, Method::POST, &at("complete"), &[JSON], json!({"upload_id": id}).to_string()).await;
+    assert_eq!(done.status, 200, "{}", text(&done));
+    let file = id_of(&world, &alice, "/d2/incoming/late.txt").await;
+    assert_eq!(world.get(&alice, &format!("/download/{file}")).await.body, b"late");
+    // In the trash it takes nothing any more.
+    let init = json!({"file_name": "later.txt", "file_size": 4, "file_hash": ContentHash::of(b"late")}).to_string();
+    let id = visitor.send(&world, Method::POST, &at("init"), &[JSON], init).await.text("upload_id");
+    assert_eq!(world.call(&alice, Method::DELETE, &format!("/metadata/files/{d}"), &[], "").await.status, 200);
+    let sent = visitor.send(&world, Method::POST, &at(&format!("chunk?upload_id={id}&chunk_index=0")), &[], "late").await;
+    assert_eq!(sent.status, 410);
+}

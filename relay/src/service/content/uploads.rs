@@ -141,7 +141,8 @@ impl Content {
             namespace: entry.row.id,
             user: caller.user_id,
             node,
-            path: path.to_bytes(),
+            path: RelPath::from_names(path.names()[entry.within.names().len()..].to_vec()).to_bytes(),
+            below: (!entry.within.is_root()).then(|| super::folder_of(caller)).flatten().map(|folder| folder.directory),
             hash: new.hash,
             size_bytes: new.size_bytes,
             mtime_ns: new.mtime_ns,
@@ -257,8 +258,16 @@ impl Content {
             Err(e) => self.enter_shared(caller, Some(row.namespace), row.node, Role::Editor, e).await?,
             Ok(entry) => entry,
         };
-        entry.confine_below(&RelPath::parse(&row.path).map_err(ServiceError::internal)?)?;
+        entry.confine_below(&self.path_of_upload(&row).await?)?;
         Ok((entry, row))
+    }
+
+    /// Where an upload goes now: the directory that it was begun below may be elsewhere since.
+    async fn path_of_upload(&self, row: &UploadRow) -> ServiceResult<RelPath> {
+        let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
+        let Some(directory) = row.below else { return Ok(path) };
+        let below = self.shown(row.namespace, directory).await?.path;
+        Ok(path.names().iter().fold(below, |at, name| at.join(name)))
     }
 
     /// What an upload has and lacks.
@@ -375,7 +384,7 @@ impl Content {
         let is_version = !self.meta.nodes(row.namespace, &[row.node]).await?.is_empty();
         let path = match is_version {
             true => self.path_of_file(&entry, row.node).await?,
-            false => RelPath::parse(&row.path).map_err(ServiceError::internal)?,
+            false => self.path_of_upload(&row).await?,
         };
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
         let content = FileContent { manifest, mtime_ns };

@@ -97,7 +97,7 @@ pub(super) async fn serve(
     headers: &HeaderMap,
     etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
-    let download = app.content.download(entry, file, version).await?;
+    let download = app.content.download(entry, file, version).await?.watched(app.content.still_reads(entry));
     answer(app, &download, method, headers, false, etag_of).await
 }
 

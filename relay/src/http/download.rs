@@ -2,7 +2,7 @@
 //! what it might run is never shown under the relay's own origin (R47).
 
 use super::chunks::body_of;
-use super::plain::{bytes_of, node_of, time};
+use super::plain::{InFolder, bytes_of, namespace_of, node_of, time};
 use super::{Access, AppState, Json, Path, Problem, Query, RawBody, Route, Routes};
 use crate::service::content::{Download, Entry};
 use crate::service::{Caller, Kind, Scope, ServiceError};
@@ -21,16 +21,18 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(
             Route::get("/download/{file_id}", Access::User, "A file, a part of it, or an older version")
                 .scope(Scope::FilesRead)
+                .in_folder()
                 .no_timeout(),
             file,
         )
-        .add(Route::post("/download/{file_id}/url", Access::User, "A signed address that expires"), sign)
+        .add(Route::post("/download/{file_id}/url", Access::User, "A signed address that expires").in_folder(), sign)
         .add(Route::get("/d/{token}", Access::Signed, "A file by its signed address").no_timeout(), signed)
 }
 
 #[derive(Deserialize)]
 struct Which {
     version: Option<String>,
+    space_id: Option<String>,
 }
 
 async fn file(
@@ -42,7 +44,8 @@ async fn file(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
+    let space = which.space_id.as_deref().map(namespace_of).transpose()?;
+    let entry = app.content.enter_file(&caller, file, space, Role::Viewer).await?;
     serve(&app, &entry, file, which.version.as_deref(), &method, &headers, etag_of).await
 }
 
@@ -62,6 +65,7 @@ async fn sign(
     State(app): State<AppState>,
     caller: Caller,
     Path(file_id): Path<String>,
+    Query(folder): Query<InFolder>,
     RawBody(body): RawBody,
 ) -> Result<Json<Value>, Problem> {
     let wish: Sign = if body.is_empty() {
@@ -70,7 +74,7 @@ async fn sign(
         serde_json::from_slice(&body).map_err(|e| ServiceError::malformed(format!("The body is not what this route takes: {e}.")))?
     };
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, folder.namespace()?, Role::Viewer).await?;
     let version = wish.version.as_deref().map(bytes_of).transpose()?;
     // Signed only for what can be downloaded now.
     app.content.download(&entry, file, version.map(hex::encode).as_deref()).await?;
@@ -93,7 +97,7 @@ pub(super) async fn serve(
     headers: &HeaderMap,
     etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
-    let download = app.content.download(entry, file, version).await?;
+    let download = app.content.download(entry, file, version).await?.watched(app.content.still_reads(entry));
     answer(app, &download, method, headers, false, etag_of).await
 }
 

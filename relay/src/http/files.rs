@@ -1,6 +1,6 @@
 //! Files for people (metadata service): several actions in one request, versions brought back, conflicts settled.
 
-use super::plain::{bytes_of, file_json, node_of};
+use super::plain::{InFolder, bytes_of, file_json, node_of};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes, metadata};
 use crate::service::content::{Entry, FileUpdate, Keep, parse_path};
 use crate::service::{Caller, ServiceError, ServiceResult};
@@ -19,7 +19,7 @@ pub(super) fn routes(app: &AppState) -> Routes {
             batch,
         )
         .add(
-            Route::post("/api/v1/files/{file_id}/versions/{version_id}/restore", Access::User, "Make a version the newest one"),
+            Route::post("/api/v1/files/{file_id}/versions/{version_id}/restore", Access::User, "Make a version the newest one").in_folder(),
             restore_version,
         )
         .add(Route::get("/api/v1/conflicts", Access::User, "Conflicted copies and what they are in conflict with"), conflicts)
@@ -85,9 +85,10 @@ async fn restore_version(
     State(app): State<AppState>,
     caller: Caller,
     Path((file_id, version_id)): Path<(String, String)>,
+    Query(folder): Query<InFolder>,
 ) -> Result<Json<Value>, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    let entry = app.content.enter_by_file(&caller, file, folder.namespace()?, Role::Editor).await?;
     Ok(Json(file_json(&app.content.restore_version(&entry, file, bytes_of(&version_id)?).await?)))
 }
 

@@ -267,8 +267,10 @@ pub struct UploadRow {
     pub user: UserId,
     /// The node that the file will be, if it is new.
     pub node: NodeId,
-    /// The path below the namespace's root, `/`-separated.
+    /// The path below the namespace's root, or below `below`, `/`-separated.
     pub path: Vec<u8>,
+    /// The directory that `path` is below; none for the namespace's root.
+    pub below: Option<NodeId>,
     /// The promised hash of the whole.
     pub hash: ContentHash,
     /// The promised size in bytes.

@@ -522,6 +522,7 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
         user: names.owner,
         node: NodeId::from_bytes([8; 16]),
         path: b"dir/\xff".to_vec(),
+        below: Some(NodeId::from_bytes([3; 16])),
         hash: ContentHash::of(b"u"),
         size_bytes: 9,
         mtime_ns: None,
@@ -532,6 +533,10 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
         expires_at_ms: 100,
     };
     tx.put_upload(&upload).await.unwrap();
+    let at_the_root = UploadRow { version_id: [9; 16], below: None, ..upload.clone() };
+    tx.put_upload(&at_the_root).await.unwrap();
+    assert_eq!(tx.upload([9; 16]).await.unwrap(), Some(at_the_root));
+    tx.delete_upload([9; 16]).await.unwrap();
     let chunk = |text: &[u8]| ChunkRef { id: ChunkId::of(text), len: text.len() as u32 };
     tx.put_upload_chunk([8; 16], 1, chunk(b"x")).await.unwrap();
     tx.put_upload_chunk([8; 16], 1, chunk(b"yy")).await.unwrap();

@@ -18,6 +18,8 @@ import { fromDrop, fromInput } from "../upload/gather.js";
 
 const VIEW = "ferry.view";
 const COLUMNS = ["name", "modified", "size"];
+const RETRY_MIN_MS = 1000;
+const RETRY_MAX_MS = 30_000;
 const THUMBNAIL_MAX_BYTES = 3_000_000;
 
 const keyOf = (entry) => `${entry.file_id}/${entry.version_id ?? ""}`;
@@ -39,6 +41,11 @@ export class FilesPage {
   #entries = [];
   #scrolls = new Map();
   #turn = 0;
+  /** Whether `#entries` is all that is here, as far as this page has heard. */
+  #whole = false;
+  /** How often the list could not be read again, one time after the other. */
+  #failures = 0;
+  #retry = 0;
 
   constructor(shell, life) {
     this.#shell = shell;
@@ -66,6 +73,8 @@ export class FilesPage {
       if (space === null || String(space) === String(this.#space?.id)) this.refresh();
     }));
     life.add(() => this.grid.end());
+    life.add(() => clearTimeout(this.#retry));
+    life.add(() => { this.#turn += 1; });
     this.#drop(life);
     this.grid.tiles = this.#view.tiles;
   }
@@ -96,6 +105,8 @@ export class FilesPage {
     this.#path = path;
     if (moved) {
       this.#entries = [];
+      this.#whole = false;
+      this.#failures = 0;
       this.grid.select([]);
     }
     this.#drawCrumbs();
@@ -125,6 +136,7 @@ export class FilesPage {
   /** Asks the relay what is here. */
   async load({ first = false } = {}) {
     const turn = ++this.#turn;
+    clearTimeout(this.#retry);
     if (!this.#space) return this.#show([]);
     this.element.setAttribute("aria-busy", "true");
     try {
@@ -134,20 +146,30 @@ export class FilesPage {
         if (first && !last && turn === this.#turn) this.#show(soFar);
       });
       if (turn !== this.#turn) return;
+      this.#whole = true;
+      this.#failures = 0;
       this.#show(entries);
       if (first) this.grid.element.scrollTop = this.#scrolls.get(this.#address()) ?? 0;
     } catch (error) {
       if (turn !== this.#turn) return;
+      this.#whole = false;
       if (error.status === 404 && this.#path !== "/") {
         toast(t("files.gone", { name: shown(segments(this.#path).at(-1)) }));
         this.openPath(parentPath(this.#path));
       } else if (first) {
         this.grid.show([]);
         replace(this.notice, failure(error, () => this.load({ first: true })));
-      }
+      } else if (error.status !== 401) this.#loadAgain();
     } finally {
       if (turn === this.#turn) this.element.setAttribute("aria-busy", "false");
     }
+  }
+
+  /** What is shown is no longer what is here, and nobody may say so a second time: the page asks again by itself. */
+  #loadAgain() {
+    this.#failures += 1;
+    this.#drawStatus();
+    this.#retry = setTimeout(() => this.refresh(), Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (this.#failures - 1)));
   }
 
   #show(entries) {
@@ -176,13 +198,19 @@ export class FilesPage {
 
   /** Lets the person choose files, or a folder. */
   pick(folder) {
+    const place = this.#place();
     const input = h("input", { type: "file", multiple: true, hidden: true, ...(folder ? { webkitdirectory: "" } : {}) });
-    input.addEventListener("change", () => this.upload(fromInput(input.files)));
+    input.addEventListener("change", () => this.#upload(fromInput(input.files), place));
     input.click();
   }
 
-  upload(files, path = this.#path) {
-    return this.#shell.uploads.add(files, { space: this.#space, path, existing: path === this.#path ? this.#entries : null });
+  /** Where the person is now, and so where what they give now goes: reading it may take long, and they may be elsewhere when it is done. */
+  #place() {
+    return { space: this.#space, path: this.#path, existing: this.#whole ? this.#entries : null };
+  }
+
+  #upload(files, place) {
+    return this.#shell.uploads.add(files, place);
   }
 
   // --- what is drawn ---
@@ -252,7 +280,9 @@ export class FilesPage {
     const of = selected.length ? selected : this.#entries;
     const bytes = of.reduce((sum, entry) => sum + entry.file_size, 0);
     const key = selected.length ? "selection.count" : "files.count";
-    this.status.textContent = of.length ? `${t(key, { count: of.length })}${bytes ? ` · ${size(bytes)}` : ""}` : "";
+    const parts = of.length ? [t(key, { count: of.length }), bytes && size(bytes)] : [];
+    if (this.#failures) parts.push(t("files.stale"));
+    this.status.textContent = parts.filter(Boolean).join(" · ");
   }
 
   #sortBy(column) {
@@ -345,12 +375,13 @@ export class FilesPage {
       paint();
       if (!isFiles(event)) return;
       event.preventDefault();
-      this.upload(await fromDrop(event.dataTransfer));
+      const place = this.#place();
+      this.#upload(await fromDrop(event.dataTransfer), place);
     });
     life.listen(document, "paste", (event) => {
       if (!this.canEdit || event.target.closest?.("input,textarea,dialog") || !event.clipboardData?.files.length) return;
       event.preventDefault();
-      this.upload(fromInput(event.clipboardData.files));
+      this.#upload(fromInput(event.clipboardData.files), this.#place());
     });
   }
 }

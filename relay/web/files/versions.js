@@ -1,6 +1,6 @@
 // The history of a file: who, when, from which device; look at, save, bring back.
 
-import { downloadUrl, get, post } from "../lib/api.js";
+import { downloadUrl, get, post, query } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { ago, moment, size, t } from "../lib/i18n.js";
 import { shown } from "../lib/names.js";
@@ -16,7 +16,7 @@ export function showVersions(entry, canEdit) {
     const list = h("ol", { class: "versions" });
     const load = async () => {
       try {
-        const { versions } = await get(`/api/v1/files/${entry.file_id}/versions`);
+        const { versions } = await get(`/api/v1/files/${entry.file_id}/versions${query({ space_id: entry.space_id })}`);
         replace(list, versions.map(item));
       } catch (error) {
         replace(list, h("li", null, failure(error, load)));
@@ -36,7 +36,7 @@ export function showVersions(entry, canEdit) {
       return stage;
     }, { wide: true, className: "preview" });
     const restore = (element, version) => busy(element, async () => {
-      await post(`/api/v1/files/${entry.file_id}/versions/${version.version_id}/restore`);
+      await post(`/api/v1/files/${entry.file_id}/versions/${version.version_id}/restore${query({ space_id: entry.space_id })}`);
       restored = true;
       toast(t("versions.restored", { name: shown(entry.file_name), when: moment(version.created_at) }));
       await load();

@@ -124,13 +124,13 @@ const editLink = (link) => dialog(t("link.edit"), (close) => {
 
 /**
  * Draws the links of a file or folder, and the form for another one, into an element.
- * @param entry what the relay says of the file; its `file_id` and `kind` are used
+ * @param entry what the relay says of the file; its `file_id`, `space_id` and `kind` are used
  */
 export function renderLinks(container, entry) {
   const list = h("ul", { class: "rows links" });
   const load = async () => {
     try {
-      const { links } = await get(`/api/v1/links${query({ file_id: entry.file_id })}`);
+      const { links } = await get(`/api/v1/links${query({ file_id: entry.file_id, space_id: entry.space_id })}`);
       list.hidden = links.length === 0;
       replace(list, links.map((link) => linkItem(link, load)));
     } catch (error) {
@@ -140,7 +140,7 @@ export function renderLinks(container, entry) {
   };
   const made = fields(entry.kind === "directory", null);
   const create = linkForm(made, t("link.create"), async (values) => {
-    const { link } = await post("/api/v1/links", { file_id: entry.file_id, ...values });
+    const { link } = await post("/api/v1/links", { file_id: entry.file_id, space_id: entry.space_id, ...values });
     made.clear();
     await load();
     toast(t("link.made"));

@@ -20,7 +20,7 @@ const roleOptions = () => ROLES.map((role) => [role, t(`share.role.${role}`)]);
 /** The section of the sharing dialog. */
 export function people({ space, entry, onChange }) {
   if (entry && entry.kind !== "file") return null;
-  const what = entry ? { file_id: entry.file_id } : { space_id: space.id };
+  const what = entry ? { file_id: entry.file_id, space_id: space.id } : { space_id: space.id };
   const isOwner = space.role === "owner";
   const list = h("ul", { class: "rows people" });
   const empty = h("p", { class: "soft", hidden: true }, t("share.none"));

@@ -6,7 +6,7 @@ use super::{Content, Entry, patiently};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Dot, Name, NamespaceId, NodeId, RelPath, node, read};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most entries that one request deletes.
 const DELETE_MAX: usize = 100_000;
@@ -68,10 +68,23 @@ pub struct Usage {
 }
 
 impl Content {
-    /// The namespace in which the caller sees this node, entered with this role.
-    pub async fn enter_by_file(&self, caller: &Caller, file: NodeId, role: Role) -> ServiceResult<Entry> {
-        let row = self.meta.locate_node(caller.user_id, file).await?.into_iter().next().ok_or_else(ServiceError::not_found)?;
-        let entry = self.part(caller, row, role).await?;
+    /// The namespace in which the caller sees this node, entered with this role: `space` if one is named. Ids are chosen by devices, so that somebody may
+    /// have chosen one that another folder of the caller's has (R16): without `space` such a node is refused rather than guessed at.
+    pub async fn enter_by_file(&self, caller: &Caller, file: NodeId, space: Option<NamespaceId>, role: Role) -> ServiceResult<Entry> {
+        let rows = self.meta.locate_node(caller.user_id, file).await?;
+        let row = match space.or(super::folder_of(caller).map(|folder| folder.namespace)) {
+            Some(wanted) => rows.into_iter().find(|row| row.id == wanted),
+            None => {
+                let shared = self.meta.locate_shared(caller.user_id, file).await?;
+                let places: BTreeSet<NamespaceId> = rows.iter().chain(&shared).map(|row| row.id).collect();
+                if places.len() > 1 {
+                    let detail = "Several folders have a file of this id. Name the folder that is meant in 'space_id'.";
+                    return Err(ServiceError::conflict("ambiguous_file", detail));
+                }
+                rows.into_iter().next()
+            }
+        };
+        let entry = self.part(caller, row.ok_or_else(ServiceError::not_found)?, role).await?;
         if !entry.within.is_root() {
             entry.confine(&self.shown(entry.row.id, file).await?.path)?;
         }

@@ -23,7 +23,7 @@ pub struct NewUpload {
     pub file_name: String,
     /// The directory in the namespace; the root if empty.
     pub directory: String,
-    /// The namespace; nothing for the caller's home.
+    /// The namespace; nothing for the caller's home. Of a new version: the one in which the file is meant.
     pub namespace: Option<NamespaceId>,
     /// Size in bytes.
     pub size_bytes: u64,
@@ -103,7 +103,7 @@ impl Content {
 
     /// Begins the upload of a new version of a file, whoever may write it: also somebody with whom the file alone is shared. Name and place stay.
     pub async fn begin_version(&self, caller: &Caller, file: NodeId, new: &NewUpload) -> ServiceResult<UploadBegun> {
-        let entry = self.enter_file(caller, file, Role::Editor).await?;
+        let entry = self.enter_file(caller, file, new.namespace, Role::Editor).await?;
         let path = self.path_of_file(&entry, file).await?;
         self.begin_at(&entry, &path, file, new).await
     }
@@ -141,7 +141,8 @@ impl Content {
             namespace: entry.row.id,
             user: caller.user_id,
             node,
-            path: path.to_bytes(),
+            path: RelPath::from_names(path.names()[entry.within.names().len()..].to_vec()).to_bytes(),
+            below: (!entry.within.is_root()).then(|| super::folder_of(caller)).flatten().map(|folder| folder.directory),
             hash: new.hash,
             size_bytes: new.size_bytes,
             mtime_ns: new.mtime_ns,
@@ -257,8 +258,16 @@ impl Content {
             Err(e) => self.enter_shared(caller, Some(row.namespace), row.node, Role::Editor, e).await?,
             Ok(entry) => entry,
         };
-        entry.confine_below(&RelPath::parse(&row.path).map_err(ServiceError::internal)?)?;
+        entry.confine_below(&self.path_of_upload(&row).await?)?;
         Ok((entry, row))
+    }
+
+    /// Where an upload goes now: the directory that it was begun below may be elsewhere since.
+    async fn path_of_upload(&self, row: &UploadRow) -> ServiceResult<RelPath> {
+        let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
+        let Some(directory) = row.below else { return Ok(path) };
+        let below = self.shown(row.namespace, directory).await?.path;
+        Ok(path.names().iter().fold(below, |at, name| at.join(name)))
     }
 
     /// What an upload has and lacks.
@@ -375,7 +384,7 @@ impl Content {
         let is_version = !self.meta.nodes(row.namespace, &[row.node]).await?.is_empty();
         let path = match is_version {
             true => self.path_of_file(&entry, row.node).await?,
-            false => RelPath::parse(&row.path).map_err(ServiceError::internal)?,
+            false => self.path_of_upload(&row).await?,
         };
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
         let content = FileContent { manifest, mtime_ns };

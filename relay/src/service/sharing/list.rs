@@ -19,8 +19,8 @@ pub enum Listed {
     Open,
     /// Everybody who shares this folder.
     Folder(NamespaceId),
-    /// Everybody with whom this file is shared.
-    File(NodeId),
+    /// Everybody with whom this file is shared, and the folder in which it is meant.
+    File(NodeId, Option<NamespaceId>),
 }
 
 /// Whether a share was taken.
@@ -96,8 +96,8 @@ impl Sharing {
                 list.retain(|share| matches!(share.what, Shared::Folder(_)));
                 Ok(list)
             }
-            Listed::File(file) => {
-                let entry = self.content.enter_by_file(caller, file, Role::Owner).await?;
+            Listed::File(file, space) => {
+                let entry = self.content.enter_by_file(caller, file, space, Role::Owner).await?;
                 let mut list = self.of(Of::Namespace(entry.namespace()), caller.user_id, true).await?;
                 list.retain(|share| matches!(share.what, Shared::File(of, _) if of == file));
                 Ok(list)

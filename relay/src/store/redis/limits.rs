@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use redis::Script;
 use std::sync::Arc;
 
-/// `KEYS`: of each meter its name, of a pause also its mark. `ARGV`: the time, whether to count, and of each meter its kind and rule.
+/// `KEYS`: of each meter its name, of a pause also its mark. `ARGV`: the time, what to do, and of each meter its kind and rule.
 const METERS: &str = r"
-local now, add = tonumber(ARGV[1]), ARGV[2] == '1'
+local now, deed = tonumber(ARGV[1]), ARGV[2]
+local step = deed == 'back' and -1 or 1
 local k, a, wait, writes = 1, 3, 0, {}
 while a <= #ARGV do
   local key = KEYS[k]
@@ -22,7 +23,7 @@ while a <= #ARGV do
     local at = tonumber(kept[2] or now)
     local level = math.max(0, tonumber(kept[1] or 0) - math.max(0, now - at) * rate / 60000)
     wait = math.max(wait, math.ceil(math.max(0, level + 1 - rate - 1e-6) * 60000 / rate))
-    table.insert(writes, {key, 'level', string.format('%.17g', level + 1), math.max(now, at), 60000})
+    table.insert(writes, {key, 'level', string.format('%.17g', math.max(0, level + step)), math.max(now, at), 60000})
     k, a = k + 1, a + 2
   else
     local free, first, most, memory = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
@@ -32,11 +33,11 @@ while a <= #ARGV do
     if count >= free and now >= tonumber(redis.call('GET', KEYS[k + 1]) or 0) then
       wait = math.max(wait, at + math.min(first * 2 ^ math.min(count - free, 16), most) - now)
     end
-    table.insert(writes, {key, 'count', string.format('%d', math.min(count + 1, 4294967295)), math.max(now, at), memory})
+    table.insert(writes, {key, 'count', string.format('%d', math.max(0, math.min(count + step, 4294967295))), math.max(now, at), memory})
     k, a = k + 2, a + 5
   end
 end
-if add and wait <= 0 then
+if deed == 'back' or (deed == 'count' and wait <= 0) then
   for _, w in ipairs(writes) do
     redis.call('HSET', w[1], w[2], w[3], 'at', string.format('%d', w[4]))
     redis.call('PEXPIRE', w[1], w[5])
@@ -61,12 +62,12 @@ impl RedisLimits {
         Self { link, script: Script::new(METERS), local: LocalLimits::default() }
     }
 
-    async fn ask(&self, meters: &[Meter], count: bool, now_ms: i64) -> Result<i64, Failure> {
+    async fn ask(&self, meters: &[Meter], deed: &str, now_ms: i64) -> Result<i64, Failure> {
         if meters.is_empty() {
             return Ok(0);
         }
         let mut call = self.script.prepare_invoke();
-        call.arg(now_ms).arg(u8::from(count));
+        call.arg(now_ms).arg(deed);
         for meter in meters {
             match *meter {
                 Meter::Bucket { key, per_minute } => {
@@ -94,7 +95,7 @@ fn fell_back(failure: &Failure) {
 #[async_trait]
 impl LimitStore for RedisLimits {
     async fn wait_ms(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError> {
-        match self.ask(meters, false, now_ms).await {
+        match self.ask(meters, "look", now_ms).await {
             Ok(wait_ms) => Ok(wait_ms),
             Err(failure) => {
                 fell_back(&failure);
@@ -104,7 +105,7 @@ impl LimitStore for RedisLimits {
     }
 
     async fn count(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError> {
-        match self.ask(meters, true, now_ms).await {
+        match self.ask(meters, "count", now_ms).await {
             Ok(0) => {
                 self.local.count(meters, now_ms).await?;
                 Ok(0)
@@ -115,6 +116,14 @@ impl LimitStore for RedisLimits {
                 self.local.count(meters, now_ms).await
             }
         }
+    }
+
+    async fn give_back(&self, meters: &[Meter], now_ms: i64) -> Result<(), StoreError> {
+        self.local.give_back(meters, now_ms).await?;
+        if let Err(failure) = self.ask(meters, "back", now_ms).await {
+            fell_back(&failure);
+        }
+        Ok(())
     }
 
     async fn clear_and_mark(&self, clear: MeterKey, mark: MeterKey, mark_ms: i64, now_ms: i64) -> Result<(), StoreError> {

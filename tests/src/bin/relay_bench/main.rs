@@ -13,6 +13,7 @@
 //!   --rate N           requests a second in routes and mixed (500)    --seconds N  how long each route, or the mix, is asked (5)
 //!   --accounts N       accounts in mixed (50)
 //!   --folders N        folders that are asked about in turn in routes (8)
+//!   --routes WORDS     of routes only those that one of these words stands in, divided by commas      (all)
 //!   --sockets N        open WebSockets (1000)               --commits N  commits in sockets (64)
 //!   --files N          files in million (1000000)           --writers N  commits on their way at once while it is filled (2)
 //!   --repo DIR         a git repository for dedup (.)
@@ -59,6 +60,7 @@ pub struct Options {
     mib: usize,
     rate: u64,
     folders: usize,
+    routes: Vec<String>,
     accounts: usize,
     writers: usize,
     seconds: u64,
@@ -84,6 +86,7 @@ impl Default for Options {
             mib: 128,
             rate: 500,
             folders: 8,
+            routes: Vec::new(),
             accounts: 50,
             writers: 2,
             seconds: 5,
@@ -116,6 +119,7 @@ fn options() -> Result<Options> {
             "--rate" => options.rate = number()? as u64,
             "--accounts" => options.accounts = number()?.max(1),
             "--writers" => options.writers = number()?.max(1),
+            "--routes" => options.routes = value.split(',').map(String::from).collect(),
             "--folders" => options.folders = number()?.max(1),
             "--seconds" => options.seconds = number()? as u64,
             "--sockets" => options.sockets = number()?,

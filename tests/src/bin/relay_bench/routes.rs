@@ -184,7 +184,8 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     let grounds = Arc::new(grounds);
     let clients: Vec<Client> = running.urls.iter().map(|url| client.at(url)).collect();
     let mut all_routes = serde_json::Map::new();
-    for (name, make) in all() {
+    let is_asked = |name: &str| options.routes.is_empty() || options.routes.iter().any(|word| name.contains(word.as_str()));
+    for (name, make) in all().into_iter().filter(|(name, _)| is_asked(name)) {
         let make = Arc::new(make);
         let mut outcome = ask(&grounds, &clients, &make, options).await?;
         let mut figure = outcome.latencies.json();

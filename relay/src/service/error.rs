@@ -155,6 +155,13 @@ impl ServiceError {
         self.0.code
     }
 
+    /// The same for one more caller.
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, code, detail, hint, extra, retry_after_s, source } = &*self.0;
+        let (detail, hint, extra, source) = (detail.clone(), hint.clone(), extra.clone(), source.clone());
+        Self(Box::new(Inner { kind: *kind, code, detail, hint, extra, retry_after_s: *retry_after_s, source }))
+    }
+
     /// Whether another transaction stood in the way, and doing it all again may help.
     pub(crate) fn is_contended(&self) -> bool {
         self.0.code == CONTENDED

@@ -38,6 +38,9 @@ pub enum Scope {
     Shard(Shard),
 }
 
+/// How many nodes are looked at for one that is out of order.
+pub(super) const TIMES_LOOKED_AT: u64 = 1000;
+
 /// Which life of which relay a database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -441,7 +444,8 @@ pub trait ContentStore: TreeStore + DavStore {
         hash: ContentHash,
         size_bytes: u64,
     ) -> Result<Option<(NamespaceId, NodeId)>, StoreError>;
-    /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none.
+    /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none. Times rise with numbers but for what clocks
+    /// disagree about: where more than [`TIMES_LOOKED_AT`] nodes, in the order of times and in that of numbers, lie between, a lower one may be passed over.
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError>;
 
     /// Deleted nodes that are not purged, with a lower number than `before_seq`, newest first.
@@ -570,15 +574,18 @@ pub trait ContentTx: TreeTx + DavTx {
     /// it refers to and no lease protects; what that was its owner uses no longer (CS3).
     async fn purge(&mut self, namespace: &NamespaceRow, nodes: &[(NodeId, u64)], now_ms: i64) -> Result<Purged, StoreError>;
 
-    /// The answer that this commit got before.
-    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError>;
-    /// Remembers the answer.
-    async fn add_commit_record(
+    /// The answers that those of these commits of a user got that were accepted before.
+    async fn commit_records(
         &mut self,
         namespace: NamespaceId,
         user: UserId,
-        id: CommitId,
-        record: CommitRecord,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError>;
+    /// Remembers answers.
+    async fn add_commit_records(
+        &mut self,
+        namespace: NamespaceId,
+        records: &[(UserId, CommitId, CommitRecord)],
         now_ms: i64,
     ) -> Result<(), StoreError>;
 

@@ -332,6 +332,20 @@ async fn skipped_numbers_are_known_from_given_ones(store: &dyn ContentStore, nam
     }
 }
 
+/// Writers whose clocks disagree: nothing that changed since is passed over.
+async fn a_time_finds_the_first_number_though_clocks_disagree(store: &dyn ContentStore, names: &Names) {
+    let row = NamespaceRow { id: NamespaceId::from_bytes([0xC1; 16]), name: "clocks".into(), is_home: false, ..names.namespace.clone() };
+    let mut tx = store.begin(Scope::Owner(names.owner)).await.unwrap();
+    tx.create_namespace(&row, 1).await.unwrap();
+    for (seq, now_ms) in [(1, 100), (2, 105), (3, 101), (4, 109), (5, 103), (6, 120)] {
+        tx.put_nodes(&row, &[write(seq as u8, seq)], seq, 1, now_ms).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for (since_ms, first) in [(0, Some(1)), (101, Some(2)), (104, Some(2)), (106, Some(4)), (110, Some(6)), (121, None)] {
+        assert_eq!(store.first_seq_since(row.id, since_ms).await.unwrap(), first, "{since_ms}");
+    }
+}
+
 async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
     let (a, b) = (ChunkRef { id: ChunkId::of(b"a"), len: 1 }, ChunkRef { id: ChunkId::of(b"bb"), len: 2 });
     let id = names.namespace.id;
@@ -513,9 +527,14 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     let (id, commit) = (names.namespace.id, CommitId::from_bytes([1; 16]));
     let record = CommitRecord { digest: [1; 32], head_seq: 4, gapless: true };
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-    tx.add_commit_record(id, names.owner, commit, record, 10).await.unwrap();
-    assert_eq!(tx.commit_record(id, names.owner, commit).await.unwrap(), Some(record));
-    assert_eq!(tx.commit_record(id, names.guest, commit).await.unwrap(), None, "another user's key is another key");
+    let (second, other) = (CommitId::from_bytes([2; 16]), CommitRecord { digest: [2; 32], head_seq: 5, gapless: false });
+    let records = [(names.owner, commit, record), (names.owner, second, other), (names.guest, second, record)];
+    tx.add_commit_records(id, &records, 10).await.unwrap();
+    let asked = [commit, second, CommitId::from_bytes([3; 16])];
+    let of_owner = tx.commit_records(id, names.owner, &asked).await.unwrap();
+    assert_eq!(of_owner, [(commit, record), (second, other)].into());
+    let of_guest = tx.commit_records(id, names.guest, &asked).await.unwrap();
+    assert_eq!(of_guest, [(second, record)].into(), "another user's key is another key");
     let upload = UploadRow {
         version_id: [8; 16],
         namespace: id,
@@ -547,10 +566,10 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
     tx.drop_expired(100, 10).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
-    assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_some());
+    assert_eq!(tx.commit_records(id, names.owner, &asked).await.unwrap().len(), 2);
     tx.drop_expired(101, 11).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap(), None);
-    assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_none());
+    assert!(tx.commit_records(id, names.owner, &asked).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     assert_eq!(totals(store).await.versions, 2);
 }
@@ -705,6 +724,7 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     namespaces_and_feeds(&*db, &names).await;
     the_trash_keeps_what_was(&*db, &names).await;
     skipped_numbers_are_known_from_given_ones(&*db, &names).await;
+    a_time_finds_the_first_number_though_clocks_disagree(&*db, &names).await;
     chunks_and_versions(&*db, &names).await;
     damage_and_sweep(&*db, &names).await;
     commits_and_uploads(&*db, &names).await;

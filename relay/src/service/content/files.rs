@@ -1,12 +1,13 @@
 //! Files for people and the plain API: look at, rename and move, delete; versions and usage.
 
-use super::edit::Edit;
+use super::edit::{Edit, Write};
 use super::view::Shown;
-use super::{Content, Entry, patiently};
+use super::{Content, Entry};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Dot, Name, NamespaceId, NodeId, RelPath, node, read};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Most entries that one request deletes.
 const DELETE_MAX: usize = 100_000;
@@ -162,12 +163,11 @@ impl Content {
             return Err(ServiceError::conflict("name_taken", "There is something of that name already. Choose another name."));
         }
         let parent = parent.node();
-        let attempt = async || {
-            let mut edit = self.edit(entry, &[file]).await?;
-            edit.move_to(file, parent, name.clone())?;
-            self.finish(edit).await
-        };
-        patiently!(attempt().await)?;
+        let write: Write = Arc::new(move |pen| {
+            pen.move_to(file, parent, name.clone())?;
+            Ok(1)
+        });
+        self.write(entry, vec![file], write).await?;
         self.file_info(entry, file).await
     }
 
@@ -185,15 +185,13 @@ impl Content {
             return Err(ServiceError::too_large(format!("One request deletes at most {DELETE_MAX} entries. Delete parts of it first.")));
         }
         let ids: Vec<NodeId> = gone.iter().map(|(node, _)| *node).collect();
-        let attempt = async || {
-            let mut edit = self.edit(entry, &ids).await?;
+        let write: Write = Arc::new(move |pen| {
             for (node, dots) in &gone {
-                edit.put(*node, dots, node::Content::Tombstone)?;
+                pen.put(*node, dots, node::Content::Tombstone)?;
             }
-            self.finish(edit).await
-        };
-        patiently!(attempt().await)?;
-        Ok(gone.len())
+            Ok(gone.len())
+        });
+        Ok(self.write(entry, ids, write).await?.count)
     }
 
     /// Every entry below these directories with the events that it stands for, parents before what is in them; too many are not all in it.

@@ -7,8 +7,11 @@
 //! * **RC4** What is served was hashed just before (I5).
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
+//! * **RC7** Who writes in a namespace at the same moment as others may be written with them in one transaction, and is answered as if alone: see
+//!   `batch.rs`.
 
 mod archive;
+mod batch;
 mod changes;
 mod chunks;
 mod commit;
@@ -20,6 +23,7 @@ mod feed;
 mod files;
 mod going_back;
 mod lacks;
+mod lanes;
 mod links;
 mod listing;
 mod migrate;
@@ -44,6 +48,7 @@ mod uploads;
 mod verify;
 mod view;
 mod watch;
+mod whole;
 mod zip;
 
 /// How often a transaction that another one stood in the way of is done again.
@@ -130,8 +135,12 @@ impl Default for ContentConfig {
     }
 }
 
-/// The content service. Holds no state that matters (R7).
-pub struct Content {
+/// The content service. Holds no state that matters (R7). Copies are the same service.
+#[derive(Clone)]
+pub struct Content(Arc<Inner>);
+
+/// What the copies have in common.
+pub struct Inner {
     meta: Arc<dyn ContentStore>,
     blobs: Arc<regions::Packs>,
     bus: Arc<dyn Bus>,
@@ -141,7 +150,16 @@ pub struct Content {
     watches: watch::Watches,
     listeners: watch::Listeners,
     trees: tree::Trees,
+    lanes: lanes::Lanes,
     link_key: [u8; 32],
+}
+
+impl std::ops::Deref for Content {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
 }
 
 /// A namespace that a caller was found to be allowed to use (RC1).
@@ -201,7 +219,7 @@ impl Content {
         let blobs = Arc::new(regions::Packs::new(meta.clone(), blobs.into()));
         // The epoch is the database's, the replica the run's: after a restore nobody gives an event's name to another event.
         let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             meta,
             blobs,
             bus,
@@ -211,8 +229,9 @@ impl Content {
             watches: watch::Watches::default(),
             listeners: watch::Listeners::default(),
             trees: tree::Trees::default(),
+            lanes: lanes::Lanes::default(),
             link_key,
-        })
+        })))
     }
 
     /// Gives the relay a new epoch and replica: after its database was restored from a backup (I3, I11).

@@ -342,12 +342,14 @@ impl Content {
         };
         for reuse in [true, false] {
             let staged = self.stage(entry, verified, reuse).await?;
-            let result = patiently!(write(&staged).await);
-            if matches!(result, Ok(true)) {
-                return Ok(());
+            match patiently!(write(&staged).await) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.discard(&staged).await,
+                Err(error) => {
+                    self.discard_after(&error, &staged).await;
+                    return Err(error);
+                }
             }
-            self.discard(&staged).await;
-            result?;
         }
         Err(ServiceError::unavailable("The store changed while it was written. Try again."))
     }

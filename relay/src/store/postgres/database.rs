@@ -17,6 +17,9 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(60);
 /// A connection that has been idle for so long is tried before it is used again.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
+/// Statements that a connection keeps prepared: all that the relay has. What falls out is parsed and planned anew each time.
+const STATEMENTS_KEPT: usize = 500;
+
 /// How a transaction for several reads begins.
 pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -212,7 +215,7 @@ pub(super) fn options(url: &str, settings: &Settings) -> Result<PgConnectOptions
         StoreError::Unavailable("database.url is not an address of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE".into())
     })?;
     let ms = |d: Duration| d.as_millis().to_string();
-    Ok(parsed.application_name("ferry-relay").options([
+    Ok(parsed.application_name("ferry-relay").statement_cache_capacity(STATEMENTS_KEPT).options([
         ("client_min_messages", "warning".to_owned()),
         ("statement_timeout", ms(settings.statement_timeout)),
         ("lock_timeout", ms(settings.lock_timeout)),

@@ -1,6 +1,7 @@
 //! The rules of content, on real databases.
 
 mod archive;
+mod batch;
 mod chunks;
 mod commits;
 mod cut_off;

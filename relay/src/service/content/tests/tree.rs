@@ -104,7 +104,7 @@ async fn list(world: &World, home: &Entry, mut query: ListQuery) -> ServiceResul
 }
 
 /// Everything that is read a part at a time, against the whole.
-async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::Debug) {
+pub(super) async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::Debug) {
     let namespace = home.namespace();
     let law = Tree::new(world.content.meta.all_nodes(namespace).await.unwrap().nodes);
     let view = world.content.view(namespace);

@@ -6,6 +6,8 @@ mod dav;
 mod follow;
 mod history;
 mod nodes;
+#[cfg(all(test, feature = "cluster"))]
+mod plans;
 mod purge;
 mod read;
 mod regions;

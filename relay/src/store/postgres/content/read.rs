@@ -73,6 +73,10 @@ impl ContentStore for Postgres {
     }
 
     async fn namespaces_of(&self, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.only_shard() {
+            let rows = nodes::all_seen_by(&mut *self.directory().read().await?, shard, user).await?;
+            return Ok(in_order(user, true, rows));
+        }
         let mut rows = Vec::new();
         for (shard, wanted) in self.memberships_by_shard(user).await? {
             rows.extend(nodes::namespaces(&mut *self.shard(shard)?.read().await?, shard, &wanted).await?);
@@ -81,6 +85,9 @@ impl ContentStore for Postgres {
     }
 
     async fn namespace_for(&self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.only_shard() {
+            return nodes::one_seen_by(&mut *self.directory().read().await?, shard, user, namespace).await;
+        }
         let asked = self.ask_places();
         let mut conn = self.directory().read().await?;
         let Some(found) = places::membership(&mut conn, namespace, user).await? else { return Ok(None) };
@@ -104,6 +111,9 @@ impl ContentStore for Postgres {
         if let Some(slice) = follow::from_replica(db, page).await? {
             return Ok(slice);
         }
+        if page.is_one_statement() {
+            return follow::slice(&mut *db.read().await?, page).await;
+        }
         let mut snapshot = db.snapshot().await?;
         let slice = follow::slice(&mut snapshot, page).await?;
         snapshot.commit().await.map_err(store_error)?;
@@ -120,6 +130,10 @@ impl ContentStore for Postgres {
     }
 
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.only_shard() {
+            let rows = nodes::holding_seen_by(&mut *self.directory().read().await?, shard, user, node).await?;
+            return Ok(in_order(user, false, rows));
+        }
         let mut rows = Vec::new();
         for (shard, list) in self.memberships_by_shard(user).await? {
             let mut conn = self.shard(shard)?.read().await?;
@@ -169,15 +183,7 @@ impl ContentStore for Postgres {
 
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
-        let row = sqlx::query("SELECT min(seq) FROM files WHERE shard_key = $1 AND namespace_id = $2 AND updated_at >= $3")
-            .bind(key(shard))
-            .bind(namespace.as_bytes().to_vec())
-            .bind(since_ms)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(store_error)?;
-        let seq: Option<i64> = row.try_get(0).map_err(store_error)?;
-        Ok(seq.and_then(|s| u64::try_from(s).ok()))
+        nodes::first_seq_since(&mut conn, shard, namespace, since_ms).await
     }
 
     async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError> {

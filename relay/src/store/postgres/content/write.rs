@@ -149,6 +149,9 @@ impl ContentTx for PgTx {
     }
 
     async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.store.only_shard() {
+            return nodes::one_seen_by(self.conn(), shard, user, namespace).await;
+        }
         let Some(found) = places::membership(self.dir().await?, namespace, user).await? else { return Ok(None) };
         let shard = self.shard;
         Ok(nodes::namespaces(self.conn(), shard, &[(namespace, found.role)]).await?.pop())
@@ -266,21 +269,24 @@ impl ContentTx for PgTx {
         purge::purge(self.conn(), shard, namespace, nodes, now_ms).await
     }
 
-    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {
-        let shard = self.shard;
-        versions::commit_record(self.conn(), shard, namespace, user, id).await
-    }
-
-    async fn add_commit_record(
+    async fn commit_records(
         &mut self,
         namespace: NamespaceId,
         user: UserId,
-        id: CommitId,
-        record: CommitRecord,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError> {
+        let shard = self.shard;
+        versions::commit_records(self.conn(), shard, namespace, user, ids).await
+    }
+
+    async fn add_commit_records(
+        &mut self,
+        namespace: NamespaceId,
+        records: &[(UserId, CommitId, CommitRecord)],
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let shard = self.shard;
-        versions::add_commit_record(self.conn(), shard, namespace, user, id, record, now_ms).await
+        versions::add_commit_records(self.conn(), shard, namespace, records, now_ms).await
     }
 
     async fn held(&mut self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError> {

@@ -142,15 +142,7 @@ impl ContentStore for Sqlite {
     }
 
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError> {
-        let mut conn = self.read().await?;
-        let row = sqlx::query("SELECT min(seq) FROM files WHERE namespace_id = ?1 AND updated_at >= ?2")
-            .bind(namespace.as_bytes().to_vec())
-            .bind(since_ms)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(store_error)?;
-        let seq: Option<i64> = row.try_get(0).map_err(store_error)?;
-        Ok(seq.and_then(|s| u64::try_from(s).ok()))
+        nodes::first_seq_since(&mut *self.read().await?, namespace, since_ms).await
     }
 
     async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError> {

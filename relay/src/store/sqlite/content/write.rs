@@ -291,32 +291,35 @@ impl ContentTx for SqliteTx {
         purge::purge(self.conn(), namespace, nodes, now_ms).await
     }
 
-    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {
-        nodes::commit_record(self.conn(), namespace, user, id).await
-    }
-
-    async fn add_commit_record(
+    async fn commit_records(
         &mut self,
         namespace: NamespaceId,
         user: UserId,
-        id: CommitId,
-        record: CommitRecord,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError> {
+        nodes::commit_records(self.conn(), namespace, user, ids).await
+    }
+
+    async fn add_commit_records(
+        &mut self,
+        namespace: NamespaceId,
+        records: &[(UserId, CommitId, CommitRecord)],
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO commits (namespace_id, user_id, commit_id, digest, head_seq, gapless, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )
-        .bind(namespace.as_bytes().to_vec())
-        .bind(user.as_bytes().to_vec())
-        .bind(id.as_bytes().to_vec())
-        .bind(record.digest.to_vec())
-        .bind(signed(record.head_seq))
-        .bind(record.gapless)
-        .bind(now_ms)
-        .execute(self.conn())
-        .await
-        .map_err(store_error)?;
+        for batch in records.chunks(BATCH) {
+            let mut query =
+                QueryBuilder::new("INSERT INTO commits (namespace_id, user_id, commit_id, digest, head_seq, gapless, created_at) ");
+            query.push_values(batch, |mut b, (user, id, record)| {
+                b.push_bind(namespace.as_bytes().to_vec())
+                    .push_bind(user.as_bytes().to_vec())
+                    .push_bind(id.as_bytes().to_vec())
+                    .push_bind(record.digest.to_vec())
+                    .push_bind(signed(record.head_seq))
+                    .push_bind(record.gapless)
+                    .push_bind(now_ms);
+            });
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
         Ok(())
     }
 

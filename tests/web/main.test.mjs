@@ -7,6 +7,8 @@ import { tests as hostile } from "./hostile.mjs";
 import { tests as access } from "./access.mjs";
 import { tests as links } from "./links.mjs";
 import { tests as sharing } from "./sharing.mjs";
+import { tests as search } from "./search.mjs";
+import { tests as overview } from "./overview.mjs";
 
 const world = new Harness();
 
@@ -21,3 +23,5 @@ hostile(world);
 access(world);
 links(world);
 sharing(world);
+search(world);
+overview(world);

@@ -94,6 +94,7 @@ export class FilesPage {
     const moved = this.#space?.id !== space?.id || this.#path !== path;
     this.#space = space;
     this.#path = path;
+    this.#shell.place = { space, path };
     if (moved) {
       this.#entries = [];
       this.grid.select([]);
@@ -136,6 +137,7 @@ export class FilesPage {
       if (turn !== this.#turn) return;
       this.#show(entries);
       if (first) this.grid.element.scrollTop = this.#scrolls.get(this.#address()) ?? 0;
+      this.#takeWanted();
     } catch (error) {
       if (turn !== this.#turn) return;
       if (error.status === 404 && this.#path !== "/") {
@@ -148,6 +150,17 @@ export class FilesPage {
     } finally {
       if (turn === this.#turn) this.element.setAttribute("aria-busy", "false");
     }
+  }
+
+  /** Selects what a search led to. */
+  #takeWanted() {
+    const { wanted } = this.#shell;
+    const entry = wanted && this.#entries.find((one) => keyOf(one) === keyOf(wanted));
+    this.#shell.wanted = null;
+    if (!entry) return;
+    this.grid.select([keyOf(entry)]);
+    this.grid.activate(keyOf(entry));
+    this.grid.element.focus();
   }
 
   #show(entries) {

@@ -8,6 +8,7 @@
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
 
+mod activity;
 mod archive;
 mod changes;
 mod chunks;
@@ -32,6 +33,7 @@ mod relocate;
 mod repair;
 mod rewind;
 mod rewrite;
+mod search;
 mod settle;
 mod shared_files;
 mod signed;
@@ -70,6 +72,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{Act, ActCursor, ActivityPage, ActivityQuery};
 pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
@@ -86,6 +89,7 @@ pub use purge::PurgeWhat;
 pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;
 pub use rewind::{RewindCounts, RewindEntry, RewindPlan, RewindWish, Rewound};
+pub use search::{Found, SearchCursor, SearchPage, SearchQuery, kind_of};
 pub use signed::{SIGNED_FOR, SignedChunk};
 pub use sweep::SweepReport;
 pub use trash::{Restored, TrashItem};

@@ -12,14 +12,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Instant;
 
+/// Files when nobody says otherwise.
+const FILES: usize = 1_000_000;
 /// Files in one directory.
 const FILES_EACH: usize = 1000;
 /// Pages that are asked for.
 const PAGES: usize = 200;
 
 /// Commits so many files in directories. All have one of a thousand contents: what is measured is the metadata.
-async fn fill(folder: &mut Folder, options: &Options) -> Result<u64> {
-    let files = options.files;
+async fn fill(folder: &mut Folder, files: usize, options: &Options) -> Result<u64> {
     let (mut nodes, mut chunks, mut directory, mut head) = (Vec::new(), Vec::new(), NodeId::ROOT, 0);
     for n in 0..files {
         if n % FILES_EACH == 0 {
@@ -63,12 +64,13 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     let mut client = Client::login(running.url(0), &options.email, &options.password).await?;
     let mut folder = client.folder("million").await?;
     let begun = Instant::now();
-    let head = fill(&mut folder, options).await?;
+    let files = options.files.unwrap_or(FILES);
+    let head = fill(&mut folder, files, options).await?;
     let filled = begun.elapsed();
     client = Client::login(running.url(0), &options.email, &options.password).await?;
     folder.client = client.clone();
     let space = folder.id.to_string();
-    let directories = options.files.div_ceil(FILES_EACH);
+    let directories = files.div_ceil(FILES_EACH);
     let list = |n: usize, more: &str| format!("/metadata/files?space_id={space}&path=/dir{:05}&limit=100{more}", n * 37 % directories);
     let begun = Instant::now();
     good(client.request(Method::GET, &list(0, "")).send().await?).await?;
@@ -83,7 +85,7 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     }
     let mut everything = pages(&client, &format!("/metadata/files?space_id={space}&limit=100"), PAGES).await?;
     // Numbers of this run's feed are without gaps from the first one on.
-    let count = (options.files + directories) as u64;
+    let count = (files + directories) as u64;
     let mut delta = Latencies::default();
     for n in 0..PAGES as u64 {
         let begun = Instant::now();
@@ -101,7 +103,7 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
         good(client.request(Method::GET, &list(n, "")).send().await?).await?.bytes().await?;
         fresh.add(begun.elapsed());
     }
-    figures.row("million", format!("{} files, filled in", options.files), filled.as_secs_f64().round(), "s", Target::None);
+    figures.row("million", format!("{files} files, filled in"), filled.as_secs_f64().round(), "s", Target::None);
     figures.row("million", "the very first page", (first.as_secs_f64() * 1e4).round() / 10.0, "ms", Target::None);
     for (what, latencies) in &mut listed {
         figures.row("million", format!("page of 100 of a directory {what}, p95"), latencies.ms(0.95), "ms", Target::AtMost(50.0));
@@ -116,7 +118,7 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     figures.put(
         "million",
         json!({
-            "files": options.files, "filled_by": "commits of 4096 nodes", "fill_s": filled.as_secs_f64().round(),
+            "files": files, "filled_by": "commits of 4096 nodes", "fill_s": filled.as_secs_f64().round(),
             "first_page_ms": first.as_millis() as u64,
             "list_directory_page": by_order,
             "list_everything_page": everything.json(),

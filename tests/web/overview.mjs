@@ -78,11 +78,11 @@ export function tests(world) {
     world.settle();
     const page = await world.page();
     await page.goto(`${world.url}/#/trash`);
-    await page.getByRole("button", { name: "Delete “dodo.txt” for good" }).click();
+    await page.getByRole("button", { name: "Delete for good: “dodo.txt”" }).click();
     await page.getByRole("dialog").getByText("nobody can bring it back").waitFor();
     assert.deepEqual(await world.axe(page), [], "the warning");
     await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
-    await page.getByRole("button", { name: "Delete “dodo.txt” for good" }).click();
+    await page.getByRole("button", { name: "Delete for good: “dodo.txt”" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Delete for good" }).click();
     await item(page, "dodo.txt").waitFor({ state: "detached" });
     await item(page, "moa.txt").waitFor();
@@ -128,7 +128,7 @@ export function tests(world) {
       world.settle();
       rmSync(world.file("narrow.txt"));
       world.settle();
-      const page = await world.page({ colorScheme, viewport: { width: 1100, height: 800 } });
+      const page = await world.page({ colorScheme, viewport: { width: 1100, height: 800 }, reducedMotion: "reduce" });
       for (const [name, title] of PAGES) {
         await page.setViewportSize({ width: 1100, height: 800 });
         await page.goto(`${world.url}/#/${name}`);

@@ -7,7 +7,7 @@ import { currentLanguage, moment, t } from "../lib/i18n.js";
 import { coalesced } from "../lib/live.js";
 import { parentPath, segments, shown } from "../lib/names.js";
 import { go, href } from "../lib/router.js";
-import { busy, button, emptyState, failure } from "../ui/controls.js";
+import { busy, button, emptyState, failure, iconButton } from "../ui/controls.js";
 import { icon } from "../ui/icons.js";
 import { toastError } from "../ui/toast.js";
 
@@ -106,7 +106,7 @@ class ActivityPage {
         h("span", { class: "soft" }, this.#place(first), how && ` · ${how}`),
         count > 1 && this.#names(group, open)),
       h("time", { class: "soft", datetime: time, title: moment(time) }, clock),
-      space?.role !== "viewer" && button(t("activity.before"), () => go("rewind", space.id, String(group.from - 1)), { kind: "quiet", "aria-label": t("activity.beforeThis", { what: line, when: moment(time) }) }));
+      space?.role !== "viewer" && iconButton("restore", t("activity.beforeThis", { what: line, when: moment(time) }), () => go("rewind", space.id, String(group.from - 1))));
   }
 
   /** What was done; a link where there is something to be seen. */

@@ -45,7 +45,7 @@ class RewindPage {
       h("div", { class: "card-actions" }, look));
     form.addEventListener("input", () => this.#forget());
     this.space.input.addEventListener("change", () => this.#loadDevices());
-    this.element = page(t("rewind.title"), [], h("p", { class: "soft intro" }, t("rewind.intro")), own.length ? [form, this.result] : emptyState("restore", t("rewind.none"), ""));
+    this.element = page(t("rewind.title"), [], h("p", { class: "soft intro" }, t("rewind.intro")), own.length ? h("div", { class: "cards rewind" }, form, this.result) : emptyState("restore", t("rewind.none"), ""));
   }
 
   route([space, time]) {

@@ -36,7 +36,7 @@ export function create(shell, life) {
           h("span", null, size(bytes)))))),
       h("section", { class: "card" }, h("h2", null, t("storage.saved")),
         h("dl", { class: "facts" },
-          h("div", null, h("dt", null, t("storage.dedup")), h("dd", null, h("strong", null, size(saved)), whole > 0 && h("span", { class: "soft" }, t("storage.dedupText", { whole: size(whole), used: size(used) })))),
+          h("div", null, h("dt", null, t("storage.dedup")), h("dd", null, h("strong", null, size(saved)), saved > 0 && h("span", { class: "soft" }, t("storage.dedupText", { whole: size(whole), used: size(used) })))),
           h("div", null, h("dt", null, t("storage.lan")), h("dd", null, h("strong", null, size(lan)), h("span", { class: "soft" }, t("storage.lanText")))))),
       spaces.length > 1 && h("section", { class: "card" }, h("h2", null, t("storage.folders")), h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": t("storage.folders") }, h("table", null,
         h("thead", null, h("tr", null, ["storage.folder", "storage.files", "storage.versions", "storage.trash"].map((key) => h("th", { scope: "col" }, t(key))))),

@@ -28,7 +28,8 @@ export class SearchField {
       oninput: () => this.#soon(), onkeydown: (event) => this.#onKey(event),
     });
     this.element = h("form", { class: "search", role: "search", onsubmit: (event) => { event.preventDefault(); this.#search(); } }, icon("search"), this.input);
-    addEventListener("keydown", (event) => this.#fromAnywhere(event));
+    // Before the lists, which take letters for names.
+    addEventListener("keydown", (event) => this.#fromAnywhere(event), true);
   }
 
   /** Where the person is now: elsewhere than at a search the field is empty. */
@@ -62,6 +63,7 @@ export class SearchField {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !shortcuts.on) return;
     if (event.target.closest?.("input,textarea,select,[contenteditable],dialog,[role=menu]")) return;
     event.preventDefault();
+    event.stopPropagation();
     this.input.focus();
     this.input.select();
   }

@@ -20,6 +20,7 @@ const EVERY_COMMAND: &[&str] = &[
     "wait --timeout 0",
     "why {root}/file",
     "activity",
+    "search plan --type document",
     "transfers",
     "pause",
     "resume",

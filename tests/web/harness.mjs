@@ -53,7 +53,10 @@ async function fromDisk(route) {
   if (!file || !existsSync(file)) return route.continue();
   const response = await route.fetch();
   const build = /[0-9a-f]{16}/.exec(name === "index.html" ? await response.text() : pathname)[0];
-  return route.fulfill({ response, body: readFileSync(file, "utf8").replaceAll("__BUILD__", build) });
+  const body = readFileSync(file, "utf8").replaceAll("__BUILD__", build);
+  // A file that is new since the build.
+  if (response.status() === 404) return route.fulfill({ status: 200, contentType: name.endsWith(".css") ? "text/css" : "text/javascript", body });
+  return route.fulfill({ response, body });
 }
 
 /** Everything that was started, so that it ends with this process. */

@@ -8,6 +8,8 @@ import { tests as access } from "./access.mjs";
 import { tests as links } from "./links.mjs";
 import { tests as sharing } from "./sharing.mjs";
 import { tests as uploads } from "./uploads.mjs";
+import { tests as search } from "./search.mjs";
+import { tests as overview } from "./overview.mjs";
 
 const world = new Harness();
 
@@ -23,3 +25,5 @@ access(world);
 links(world);
 sharing(world);
 uploads(world);
+search(world);
+overview(world);

@@ -99,6 +99,9 @@ pub enum Command {
     },
     /// What happened
     Activity(ActivityArgs),
+    /// Find files by name, on the relay and here
+    #[command(after_long_help = "Exit codes: 0 found, 7 nothing found")]
+    Search(super::search::SearchArgs),
     /// What is on its way
     Transfers {
         /// Keep showing

@@ -10,6 +10,7 @@ mod items;
 mod login;
 pub mod peer;
 mod rewind;
+mod search;
 mod service;
 mod settings;
 mod share;
@@ -121,6 +122,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Wait(args) => status::wait(context, args).await,
         Command::Why { path } => items::why(context, &path).await,
         Command::Activity(args) => activity::run(context, args).await,
+        Command::Search(args) => search::run(context, args).await,
         Command::Transfers { watch } => watch::transfers(context, watch).await,
         Command::Tui => Box::pin(crate::tui::run(context)).await,
         Command::Pause(args) => folder::pause(context, args).await,

@@ -14,6 +14,7 @@ mod nearby;
 mod peer;
 mod relay_trash;
 mod rewind;
+mod search;
 mod settings;
 mod share_link;
 mod shares;
@@ -76,6 +77,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/status/path", get(files::why))
         .route("/events", get(events::stream))
         .route("/activity", get(events::activity))
+        .route("/search", get(search::search))
         .route("/folders", get(folders::list).post(folders::add))
         .route("/folders/{folder}", get(folders::show).patch(folders::change).delete(folders::remove))
         .route("/folders/{folder}/rewind", post(rewind::rewind))

@@ -3,6 +3,7 @@
 //! Reading order: [`routes`] (the one way to make a route), [`auth`] (who is calling), [`error`] (problem documents), then a router per role.
 
 mod account;
+mod activity;
 mod admin;
 mod app_passwords;
 mod archives;
@@ -32,6 +33,7 @@ mod peers;
 mod plain;
 mod rewind;
 pub mod routes;
+mod search;
 mod server;
 mod share;
 mod shares;
@@ -61,6 +63,8 @@ mod matrix_tests;
 mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod shares_tests;
 #[cfg(test)]
@@ -121,6 +125,8 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Metadata => metadata::routes(app)
                 .merge(files::routes(app))
                 .merge(rewind::routes(app))
+                .merge(search::routes(app))
+                .merge(activity::routes(app))
                 .merge(shares::routes(app))
                 .merge(links::routes(app)),
         };

@@ -7,10 +7,12 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+use super::activity::ActivityStore;
 use super::dav::{DavStore, DavTx};
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, ChangesQuery, HistoryRow, RewindRow};
 pub(super) use super::history::{dots_column, dots_of_column, within};
 use super::moves::ShardMoves;
+use super::search::{SearchStore, SearchTx};
 use super::tree::{Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -404,7 +406,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: TreeStore + DavStore {
+pub trait ContentStore: TreeStore + DavStore + SearchStore + ActivityStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -525,7 +527,7 @@ pub trait ContentStore: TreeStore + DavStore {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: TreeTx + DavTx {
+pub trait ContentTx: TreeTx + DavTx + SearchTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.

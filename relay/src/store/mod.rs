@@ -1,6 +1,7 @@
 //! What the relay keeps, behind traits: no rule lives here (R1). Each trait has one contract suite that runs against every implementation (R6).
 
 pub mod accounts;
+pub mod activity;
 pub mod blob;
 pub mod blob_dir;
 pub mod blob_memory;
@@ -27,6 +28,7 @@ pub mod peers;
 pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
+pub mod search;
 pub mod shares;
 pub mod signin;
 pub mod snapshot;

@@ -196,7 +196,7 @@ export class Actions {
   }
 
   help() {
-    const rows = ["move", "select", "range", "all", "open", "up", "rename", "delete", "menu", "find"];
+    const rows = ["move", "select", "range", "all", "open", "up", "rename", "delete", "menu", "find", "search"];
     return dialog(t("help.title"), () => h("dl", { class: "keys" }, rows.map((row) => [h("dt", null, h("kbd", null, t(`help.${row}.key`))), h("dd", null, t(`help.${row}`))])));
   }
 }

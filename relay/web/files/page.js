@@ -103,6 +103,7 @@ export class FilesPage {
     const moved = this.#space?.id !== space?.id || this.#path !== path;
     this.#space = space;
     this.#path = path;
+    this.#shell.place = { space, path };
     if (moved) {
       this.#entries = [];
       this.#whole = false;
@@ -150,6 +151,7 @@ export class FilesPage {
       this.#failures = 0;
       this.#show(entries);
       if (first) this.grid.element.scrollTop = this.#scrolls.get(this.#address()) ?? 0;
+      this.#takeWanted();
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#whole = false;
@@ -170,6 +172,17 @@ export class FilesPage {
     this.#failures += 1;
     this.#drawStatus();
     this.#retry = setTimeout(() => this.refresh(), Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (this.#failures - 1)));
+  }
+
+  /** Selects what a search led to. */
+  #takeWanted() {
+    const { wanted } = this.#shell;
+    const entry = wanted && this.#entries.find((one) => keyOf(one) === keyOf(wanted));
+    this.#shell.wanted = null;
+    if (!entry) return;
+    this.grid.select([keyOf(entry)]);
+    this.grid.activate(keyOf(entry));
+    this.grid.element.focus();
   }
 
   #show(entries) {

@@ -6,6 +6,7 @@ import { ago, currentLanguage, languages, moment, remember, t } from "../lib/i18
 import { shown } from "../lib/names.js";
 import { button, field, page } from "../ui/controls.js";
 import { confirm, form, reveal } from "../ui/dialog.js";
+import { shortcuts } from "../ui/search.js";
 import { toast, toastError } from "../ui/toast.js";
 
 export function create(shell) {
@@ -41,7 +42,8 @@ function appearance() {
     remember(language.input.value);
     location.reload();
   });
-  return card(t("settings.appearance"), "", h("div", { class: "field-row" }, theme.element, language.element));
+  const keys = h("input", { type: "checkbox", checked: shortcuts.on, onchange: () => (shortcuts.on = keys.checked) });
+  return card(t("settings.appearance"), "", h("div", { class: "field-row" }, theme.element, language.element), h("label", { class: "check-line" }, keys, t("settings.shortcuts")));
 }
 
 function account() {

@@ -10,6 +10,7 @@ const load = (name) => import(new URL(name, web));
 const { Sha256 } = await load("lib/sha256.js");
 const names = await load("lib/names.js");
 const { sorted } = await load("lib/sort.js");
+const { marks } = await load("lib/marks.js");
 const i18n = await load("lib/i18n.js");
 const router = await load("lib/router.js");
 const { signal, scope } = await load("lib/signal.js");
@@ -149,4 +150,14 @@ test("many calls are one piece of work, and a call during it is not lost", async
   setTimeout(open, 0);
   await second;
   assert.equal(runs, 2);
+});
+
+test("the words of a search are marked where they stand", () => {
+  assert.deepEqual(marks("Plan Zephyr", "zeph plan"), [["Plan", true], [" ", false], ["Zeph", true], ["yr", false]]);
+  assert.deepEqual(marks("Übersicht", "ub"), [["Üb", true], ["ersicht", false]]);
+  assert.deepEqual(marks("U\u0308ber", "ub"), [["U\u0308b", true], ["er", false]]);
+  assert.deepEqual(marks("ﬁle", "i"), [["ﬁ", true], ["le", false]]);
+  assert.deepEqual(marks("aaa", "aa"), [["aaa", true]]);
+  assert.deepEqual(marks("a.b", ""), [["a.b", false]]);
+  assert.deepEqual(marks("", "a"), []);
 });

@@ -10,6 +10,7 @@
 //! * **RC7** Who writes in a namespace at the same moment as others may be written with them in one transaction, and is answered as if alone: see
 //!   `batch.rs`.
 
+mod activity;
 mod archive;
 mod batch;
 mod changes;
@@ -37,6 +38,7 @@ mod relocate;
 mod repair;
 mod rewind;
 mod rewrite;
+mod search;
 mod settle;
 mod shared_files;
 mod signed;
@@ -76,6 +78,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{Act, ActCursor, ActivityPage, ActivityQuery};
 pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
@@ -93,6 +96,7 @@ pub use recheck::Recheck;
 pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;
 pub use rewind::{RewindCounts, RewindEntry, RewindPlan, RewindWish, Rewound};
+pub use search::{Found, SearchCursor, SearchPage, SearchQuery, kind_of};
 pub use signed::{SIGNED_FOR, SignedChunk};
 pub use sweep::SweepReport;
 pub use trash::{Restored, TrashItem};

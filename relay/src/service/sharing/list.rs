@@ -123,6 +123,12 @@ impl Sharing {
         Ok(owners)
     }
 
+    /// The single files that are shared with the caller.
+    pub async fn files_of(&self, caller: &Caller) -> ServiceResult<Vec<(NamespaceId, NodeId)>> {
+        let files = self.store.files_shared_with(caller.user_id, LIST_MAX).await?;
+        Ok(files.into_iter().map(|shared| (shared.namespace, shared.file)).collect())
+    }
+
     async fn open(&self, caller: &Caller) -> ServiceResult<Vec<ShareDoc>> {
         let (mut names, mut list) = (Names::default(), Vec::new());
         for invitation in self.store.invitations_to(&self.own_key(caller).await?, LIST_MAX).await? {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo build --release --bins && cargo run --release -p ferry-tests --bin relay_bench -- [OPTION VALUE]...
-//!   --only NAMES       of: transfer, routes, mixed, sockets, million, dedup      (all)
+//!   --only NAMES       of: transfer, routes, mixed, sockets, million, search, dedup      (all)
 //!   --start KIND       starts a relay itself: embedded (SQLite and a directory), s3 (SQLite and an S3 server), shared (PostgreSQL, Redis and a
 //!                      directory), cluster (PostgreSQL, Redis and an S3 server)      (embedded)
 //!   --processes N      processes of a relay that is shared or a cluster, asked in turn (1)
@@ -15,7 +15,8 @@
 //!   --folders N        folders that are asked about in turn in routes (8)
 //!   --routes WORDS     of routes only those that one of these words stands in, divided by commas      (all)
 //!   --sockets N        open WebSockets (1000)               --commits N  commits in sockets (64)
-//!   --files N          files in million (1000000)           --writers N  commits on their way at once while it is filled (2)
+//!   --files N          files in million (1000000) and in search (100000)
+//!   --writers N        commits on their way at once while it is filled (2)
 //!   --repo DIR         a git repository for dedup (.)
 //!   --minutes N        no part takes longer (20)
 //!   --dir FOLDER       where temporary folders are made     --json FILE  where the figures go
@@ -34,6 +35,7 @@ mod million;
 mod mixed;
 mod routes;
 mod running;
+mod search;
 mod sockets;
 mod transfer;
 
@@ -45,7 +47,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-const WORK: [&str; 6] = ["transfer", "routes", "mixed", "sockets", "million", "dedup"];
+const WORK: [&str; 7] = ["transfer", "routes", "mixed", "sockets", "million", "search", "dedup"];
 
 /// What was asked for.
 pub struct Options {
@@ -66,7 +68,7 @@ pub struct Options {
     seconds: u64,
     sockets: usize,
     commits: usize,
-    files: usize,
+    files: Option<usize>,
     repo: PathBuf,
     dir: PathBuf,
     json: Option<PathBuf>,
@@ -92,7 +94,7 @@ impl Default for Options {
             seconds: 5,
             sockets: 1000,
             commits: 64,
-            files: 1_000_000,
+            files: None,
             repo: ".".into(),
             dir: std::env::temp_dir(),
             json: None,
@@ -124,7 +126,7 @@ fn options() -> Result<Options> {
             "--seconds" => options.seconds = number()? as u64,
             "--sockets" => options.sockets = number()?,
             "--commits" => options.commits = number()?,
-            "--files" => options.files = number()?,
+            "--files" => options.files = Some(number()?.max(1)),
             "--repo" => options.repo = value.into(),
             "--dir" => options.dir = value.into(),
             "--json" => options.json = Some(value.into()),
@@ -143,6 +145,7 @@ async fn part(work: &str, options: &Options, running: &Running, figures: &mut Fi
         "mixed" => mixed::run(options, running, figures).await,
         "sockets" => sockets::run(options, running, figures).await,
         "million" => million::run(options, running, figures).await,
+        "search" => search::run(options, running, figures).await,
         _ => dedup::run(options, running, figures).await,
     }
 }

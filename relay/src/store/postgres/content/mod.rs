@@ -1,5 +1,6 @@
 //! Content on PostgreSQL. Statements that one shard answers take a connection and the shard's key; [`read`] routes reads, [`write`] is the transaction.
 
+mod activity;
 mod begin;
 pub(super) mod chunks;
 mod dav;
@@ -12,6 +13,7 @@ mod purge;
 mod read;
 mod regions;
 mod repair;
+mod search;
 mod sweep;
 mod tree;
 mod uploads;

@@ -10,6 +10,7 @@ use crate::store::content::*;
 use crate::store::postgres::database::Writing;
 use crate::store::postgres::places::{self, key};
 use crate::store::postgres::{Postgres, store_error};
+use crate::store::search::fold;
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
@@ -56,13 +57,14 @@ async fn put_nodes(
     let place =
         |n: &NodeWrite| n.state.places().first().map(|p| (p.parent.as_bytes().to_vec(), p.name.as_bytes().to_vec())).unwrap_or_default();
     let (parents, names): (Vec<Vec<u8>>, Vec<Vec<u8>>) = batch.iter().map(place).unzip();
+    let folded: Vec<String> = names.iter().map(|name| fold(name)).collect();
     sqlx::query(
         "INSERT INTO files (shard_key, namespace_id, user_id, created_at, updated_at, file_id, seq, state, parent_id, file_name, file_size, file_type,
-         file_hash, is_deleted, link_target, standing)
+         file_hash, is_deleted, link_target, standing, search_name)
          SELECT $1, $2, $3, $4, $4, t.* FROM UNNEST($5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bytea[], $10::bigint[], $11::text[],
-         $12::bytea[], $13::boolean[], $14::bytea[], $15::smallint[]) AS t
+         $12::bytea[], $13::boolean[], $14::bytea[], $15::smallint[], $16::text[]) AS t
          ON CONFLICT (shard_key, namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
-         file_name = excluded.file_name,
+         file_name = excluded.file_name, search_name = excluded.search_name,
          file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
          file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
          file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
@@ -85,6 +87,7 @@ async fn put_nodes(
     .bind(batch.iter().map(|n| n.is_deleted).collect::<Vec<_>>())
     .bind(batch.iter().map(|n| n.link_target.clone()).collect::<Vec<_>>())
     .bind(batch.iter().map(|n| n.standing.code()).collect::<Vec<_>>())
+    .bind(folded)
     .execute(conn)
     .await
     .map(drop)
@@ -215,7 +218,8 @@ impl ContentTx for PgTx {
         }
         history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
-            "UPDATE namespaces SET head_seq = $3, settled_seq = $3, max_counter = greatest(max_counter, $4)
+            "UPDATE namespaces SET head_seq = $3, settled_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END,
+             max_counter = greatest(max_counter, $4)
              WHERE shard_key = $1 AND namespace_id = $2",
         )
         .bind(key(shard))
@@ -238,15 +242,18 @@ impl ContentTx for PgTx {
             .execute(self.conn())
             .await
             .map_err(store_error)?;
-        sqlx::query("UPDATE namespaces SET head_seq = $3, run_id = $4 WHERE shard_key = $1 AND namespace_id = $2")
-            .bind(key(shard))
-            .bind(namespace.id.as_bytes().to_vec())
-            .bind(signed(to_seq))
-            .bind(run.as_bytes().to_vec())
-            .execute(self.conn())
-            .await
-            .map(drop)
-            .map_err(store_error)
+        sqlx::query(
+            "UPDATE namespaces SET head_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END, run_id = $4
+             WHERE shard_key = $1 AND namespace_id = $2",
+        )
+        .bind(key(shard))
+        .bind(namespace.id.as_bytes().to_vec())
+        .bind(signed(to_seq))
+        .bind(run.as_bytes().to_vec())
+        .execute(self.conn())
+        .await
+        .map(drop)
+        .map_err(store_error)
     }
 
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! Content on SQLite. Reads run on the reader pool, a [`ContentTx`] on the one writer connection.
 
+mod activity;
 mod chunks;
 mod dav;
 mod history;
@@ -8,6 +9,7 @@ mod purge;
 mod read;
 mod regions;
 mod repair;
+mod search;
 mod sweep;
 mod tree;
 mod uploads;

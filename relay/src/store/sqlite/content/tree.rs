@@ -3,6 +3,7 @@
 use super::{BATCH, SqliteTx, bytes, nodes, signed};
 use crate::store::StoreError;
 use crate::store::content::NodeRow;
+use crate::store::search::fold;
 use crate::store::sqlite::{Sqlite, store_error};
 use crate::store::tree::{ChildQuery, Order, PlacedNode, Stand, Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
@@ -250,7 +251,7 @@ impl TreeTx for SqliteTx {
     async fn set_stands(&mut self, namespace: NamespaceId, stands: &[Stand]) -> Result<(), StoreError> {
         for one in stands {
             sqlx::query(
-                "UPDATE files SET parent_id = ?3, file_name = ?4, standing = ?5, is_displaced = ?6 WHERE namespace_id = ?1 AND file_id = ?2",
+                "UPDATE files SET parent_id = ?3, file_name = ?4, standing = ?5, is_displaced = ?6, search_name = ?7 WHERE namespace_id = ?1 AND file_id = ?2",
             )
             .bind(namespace.as_bytes().to_vec())
             .bind(one.node.as_bytes().to_vec())
@@ -258,6 +259,7 @@ impl TreeTx for SqliteTx {
             .bind(one.name.as_bytes().to_vec())
             .bind(one.standing.code())
             .bind(one.is_displaced)
+            .bind(fold(one.name.as_bytes()))
             .execute(self.conn())
             .await
             .map_err(store_error)?;

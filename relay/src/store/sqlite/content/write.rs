@@ -5,6 +5,7 @@ use super::{
 };
 use crate::store::StoreError;
 use crate::store::content::*;
+use crate::store::search::fold;
 use crate::store::sqlite::store_error;
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -203,7 +204,7 @@ impl ContentTx for SqliteTx {
             let states = batch.iter().map(|n| encode_state(&n.state)).collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::new(
                 "INSERT INTO files (namespace_id, file_id, seq, state, user_id, parent_id, file_name, file_size, file_type, file_hash, is_deleted,
-                 created_at, updated_at, link_target, standing, is_displaced) ",
+                 created_at, updated_at, link_target, standing, is_displaced, search_name) ",
             );
             query.push_values(batch.iter().zip(states), |mut b, (n, state)| {
                 let place = &n.state.places()[0];
@@ -222,11 +223,12 @@ impl ContentTx for SqliteTx {
                     .push_bind(now_ms)
                     .push_bind(n.link_target.clone())
                     .push_bind(n.standing.code())
-                    .push_bind(false);
+                    .push_bind(false)
+                    .push_bind(fold(place.name.as_bytes()));
             });
             query.push(
                 " ON CONFLICT (namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
-                 file_name = excluded.file_name,
+                 file_name = excluded.file_name, search_name = excluded.search_name,
                  file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
                  file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
                  file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
@@ -237,7 +239,10 @@ impl ContentTx for SqliteTx {
             query.build().execute(self.conn()).await.map_err(store_error)?;
         }
         history::add(self.conn(), namespace.id, nodes, now_ms).await?;
-        sqlx::query("UPDATE namespaces SET head_seq = ?2, settled_seq = ?2, max_counter = max(max_counter, ?3) WHERE namespace_id = ?1")
+        sqlx::query(
+            "UPDATE namespaces SET head_seq = ?2, settled_seq = ?2, folded_seq = CASE WHEN folded_seq = head_seq THEN ?2 ELSE folded_seq END,
+             max_counter = max(max_counter, ?3) WHERE namespace_id = ?1",
+        )
             .bind(namespace.id.as_bytes().to_vec())
             .bind(signed(head_seq))
             .bind(signed(max_counter))
@@ -255,13 +260,16 @@ impl ContentTx for SqliteTx {
             .execute(self.conn())
             .await
             .map_err(store_error)?;
-        sqlx::query("UPDATE namespaces SET head_seq = ?2, run_id = ?3 WHERE namespace_id = ?1")
-            .bind(namespace.id.as_bytes().to_vec())
-            .bind(signed(to_seq))
-            .bind(run.as_bytes().to_vec())
-            .execute(self.conn())
-            .await
-            .map_err(store_error)?;
+        sqlx::query(
+            "UPDATE namespaces SET head_seq = ?2, folded_seq = CASE WHEN folded_seq = head_seq THEN ?2 ELSE folded_seq END, run_id = ?3
+             WHERE namespace_id = ?1",
+        )
+        .bind(namespace.id.as_bytes().to_vec())
+        .bind(signed(to_seq))
+        .bind(run.as_bytes().to_vec())
+        .execute(self.conn())
+        .await
+        .map_err(store_error)?;
         Ok(())
     }
 

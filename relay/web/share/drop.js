@@ -11,6 +11,9 @@ const TRIES = 5;
 /** Bytes that are hashed at once. */
 const PIECE = 4 * 1024 * 1024;
 
+/** How far a step has come, in the words of the page. */
+const percent = (step, part) => form.dataset[step].replace("{percent}", () => Math.floor(part * 100));
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function hashOf(file, progress) {
@@ -28,30 +31,29 @@ async function ask(path, body, type) {
     try {
       answer = await fetch(base + path, { method: "POST", headers: { "Content-Type": type }, body });
     } catch (error) {
-      if (tried === TRIES) throw new Error("The relay does not answer. Try again.");
+      if (tried === TRIES) throw new Error(form.dataset.unreachable);
     }
     if (answer && answer.ok) return answer.json();
     if (answer && ![429, 502, 503, 504].includes(answer.status)) {
       const problem = await answer.json().catch(() => ({}));
-      throw new Error(problem.detail || "The relay refused this file.");
+      throw new Error(problem.detail || form.dataset.refused);
     }
-    if (tried === TRIES) throw new Error("The relay is busy. Try again.");
+    if (tried === TRIES) throw new Error(form.dataset.busy);
     await pause(Math.min(30, Number(answer?.headers.get("Retry-After")) || tried) * 1000);
   }
 }
 
 async function send(file, say) {
-  say("reading…");
-  const hash = await hashOf(file, (part) => say(`reading ${Math.floor(part * 100)} %`));
+  const hash = await hashOf(file, (part) => say(percent("reading", part)));
   const begun = await ask("init", JSON.stringify({ file_name: file.name, file_size: file.size, file_hash: hash }), "application/json");
   for (let index = 0; index < begun.num_chunks; index += 1) {
-    say(`sending ${Math.floor((index / begun.num_chunks) * 100)} %`);
+    say(percent("sending", index / begun.num_chunks));
     const piece = file.slice(index * begun.chunk_size, (index + 1) * begun.chunk_size);
     const query = `?upload_id=${encodeURIComponent(begun.upload_id)}&chunk_index=${index}`;
     await ask(`chunk${query}`, piece, "application/octet-stream");
   }
   await ask("complete", JSON.stringify({ upload_id: begun.upload_id }), "application/json");
-  say("sent");
+  say(form.dataset.sent);
 }
 
 form.addEventListener("submit", async (event) => {

@@ -40,6 +40,7 @@ pub(crate) fn start(app: &AppState) {
             jobs::run("sessions", now_ms, app.accounts.forget_ended()).await;
             jobs::run("links", now_ms, app.links.forget_ended()).await;
             jobs::run("audit", now_ms, app.accounts.forget_audit(app.audit_keep_days)).await;
+            jobs::run("thumbnails", now_ms, app.thumbnails.expire()).await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = app.drain.cancelled() => return,

@@ -45,6 +45,8 @@ const knocks = (port) => new Promise((answer) => {
   socket.on("error", () => answer(false));
 });
 
+const TYPES = { js: "text/javascript", css: "text/css", json: "application/json", svg: "image/svg+xml" };
+
 /** With FERRY_WEB_DISK=1 the client's files come from the working tree, so that a change of them needs no build. */
 async function fromDisk(route) {
   const { pathname } = new URL(route.request().url());
@@ -54,8 +56,8 @@ async function fromDisk(route) {
   const response = await route.fetch();
   const build = /[0-9a-f]{16}/.exec(name === "index.html" ? await response.text() : pathname)[0];
   const body = readFileSync(file, "utf8").replaceAll("__BUILD__", build);
-  // A file that is new since the build.
-  if (response.status() === 404) return route.fulfill({ status: 200, contentType: name.endsWith(".css") ? "text/css" : "text/javascript", body });
+  // A file that the relay does not know yet.
+  if (!response.ok()) return route.fulfill({ status: 200, contentType: TYPES[name.split(".").at(-1)], body });
   return route.fulfill({ response, body });
 }
 

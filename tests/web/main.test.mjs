@@ -10,6 +10,7 @@ import { tests as sharing } from "./sharing.mjs";
 import { tests as uploads } from "./uploads.mjs";
 import { tests as search } from "./search.mjs";
 import { tests as overview } from "./overview.mjs";
+import { tests as previews } from "./previews.mjs";
 
 const world = new Harness();
 
@@ -27,3 +28,4 @@ sharing(world);
 uploads(world);
 search(world);
 overview(world);
+previews(world);

@@ -20,6 +20,7 @@ mod factors;
 mod files;
 mod health;
 mod html;
+mod language;
 mod layers;
 mod links;
 mod login;
@@ -31,6 +32,7 @@ pub mod openapi;
 mod patience;
 mod peers;
 mod plain;
+mod previews;
 mod rewind;
 pub mod routes;
 mod search;
@@ -38,6 +40,7 @@ mod server;
 mod share;
 mod shares;
 mod sync;
+mod thumbnails;
 mod upload;
 mod web;
 mod wire;
@@ -63,6 +66,8 @@ mod matrix_tests;
 mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
+#[cfg(test)]
+mod previews_tests;
 #[cfg(test)]
 mod search_tests;
 #[cfg(test)]
@@ -119,7 +124,11 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
                 .merge(oidc::routes(app)),
             Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)).merge(share::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
-            Role::Download => chunks::download_routes(app).merge(download::routes(app)).merge(archives::routes(app)),
+            Role::Download => chunks::download_routes(app)
+                .merge(download::routes(app))
+                .merge(archives::routes(app))
+                .merge(thumbnails::routes(app))
+                .merge(previews::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
             Role::Dav => dav::routes(app),
             Role::Metadata => metadata::routes(app)

@@ -35,6 +35,7 @@ pub mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod thumbnails;
 pub mod tree;
 
 use crate::StartError;

@@ -4,7 +4,7 @@ import { allPages, get, query } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { collate, size, t, when, moment } from "../lib/i18n.js";
 import { coalesced } from "../lib/live.js";
-import { extension, joinPath, kindOf, parentPath, segments, shown } from "../lib/names.js";
+import { joinPath, kindOf, parentPath, segments, shown } from "../lib/names.js";
 import { go, href } from "../lib/router.js";
 import { sorted } from "../lib/sort.js";
 import { button, emptyState, failure, iconButton } from "../ui/controls.js";
@@ -12,15 +12,15 @@ import { Grid } from "../ui/grid.js";
 import { icon } from "../ui/icons.js";
 import { openMenu } from "../ui/menu.js";
 import { toast } from "../ui/toast.js";
-import { canShare } from "../share/dialog.js";
+import { canShare } from "../share/may.js";
 import { Actions } from "./actions.js";
+import { thumbnail } from "./thumbnail.js";
 import { fromDrop, fromInput } from "../upload/gather.js";
 
 const VIEW = "ferry.view";
 const COLUMNS = ["name", "modified", "size"];
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 30_000;
-const THUMBNAIL_MAX_BYTES = 3_000_000;
 
 const keyOf = (entry) => `${entry.file_id}/${entry.version_id ?? ""}`;
 
@@ -324,7 +324,7 @@ export class FilesPage {
     const time = entry.modified_at ?? entry.updated_at;
     return [
       cell("row-check", h("span", { class: "check" }, icon("check", "small"))),
-      cell("row-main", icon(kindOf(entry), `kind-${kindOf(entry)}`), this.#name(entry)),
+      cell("row-main", thumbnail(entry, icon(kindOf(entry), `kind-${kindOf(entry)}`)), this.#name(entry)),
       cell("row-modified", h("time", { datetime: time, title: moment(time) }, when(time))),
       cell("row-size", size_),
       cell("row-more", h("span", { class: "more", title: t("action.more") }, icon("more"))),
@@ -333,11 +333,7 @@ export class FilesPage {
 
   #tile(entry) {
     const kind = kindOf(entry);
-    const isPicture = kind === "image" && extension(entry.file_name) !== "ico" && entry.file_size <= THUMBNAIL_MAX_BYTES;
-    const drawn = icon(kind, `large kind-${kind}`);
-    const picture = isPicture
-      ? h("img", { src: this.actions.address(entry), alt: "", loading: "lazy", decoding: "async", draggable: false, onerror: (event) => event.target.replaceWith(drawn) })
-      : drawn;
+    const picture = thumbnail(entry, icon(kind, `large kind-${kind}`));
     return [
       h("div", { role: "gridcell", class: "row-check" }, h("span", { class: "check" }, icon("check", "small"))),
       h("div", { role: "gridcell", class: "tile" }, h("span", { class: "tile-picture" }, picture), this.#name(entry)),

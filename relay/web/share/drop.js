@@ -5,7 +5,7 @@ import { Sender } from "./sender.js";
 const form = document.getElementById("drop");
 const input = document.getElementById("files");
 const sent = document.getElementById("sent");
-const sender = new Sender(`/s/${form.dataset.token}/upload/`);
+const sender = new Sender(`/s/${form.dataset.token}/upload/`, { words: form.dataset });
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -25,19 +25,35 @@ async function hashOf(file, progress) {
   return hash.hex();
 }
 
+/** What is said of a file while it is sent, where the page gives no words of its own. */
+const WORDS = {
+  reading: "reading {percent} %",
+  sending: "sending {percent} %",
+  sent: "sent",
+  unreachable: "The relay does not answer. Try again.",
+  refused: "The relay refused this file.",
+  busy: "The relay is busy. Try again.",
+};
+
 const keyOf = (file) => JSON.stringify([file.name, file.size, file.lastModified]);
 
 export class Sender {
   #base;
   #fetch;
   #pause;
+  #words;
   /** By file: `{upload, next}` of one that was begun, `{sent: true}` of one that has arrived. */
   #known = new Map();
 
-  constructor(base, { fetch = (...of) => globalThis.fetch(...of), pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms)) } = {}) {
+  constructor(base, { words = WORDS, fetch = (...of) => globalThis.fetch(...of), pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms)) } = {}) {
     this.#base = base;
     this.#fetch = fetch;
     this.#pause = pause;
+    this.#words = words;
+  }
+
+  #percent(step, part) {
+    return this.#words[step].replace("{percent}", () => Math.floor(part * 100));
   }
 
   /** Whether this file has arrived. */
@@ -55,8 +71,7 @@ export class Sender {
     if (this.has(file)) return;
     let state = this.#known.get(keyOf(file));
     if (!state) {
-      say("reading…");
-      const hash = await hashOf(file, (part) => say(`reading ${Math.floor(part * 100)} %`));
+      const hash = await hashOf(file, (part) => say(this.#percent("reading", part)));
       const upload = await this.#ask("init", JSON.stringify({ file_name: file.name, file_size: file.size, file_hash: hash }), "application/json");
       state = { upload, next: 0 };
       this.#known.set(keyOf(file), state);
@@ -64,7 +79,7 @@ export class Sender {
     const { upload } = state;
     try {
       for (; state.next < upload.num_chunks; state.next += 1) {
-        say(`sending ${Math.floor((state.next / upload.num_chunks) * 100)} %`);
+        say(this.#percent("sending", state.next / upload.num_chunks));
         const piece = file.slice(state.next * upload.chunk_size, (state.next + 1) * upload.chunk_size);
         await this.#ask(`chunk?upload_id=${encodeURIComponent(upload.upload_id)}&chunk_index=${state.next}`, piece, "application/octet-stream");
       }
@@ -75,7 +90,7 @@ export class Sender {
       throw error;
     }
     this.#known.set(keyOf(file), { sent: true });
-    say("sent");
+    say(this.#words.sent);
   }
 
   async #ask(path, body, type) {
@@ -84,14 +99,14 @@ export class Sender {
       try {
         answer = await this.#fetch(this.#base + path, { method: "POST", headers: { "Content-Type": type }, body });
       } catch {
-        if (tried === TRIES) throw new Refused(0, "The relay does not answer. Try again.");
+        if (tried === TRIES) throw new Refused(0, this.#words.unreachable);
       }
       if (answer && answer.ok) return answer.json();
       if (answer && ![429, 502, 503, 504].includes(answer.status)) {
         const problem = await answer.json().catch(() => ({}));
-        throw new Refused(answer.status, problem.detail || "The relay refused this file.");
+        throw new Refused(answer.status, problem.detail || this.#words.refused);
       }
-      if (tried === TRIES) throw new Refused(0, "The relay is busy. Try again.");
+      if (tried === TRIES) throw new Refused(0, this.#words.busy);
       await this.#pause(Math.min(30, Number(answer?.headers.get("Retry-After")) || tried) * 1000);
     }
   }

@@ -264,7 +264,7 @@ async fn an_id_in_two_folders_is_never_guessed_at(kind: Db) {
         let answer = call(&world, &alice.token, route, &path).await;
         if route.path.ends_with("/restore") {
             assert_eq!(answer.text("code"), "already_current", "of that folder's file");
-        } else {
+        } else if !is_refused_by_content(route, &answer) {
             assert_eq!(answer.status, 200, "{} {path}", route.method);
         }
     }

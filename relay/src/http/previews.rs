@@ -1,7 +1,7 @@
 //! Files as a browser can show them (8004): Markdown as a tree of elements.
 
 use super::download::{common_headers, has_etag, text};
-use super::plain::node_of;
+use super::plain::{InFolder, node_of};
 use super::{Access, AppState, Path, Problem, Query, Route, Routes};
 use crate::service::markdown;
 use crate::service::{Caller, Scope, ServiceError};
@@ -20,7 +20,8 @@ const ENDINGS: [&[u8]; 2] = [b".md", b".markdown"];
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app).add(
         Route::get("/api/v1/previews/{file_id}", Access::User, "Markdown as a tree of elements: ?v=VERSION for an older one")
-            .scope(Scope::FilesRead),
+            .scope(Scope::FilesRead)
+            .in_folder(),
         preview,
     )
 }
@@ -35,10 +36,11 @@ async fn preview(
     caller: Caller,
     Path(file_id): Path<String>,
     Query(which): Query<Which>,
+    Query(folder): Query<InFolder>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, folder.namespace()?, Role::Viewer).await?;
     let download = app.content.download(&entry, file, which.v.as_deref()).await?;
     let name = download.name.as_bytes().to_ascii_lowercase();
     if !ENDINGS.iter().any(|ending| name.ends_with(ending)) {

@@ -1,7 +1,7 @@
 //! Small pictures of files (8004): for whoever may download the file.
 
 use super::download::{common_headers, has_etag, text};
-use super::plain::node_of;
+use super::plain::{InFolder, node_of};
 use super::{Access, AppState, Path, Problem, Query, Route, Routes};
 use crate::service::thumbnails::Size;
 use crate::service::{Caller, Scope};
@@ -18,7 +18,8 @@ pub(super) fn routes(app: &AppState) -> Routes {
             Access::User,
             "A small picture of a file: ?s=256 or ?s=1024, ?v=VERSION for an older one",
         )
-        .scope(Scope::FilesRead),
+        .scope(Scope::FilesRead)
+        .in_folder(),
         thumbnail,
     )
 }
@@ -36,10 +37,11 @@ async fn thumbnail(
     caller: Caller,
     Path(file_id): Path<String>,
     Query(which): Query<Which>,
+    Query(folder): Query<InFolder>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, folder.namespace()?, Role::Viewer).await?;
     let download = app.content.download(&entry, file, which.v.as_deref()).await?;
     let size = Size::at_least(which.s.unwrap_or(0));
     let etag = format!("\"{}-{}\"", download.hash, size.side());

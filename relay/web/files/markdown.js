@@ -13,8 +13,8 @@ const DEPTH_MAX = 64;
 /** Where the relay tells of a file whose bytes are at `address`. */
 function previewAddress(address) {
   const url = new URL(address, location.href);
-  const version = url.searchParams.get("version") ?? undefined;
-  return `${url.pathname.replace(/^\/download\//, "/api/v1/previews/")}${query({ v: version })}`;
+  const [space, version] = ["space_id", "version"].map((name) => url.searchParams.get(name) ?? undefined);
+  return `${url.pathname.replace(/^\/download\//, "/api/v1/previews/")}${query({ space_id: space, v: version })}`;
 }
 
 const textIn = (node) => (typeof node === "string" ? node : (node.children ?? []).map(textIn).join(""));

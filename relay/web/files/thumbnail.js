@@ -27,7 +27,7 @@ export function thumbnailUrl(entry, side = 256) {
   const ending = extension(entry.file_name);
   if (AS_THEY_ARE.has(ending) && entry.file_size <= AS_IT_IS_MAX_BYTES) return downloadUrl(entry);
   if (!ENDINGS.has(ending) || entry.file_size > FILE_MAX_BYTES) return null;
-  return `/api/v1/thumbnails/${encodeURIComponent(entry.file_id)}${query({ s: side, v: entry.version_id ?? undefined, of: entry.file_hash?.slice(0, 16) })}`;
+  return `/api/v1/thumbnails/${encodeURIComponent(entry.file_id)}${query({ space_id: entry.space_id, s: side, v: entry.version_id ?? undefined, of: entry.file_hash?.slice(0, 16) })}`;
 }
 
 /** A place that shows `instead` until there is a picture. */

@@ -83,6 +83,7 @@ test("a small picture is asked for by content, and only where there is one", asy
   const { thumbnailUrl } = await load("files/thumbnail.js");
   const file = { kind: "file", file_id: "id", file_name: "a.JPG", file_size: 9, file_hash: "0123456789abcdef0123" };
   assert.equal(thumbnailUrl(file), "/api/v1/thumbnails/id?s=256&of=0123456789abcdef");
+  assert.equal(thumbnailUrl({ ...file, space_id: "f" }), "/api/v1/thumbnails/id?space_id=f&s=256&of=0123456789abcdef");
   assert.equal(thumbnailUrl({ ...file, version_id: "v" }, 1024), "/api/v1/thumbnails/id?s=1024&v=v&of=0123456789abcdef");
   for (const other of [{ file_name: "a.txt" }, { file_size: 0 }, { kind: "directory" }, { file_size: 33 * 1024 * 1024 }]) assert.equal(thumbnailUrl({ ...file, ...other }), null);
 });

@@ -8,7 +8,7 @@
 use super::view::{Directory, Shown, View};
 use super::{Content, Entry, FileInfo, folder_of, patiently};
 use crate::service::{Caller, ServiceError, ServiceResult};
-use crate::store::content::{NamespaceRow, Scope};
+use crate::store::content::{ContentStore, NamespaceRow, Scope};
 use crate::store::search::{Kind, NameHit, NameQuery, fold};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -349,15 +349,21 @@ impl Content {
         Ok(out)
     }
 
-    /// Folds the names of a namespace in which a release wrote that does not keep this (SN1): takes as long as the namespace is large, once.
+    /// Folds the names of a namespace in which a release wrote that does not keep this (SN1): takes as long as the namespace is large, once. Whoever asked
+    /// may run out of time meanwhile; what was begun is finished all the same.
     async fn fold_names(&self, row: &NamespaceRow) -> ServiceResult<()> {
-        let attempt = async || {
-            let mut tx = self.meta.begin(Scope::Namespace(row.id)).await?;
-            let changed = tx.fold_names(row.id).await?;
-            tx.commit().await?;
-            tracing::info!(namespace = %row.id, changed, "names of a namespace were made ready to be searched");
-            ServiceResult::Ok(())
-        };
-        patiently!(attempt().await)
+        let (meta, namespace) = (self.meta.clone(), row.id);
+        let folding = tokio::spawn(async move { patiently!(fold_all(&*meta, namespace).await) });
+        let changed = folding.await.map_err(ServiceError::internal)??;
+        tracing::info!(%namespace, changed, "names of a namespace were made ready to be searched");
+        Ok(())
     }
+}
+
+/// Folds the names of a namespace in one transaction. Returns how many were not.
+async fn fold_all(meta: &dyn ContentStore, namespace: NamespaceId) -> ServiceResult<u64> {
+    let mut tx = meta.begin(Scope::Namespace(namespace)).await?;
+    let changed = tx.fold_names(namespace).await?;
+    tx.commit().await?;
+    Ok(changed)
 }

@@ -147,7 +147,8 @@ impl TreeStore for Sqlite {
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
             push_ids(&mut query, batch);
             query.push(") UNION SELECT u.parent_id FROM line JOIN files u ON u.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
-            query.push(" AND u.file_id = line.id) SELECT ").push(PLACED).push(" FROM line JOIN files f ON f.namespace_id = ");
+            // CROSS JOIN: the line comes first. SQLite knows no figures, and would read all of the namespace and look each up in the line.
+            query.push(" AND u.file_id = line.id) SELECT ").push(PLACED).push(" FROM line CROSS JOIN files f ON f.namespace_id = ");
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND f.file_id = line.id");
             for row in query.build().fetch_all(self.reader()).await.map_err(store_error)? {
                 out.push(placed(&row)?);
@@ -164,7 +165,7 @@ impl TreeStore for Sqlite {
             push_ids(&mut query, batch);
             query.push(") UNION SELECT d.file_id FROM below JOIN files d ON d.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
             query.push(" AND d.parent_id = below.id AND d.standing > 0 LIMIT ").push_bind(signed(limit.saturating_sub(out.len()) as u64));
-            query.push(") SELECT ").push(PLACED).push(" FROM below JOIN files f ON f.namespace_id = ");
+            query.push(") SELECT ").push(PLACED).push(" FROM below CROSS JOIN files f ON f.namespace_id = ");
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND f.file_id = below.id");
             for row in query.build().fetch_all(self.reader()).await.map_err(store_error)? {
                 out.push(placed(&row)?);

@@ -166,7 +166,7 @@ export class Harness {
     page.on("console", (message) => /Content Security Policy|Trusted/i.test(message.text()) && page.troubles.push(message.text()));
     page.on("request", (request) => {
       const url = request.url();
-      if (!url.startsWith(this.url) && !/^(data|blob|about):/.test(url)) page.troubles.push(`foreign request: ${url}`);
+      if (!url.startsWith(this.url) && !/^(data|blob|about|chrome|chrome-extension):/.test(url)) page.troubles.push(`foreign request: ${url}`);
     });
     if (login) await this.login(page, email);
     return page;

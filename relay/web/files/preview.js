@@ -32,9 +32,12 @@ export function showPreview(entry, files, actions) {
     const save = iconButton("download", t("action.download"), () => actions.download([file()]), { autofocus: true });
     let leave = () => {};
     const draw = () => {
+      const wasInside = stage.contains(document.activeElement);
       leave();
       element.querySelector("h2").textContent = shown(file().file_name);
       leave = fill(stage, file());
+      // What had the focus is gone; keys go on to the dialog.
+      if (wasInside) save.focus();
       facts.textContent = `${size(file().file_size)} · ${moment(file().modified_at ?? file().updated_at)}`;
       versions.hidden = Boolean(file().version_id);
       // A button that goes off must not take the focus with it.

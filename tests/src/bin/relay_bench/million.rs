@@ -12,7 +12,7 @@ use ferry_protocol::{NodeId, node};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::ops::Range;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Files when nobody says otherwise.
 const FILES: usize = 1_000_000;
@@ -81,6 +81,31 @@ async fn pages(client: &Client, first: &str, number: usize) -> Result<Latencies>
     Ok(latencies)
 }
 
+/// Pages of the feed, from all over it.
+async fn feed_pages(folder: &Folder, head: u64, count: u64) -> Result<Latencies> {
+    let mut latencies = Latencies::default();
+    for n in 0..PAGES as u64 {
+        let begun = Instant::now();
+        let page = folder.delta(head - (1000 + n * 4999 % count).min(count - 1), 1000).await?;
+        latencies.add(begun.elapsed());
+        ensure!(!page.nodes.is_empty(), "an empty page of the feed");
+    }
+    Ok(latencies)
+}
+
+/// Pages of the plain delta by time, from the beginning to just now.
+async fn since_times(client: &Client, begun_at: SystemTime, filled: Duration) -> Result<Latencies> {
+    let mut latencies = Latencies::default();
+    for n in 0..PAGES as u32 {
+        let since = (begun_at + filled * n / PAGES as u32).duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        let begun = Instant::now();
+        let path = format!("/sync/delta?since={since}&limit=1000");
+        good(client.request(Method::GET, &path).send().await?).await?.bytes().await?;
+        latencies.add(begun.elapsed());
+    }
+    Ok(latencies)
+}
+
 /// Fills an account and measures pages of it.
 pub async fn run(options: &Options, running: &Running, figures: &mut Figures) -> Result<()> {
     let mut client = Client::login(running.url(0), &options.email, &options.password).await?;
@@ -108,22 +133,8 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     let mut everything = pages(&client, &format!("/metadata/files?space_id={space}&limit=100"), PAGES).await?;
     // Numbers of this run's feed are without gaps from the first one on.
     let count = (files + directories) as u64;
-    let mut delta = Latencies::default();
-    for n in 0..PAGES as u64 {
-        let begun = Instant::now();
-        let page = folder.delta(head - (1000 + n * 4999 % count).min(count - 1), 1000).await?;
-        delta.add(begun.elapsed());
-        ensure!(!page.nodes.is_empty(), "an empty page of the feed");
-    }
-    let mut by_time = Latencies::default();
-    for n in 0..PAGES as u32 {
-        // From the beginning to just now.
-        let since = (begun_at + filled * n / PAGES as u32).duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        let begun = Instant::now();
-        let path = format!("/sync/delta?since={since}&limit=1000");
-        good(client.request(Method::GET, &path).send().await?).await?.bytes().await?;
-        by_time.add(begun.elapsed());
-    }
+    let mut delta = feed_pages(&folder, head, count).await?;
+    let mut by_time = since_times(&client, begun_at, filled).await?;
     let mut fresh = Latencies::default();
     for n in 0..20 {
         // Somebody edits between two looks.

@@ -71,7 +71,7 @@ impl Content {
                 // The sweep took a chunk between the look and the transaction: write them all.
                 Ok(false) => self.discard(&staged).await,
                 Err(error) => {
-                    self.discard(&staged).await;
+                    self.discard_after(&staged, &error).await;
                     return Err(error);
                 }
             }

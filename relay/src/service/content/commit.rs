@@ -46,7 +46,8 @@ enum Attempt {
 }
 
 impl Content {
-    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done.
+    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done;
+    /// but where the store broke off while it committed nobody knows, and the same commit again finds out (CM2).
     pub async fn commit(&self, entry: &Entry, request: CommitRequest) -> ServiceResult<CommitReply> {
         let done = self.commit_unmeasured(entry, request).await;
         let result = match &done {
@@ -90,7 +91,7 @@ impl Content {
                 Ok(Attempt::Recheck) => {}
                 Err(error) if error.is_contended() && !is_last => super::pause(1).await,
                 Err(error) => {
-                    self.discard(&staged).await;
+                    self.discard_after(&staged, &error).await;
                     return Err(error);
                 }
             }

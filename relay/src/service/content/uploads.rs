@@ -333,9 +333,13 @@ impl Content {
         };
         for reuse in [true, false] {
             let staged = self.stage(entry, verified, reuse).await?;
-            let result = patiently!(write(&staged).await);
-            if matches!(result, Ok(true)) {
-                return Ok(());
+            match patiently!(write(&staged).await) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.discard(&staged).await,
+                Err(error) => {
+                    self.discard_after(&staged, &error).await;
+                    return Err(error);
+                }
             }
             self.discard(&staged).await;
             result?;

@@ -9,6 +9,8 @@ mod follow;
 mod lacks;
 mod merging;
 #[cfg(feature = "cluster")]
+mod in_doubt;
+#[cfg(feature = "cluster")]
 mod moved;
 mod organise;
 mod plain;

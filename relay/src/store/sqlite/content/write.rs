@@ -5,7 +5,7 @@ use super::{
 };
 use crate::store::StoreError;
 use crate::store::content::*;
-use crate::store::sqlite::store_error;
+use crate::store::sqlite::{commit_error, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
@@ -121,7 +121,7 @@ impl SqliteTx {
 #[async_trait]
 impl ContentTx for SqliteTx {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(store_error)
+        self.tx.commit().await.map_err(commit_error)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {

@@ -205,6 +205,8 @@ pub struct HeldChunk {
 /// The id of a pack: a blob with the chunk frames of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub [u8; 16]);
+    /// Until when a lease holds it, in milliseconds since 1970.
+    pub lease_until_ms: i64,
 
 impl std::fmt::Display for PackId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -504,6 +506,8 @@ pub trait ContentStore: TreeStore + DavStore {
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
     /// How many node states of a namespace cannot be decoded.
     async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError>;
+    /// How many chunks of an upload into this namespace have arrived.
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError>;
     /// Until when the sweep leaves blobs alone, in milliseconds since 1970; 0 for not at all.
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError>;
     /// Sets it. Every process of the relay sees it at once.
@@ -604,6 +608,8 @@ pub trait ContentTx: TreeTx + DavTx {
     /// Forgets an upload; its chunks stay leased until their lease ends.
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError>;
 
+    /// Lets an upload, and the leases of what of it has arrived, last until this time at least.
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
     /// Counts references (CS3) and what owners use anew, in the transaction's shard, and says how many rows of each were wrong. Nobody else writes
     /// meanwhile.
     async fn recount(&mut self) -> Result<(u64, u64), StoreError>;

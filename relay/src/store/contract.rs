@@ -284,7 +284,7 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
     tx.commit().await.unwrap();
     let held = store.held(id, &[a.id, b.id, ChunkId::of(b"no")]).await.unwrap();
     assert_eq!(held.len(), 2);
-    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false });
+    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false, lease_until_ms: 1000 });
     assert!(store.locate_chunks(id, &[a.id], true).await.unwrap().is_empty());
     assert_eq!(store.locate_chunks(id, &[a.id], false).await.unwrap()[&a.id], at(a, 37));
     assert!(store.held(NamespaceId::default(), &[a.id]).await.unwrap().is_empty());
@@ -479,10 +479,21 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.upload_chunks(id, [8; 16]).await.unwrap(), [(1, chunk(b"yy"))].into());
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
-    tx.drop_expired(100, 10).await.unwrap();
+    tx.drop_expired(5000, 10).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
     assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_some());
-    tx.drop_expired(101, 11).await.unwrap();
+    tx.drop_expired(5001, 11).await.unwrap();
+    assert_eq!(store.upload_chunk_count(id, [8; 16]).await.unwrap(), 1);
+    // Prolonged: with the leases of what has arrived and is held, and never to an earlier time.
+    let held = ChunkRef { id: ChunkId::of(b"a"), len: 1 };
+    let leases = async || store.held(id, &[held.id]).await.unwrap()[&held.id].lease_until_ms;
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.put_upload_chunk([8; 16], 0, held).await.unwrap();
+    tx.prolong_upload([8; 16], 5000).await.unwrap();
+    tx.prolong_upload([8; 16], 70).await.unwrap();
+    assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().expires_at_ms, 5000);
+    tx.commit().await.unwrap();
+    assert_eq!((leases().await, store.upload_chunk_count(id, [8; 16]).await.unwrap()), (5000, 2));
     assert_eq!(tx.upload([8; 16]).await.unwrap(), None);
     assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_none());
     tx.commit().await.unwrap();

@@ -85,6 +85,10 @@ impl Content {
                 Ok(Attempt::Reply(reply @ CommitReply::Accepted { .. })) => return Ok(reply),
                 Ok(Attempt::Reply(reply)) => {
                     self.discard(&staged).await;
+                    if matches!(reply, CommitReply::MissingChunks(_)) {
+                        // The others wait until these have come.
+                        self.renew_leases(entry, &self.meta.held(entry.row.id, &chunks_of(&request.nodes)).await?).await?;
+                    }
                     return Ok(reply);
                 }
                 Ok(Attempt::Restage) => reuse = false,
@@ -371,6 +375,13 @@ fn as_frames(request: &CommitRequest) -> Bytes {
         out.extend_from_slice(&chunk.bytes);
     }
     out.freeze()
+}
+
+/// Every chunk that these states name, once.
+fn chunks_of(nodes: &[NodeUpdate]) -> Vec<ChunkId> {
+    let values = nodes.iter().flat_map(|n| n.state.body().values());
+    let named = values.filter_map(|v| v.content.file()).flat_map(|f| f.manifest.chunks().iter().map(|c| c.id));
+    named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn digest(request: &CommitRequest) -> ServiceResult<[u8; 32]> {

@@ -324,6 +324,11 @@ impl ContentTx for PgTx {
         uploads::get(self.conn(), shard, version_id).await
     }
 
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        let shard = self.shard;
+        uploads::prolong(self.conn(), shard, version_id, until_ms).await
+    }
+
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {
         let shard = self.shard;
         uploads::put_chunk(self.conn(), shard, version_id, index, chunk).await

@@ -270,6 +270,10 @@ impl ContentStore for Sqlite {
         uploads::chunks(&mut *self.read().await?, version_id).await
     }
 
+    async fn upload_chunk_count(&self, _: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
+        uploads::chunk_count(&mut *self.read().await?, version_id).await
+    }
+
     async fn check_rows(&self) -> Result<RowFaults, StoreError> {
         sweep::check_rows(&mut *self.read().await?).await
     }

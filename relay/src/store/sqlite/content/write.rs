@@ -396,6 +396,10 @@ impl ContentTx for SqliteTx {
         uploads::get(self.conn(), version_id).await
     }
 
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        uploads::prolong(self.conn(), version_id, until_ms).await
+    }
+
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {
         uploads::put_chunk(self.conn(), version_id, index, chunk).await
     }

@@ -17,6 +17,11 @@ use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The setting that says until when a holder keeps the sweep from blobs. All names of such begin with `sweep_held`.
+pub(super) fn sweep_hold(holder: [u8; 16]) -> String {
+    format!("sweep_held/{}", hex::encode(holder))
+}
+
 /// A part of the store that holds whole namespaces, those of some users. A transaction touches one shard, and bytes are stored once within a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(pub u16);
@@ -506,12 +511,12 @@ pub trait ContentStore: TreeStore + DavStore {
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
     /// How many node states of a namespace cannot be decoded.
     async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError>;
-    /// How many chunks of an upload into this namespace have arrived.
-    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError>;
-    /// Until when the sweep leaves blobs alone, in milliseconds since 1970; 0 for not at all.
+    /// Until when the sweep leaves blobs alone, for whoever holds it longest, in milliseconds since 1970; 0 for not at all.
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError>;
-    /// Sets it. Every process of the relay sees it at once.
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError>;
+    /// Holds it for this holder until then. Every process of the relay sees it at once.
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
+    /// Ends what this holder held, and forgets what others held until before `now_ms`.
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError>;
 
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;

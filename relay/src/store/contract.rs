@@ -321,10 +321,16 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
 
 async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0);
-    for until_ms in [5_000, 9_000, 0] {
-        store.hold_sweep(until_ms).await.unwrap();
-        assert_eq!(store.sweep_held_until_ms().await.unwrap(), until_ms);
+    // Each holder says for itself; nobody's end is another's.
+    let (first, second) = ([1; 16], [2; 16]);
+    for (holder, until_ms, held_ms) in [(first, 5_000, 5_000), (second, 9_000, 9_000), (first, 7_000, 9_000)] {
+        store.hold_sweep(holder, until_ms).await.unwrap();
+        assert_eq!(store.sweep_held_until_ms().await.unwrap(), held_ms);
     }
+    store.release_sweep(second, 5_000).await.unwrap();
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 7_000);
+    store.release_sweep(second, 7_001).await.unwrap();
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0, "who went away without a word is forgotten");
     let shard = names.shard;
     let id = names.namespace.id;
     let (held, loose) = (ChunkId::of(b"a"), ChunkRef { id: ChunkId::of(b"loose"), len: 5 });

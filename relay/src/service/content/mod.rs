@@ -427,7 +427,7 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
 }
 
 /// A fresh id of 16 bytes.
-pub(in crate::service) fn random_id() -> ServiceResult<[u8; 16]> {
+pub(crate) fn random_id() -> ServiceResult<[u8; 16]> {
     random()
 }
 

@@ -54,7 +54,7 @@ async fn no_blob_goes_while_somebody_holds_them(kind: Db) {
     advance();
     assert_eq!(world.content.sweep(false).await.unwrap().chunks_marked, 1);
     advance();
-    world.content.hold_sweep(now_ms() + 100 * GRACE_MS).await.unwrap();
+    world.content.hold_sweep([1; 16], now_ms() + 100 * GRACE_MS).await.unwrap();
     let held = world.content.sweep(false).await.unwrap();
     assert_eq!((held.chunks_deleted, held.stray_blobs_deleted), (1, 0));
     let read = world.content.read_pack(&packs[0], 0, packs[0].length_bytes as usize).await.unwrap();

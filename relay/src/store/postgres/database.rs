@@ -113,7 +113,7 @@ impl Database {
                     Ok(true)
                 })
             })
-            .after_connect(|conn, _| Box::pin(async move { conn.execute(super::identity::REMEMBER_CLUSTER).await.map(drop) }))
+            .after_connect(|conn, _| Box::pin(super::identity::remember(conn)))
             .connect_lazy_with(options);
         let writers = settings.pool_size - (settings.pool_size / 4).max(1);
         Ok(Self {

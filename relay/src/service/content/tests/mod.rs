@@ -5,6 +5,8 @@ mod chunks;
 mod commits;
 mod cut_off;
 #[cfg(feature = "cluster")]
+mod ends;
+#[cfg(feature = "cluster")]
 mod follow;
 mod lacks;
 mod merging;

@@ -35,7 +35,7 @@ struct Begun {
 }
 
 impl PgTx {
-    pub(super) async fn begin(store: &Postgres, scope: Scope) -> Result<Self, StoreError> {
+    pub(in crate::store::postgres) async fn begin(store: &Postgres, scope: Scope) -> Result<Self, StoreError> {
         for _ in 0..BEGINS_MAX {
             let shard = match scope {
                 Scope::Shard(shard) => shard,

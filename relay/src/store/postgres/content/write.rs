@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A writing transaction; `begin.rs` begins it. Dropping it rolls back.
-pub(super) struct PgTx {
+pub(in crate::store::postgres) struct PgTx {
     pub(super) store: Postgres,
     pub(super) shard: Shard,
     pub(super) tx: Writing,
@@ -32,7 +32,7 @@ impl PgTx {
     }
 
     /// A connection to the directory that sees what this transaction has done there.
-    async fn dir(&mut self) -> Result<&mut PgConnection, StoreError> {
+    pub(in crate::store::postgres) async fn dir(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.store.is_directory(self.shard) {
             return Ok(self.tx.conn());
         }

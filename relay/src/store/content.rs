@@ -205,13 +205,13 @@ pub struct HeldChunk {
     pub refs: u64,
     /// Whether its bytes were found to be wrong.
     pub is_damaged: bool,
+    /// Until when a lease holds it, in milliseconds since 1970.
+    pub lease_until_ms: i64,
 }
 
 /// The id of a pack: a blob with the chunk frames of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub [u8; 16]);
-    /// Until when a lease holds it, in milliseconds since 1970.
-    pub lease_until_ms: i64,
 
 impl std::fmt::Display for PackId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -506,6 +506,8 @@ pub trait ContentStore: TreeStore + DavStore {
     async fn upload(&self, user: UserId, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
     /// The chunks of an upload into this namespace that have arrived, by index.
     async fn upload_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError>;
+    /// How many chunks of an upload into this namespace have arrived.
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError>;
 
     /// Compares the rows with each other.
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
@@ -606,6 +608,8 @@ pub trait ContentTx: TreeTx + DavTx {
     async fn put_upload(&mut self, upload: &UploadRow) -> Result<(), StoreError>;
     /// An upload.
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
+    /// Lets an upload, and the leases of what of it has arrived, last until this time at least.
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
     /// Records an upload's chunk; the same index again replaces it.
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError>;
     /// Marks an upload as completed; `node` is the file that it became.
@@ -613,8 +617,6 @@ pub trait ContentTx: TreeTx + DavTx {
     /// Forgets an upload; its chunks stay leased until their lease ends.
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError>;
 
-    /// Lets an upload, and the leases of what of it has arrived, last until this time at least.
-    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
     /// Counts references (CS3) and what owners use anew, in the transaction's shard, and says how many rows of each were wrong. Nobody else writes
     /// meanwhile.
     async fn recount(&mut self) -> Result<(u64, u64), StoreError>;

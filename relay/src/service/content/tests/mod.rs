@@ -8,10 +8,10 @@ mod cut_off;
 mod ends;
 #[cfg(feature = "cluster")]
 mod follow;
-mod lacks;
-mod merging;
 #[cfg(feature = "cluster")]
 mod in_doubt;
+mod lacks;
+mod merging;
 #[cfg(feature = "cluster")]
 mod moved;
 mod organise;

@@ -395,6 +395,11 @@ impl ContentStore for Postgres {
         uploads::chunks(&mut conn, shard, version_id).await
     }
 
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        uploads::chunk_count(&mut conn, shard, version_id).await
+    }
+
     async fn check_rows(&self) -> Result<RowFaults, StoreError> {
         let mut sum = RowFaults::default();
         for (shard, db) in &self.0.shards {
@@ -409,11 +414,6 @@ impl ContentStore for Postgres {
 
     async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError> {
         let shard = self.place(namespace).await?.unwrap_or_default();
-    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
-        let (shard, mut conn) = self.read_at(namespace).await?;
-        uploads::chunk_count(&mut conn, shard, version_id).await
-    }
-
         let rows = sqlx::query("SELECT state FROM files WHERE shard_key = $1 AND namespace_id = $2")
             .bind(key(shard))
             .bind(namespace.as_bytes().to_vec())

@@ -20,13 +20,16 @@ use std::sync::{Arc, Mutex};
 /// When the clock of every test begins, in milliseconds since 1970.
 pub(crate) const START_MS: i64 = 1_795_343_400_000;
 
+/// Something that happens once.
+type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A store that does what it is told and then dies, once: what a crash after the write looks like. Or one that cannot be reached.
 pub(crate) struct Frail {
     inner: Arc<MemoryBlobs>,
     pub(crate) dies_after_put: AtomicBool,
     pub(crate) is_away: AtomicBool,
     /// What happens, once, before it is listed.
-    pub(crate) before_list: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    pub(crate) before_list: Mutex<Option<Deed>>,
 }
 
 impl Frail {

@@ -368,6 +368,11 @@ impl Config {
         if self.audit.keep_days != 0 && !(8..=36_500).contains(&self.audit.keep_days) {
             return Err(ConfigError("audit.keep_days must be between 8 and 36500; 0 keeps entries for ever".into()));
         }
+        if !(1..=24 * 366).contains(&self.blobs.grace_hours) {
+            return Err(ConfigError(
+                "blobs.grace_hours must be between 1 and 8784: long enough for the longest pause within an upload".into(),
+            ));
+        }
         for (name, provider) in &self.auth.oidc {
             provider.check(name)?;
         }

@@ -276,7 +276,8 @@ async fn open_content(config: &Config, db: &Arc<dyn MetaStore>, bus: Arc<dyn Bus
     let blobs = open_blobs(config).await?;
     let limit = config.auth.default_storage_limit_bytes;
     let presign = config.blobs.presign;
-    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), presign, ..ContentConfig::default() };
+    let grace_ms = i64::from(config.blobs.grace_hours) * 60 * 60 * 1000;
+    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), grace_ms, presign, ..ContentConfig::default() };
     // In the database, so that every process of one relay accepts what another signed.
     let link_key = shared_key(db, "download_link_key", &*clock).await?;
     Ok(Content::open(db.clone(), blobs, bus, clock, settings, link_key).await?)

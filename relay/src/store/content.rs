@@ -19,6 +19,11 @@ use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The setting that says until when a holder keeps the sweep from blobs. All names of such begin with `sweep_held`.
+pub(super) fn sweep_hold(holder: [u8; 16]) -> String {
+    format!("sweep_held/{}", hex::encode(holder))
+}
+
 /// A part of the store that holds whole namespaces, those of some users. A transaction touches one shard, and bytes are stored once within a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(pub u16);
@@ -205,6 +210,8 @@ pub struct HeldChunk {
     pub refs: u64,
     /// Whether its bytes were found to be wrong.
     pub is_damaged: bool,
+    /// Until when a lease holds it, in milliseconds since 1970.
+    pub lease_until_ms: i64,
 }
 
 /// The id of a pack: a blob with the chunk frames of one request.
@@ -507,15 +514,19 @@ pub trait ContentStore: TreeStore + DavStore + SearchStore + ActivityStore {
     async fn upload(&self, user: UserId, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
     /// The chunks of an upload into this namespace that have arrived, by index.
     async fn upload_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError>;
+    /// How many chunks of an upload into this namespace have arrived.
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError>;
 
     /// Compares the rows with each other.
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
     /// How many node states of a namespace cannot be decoded.
     async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError>;
-    /// Until when the sweep leaves blobs alone, in milliseconds since 1970; 0 for not at all.
+    /// Until when the sweep leaves blobs alone, for whoever holds it longest, in milliseconds since 1970; 0 for not at all.
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError>;
-    /// Sets it. Every process of the relay sees it at once.
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError>;
+    /// Holds it for this holder until then. Every process of the relay sees it at once.
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
+    /// Ends what this holder held, and forgets what others held until before `now_ms`.
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError>;
 
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
@@ -608,6 +619,8 @@ pub trait ContentTx: TreeTx + DavTx + SearchTx {
     async fn put_upload(&mut self, upload: &UploadRow) -> Result<(), StoreError>;
     /// An upload.
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
+    /// Lets an upload, and the leases of what of it has arrived, last until this time at least.
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
     /// Records an upload's chunk; the same index again replaces it.
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError>;
     /// Marks an upload as completed; `node` is the file that it became.

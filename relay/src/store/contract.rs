@@ -359,7 +359,7 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
     tx.commit().await.unwrap();
     let held = store.held(id, &[a.id, b.id, ChunkId::of(b"no")]).await.unwrap();
     assert_eq!(held.len(), 2);
-    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false });
+    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false, lease_until_ms: 1000 });
     assert!(store.locate_chunks(id, &[a.id], true).await.unwrap().is_empty());
     assert_eq!(store.locate_chunks(id, &[a.id], false).await.unwrap()[&a.id], at(a, 37));
     assert!(store.held(NamespaceId::default(), &[a.id]).await.unwrap().is_empty());
@@ -396,10 +396,16 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
 
 async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0);
-    for until_ms in [5_000, 9_000, 0] {
-        store.hold_sweep(until_ms).await.unwrap();
-        assert_eq!(store.sweep_held_until_ms().await.unwrap(), until_ms);
+    // Each holder says for itself; nobody's end is another's.
+    let (first, second) = ([1; 16], [2; 16]);
+    for (holder, until_ms, held_ms) in [(first, 5_000, 5_000), (second, 9_000, 9_000), (first, 7_000, 9_000)] {
+        store.hold_sweep(holder, until_ms).await.unwrap();
+        assert_eq!(store.sweep_held_until_ms().await.unwrap(), held_ms);
     }
+    store.release_sweep(second, 5_000).await.unwrap();
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 7_000);
+    store.release_sweep(second, 7_001).await.unwrap();
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0, "who went away without a word is forgotten");
     let shard = names.shard;
     let id = names.namespace.id;
     let (held, loose) = (ChunkId::of(b"a"), ChunkRef { id: ChunkId::of(b"loose"), len: 5 });
@@ -562,12 +568,23 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     tx.commit().await.unwrap();
     assert_eq!(store.upload(names.owner, [8; 16]).await.unwrap().unwrap(), upload);
     assert_eq!(store.upload_chunks(id, [8; 16]).await.unwrap(), [(1, chunk(b"yy"))].into());
+    assert_eq!(store.upload_chunk_count(id, [8; 16]).await.unwrap(), 1);
+    // Prolonged: with the leases of what has arrived and is held, and never to an earlier time.
+    let held = ChunkRef { id: ChunkId::of(b"a"), len: 1 };
+    let leases = async || store.held(id, &[held.id]).await.unwrap()[&held.id].lease_until_ms;
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.put_upload_chunk([8; 16], 0, held).await.unwrap();
+    tx.prolong_upload([8; 16], 5000).await.unwrap();
+    tx.prolong_upload([8; 16], 70).await.unwrap();
+    assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().expires_at_ms, 5000);
+    tx.commit().await.unwrap();
+    assert_eq!((leases().await, store.upload_chunk_count(id, [8; 16]).await.unwrap()), (5000, 2));
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
-    tx.drop_expired(100, 10).await.unwrap();
+    tx.drop_expired(5000, 10).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
     assert_eq!(tx.commit_records(id, names.owner, &asked).await.unwrap().len(), 2);
-    tx.drop_expired(101, 11).await.unwrap();
+    tx.drop_expired(5001, 11).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap(), None);
     assert!(tx.commit_records(id, names.owner, &asked).await.unwrap().is_empty());
     tx.commit().await.unwrap();

@@ -114,6 +114,9 @@ pub enum StoreError {
     /// Another transaction stood in the way, and this one was rolled back. Done again from its beginning it may well succeed.
     #[error("another transaction stood in the way: {0}")]
     Contended(String),
+    /// The store broke off while it made a transaction durable: whether that was done is not known. What its rows may name must stay.
+    #[error("the store did not say whether this was done: {0}")]
+    InDoubt(String),
     /// No space is left; nothing was done.
     #[error("the store is full: {0}")]
     Full(String),

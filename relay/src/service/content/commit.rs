@@ -75,7 +75,8 @@ enum Attempt {
 }
 
 impl Content {
-    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done.
+    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done;
+    /// but where the store broke off while it committed nobody knows, and the same commit again finds out (CM2).
     pub async fn commit(&self, entry: &Entry, request: CommitRequest) -> ServiceResult<CommitReply> {
         let done = self.commit_unmeasured(entry, request).await;
         let result = match &done {
@@ -121,13 +122,17 @@ impl Content {
                 Ok(Attempt::Reply(reply @ CommitReply::Accepted { .. })) => return Ok(reply),
                 Ok(Attempt::Reply(reply)) => {
                     self.discard(&staged).await;
+                    if matches!(reply, CommitReply::MissingChunks(_)) {
+                        // The others wait until these have come.
+                        self.renew_leases(entry, &self.meta.held(entry.row.id, &chunks_of(&request.nodes)).await?).await?;
+                    }
                     return Ok(reply);
                 }
                 Ok(Attempt::Restage) => reuse = false,
                 Ok(Attempt::Recheck) => {}
                 Err(error) if error.is_contended() && !is_last => super::pause(1).await,
                 Err(error) => {
-                    self.discard_after(&error, &staged).await;
+                    self.discard_after(&staged, &error).await;
                     return Err(error);
                 }
             }
@@ -295,6 +300,13 @@ fn as_frames(request: &CommitRequest) -> Bytes {
         out.extend_from_slice(&chunk.bytes);
     }
     out.freeze()
+}
+
+/// Every chunk that these states name, once.
+fn chunks_of(nodes: &[NodeUpdate]) -> Vec<ChunkId> {
+    let values = nodes.iter().flat_map(|n| n.state.body().values());
+    let named = values.filter_map(|v| v.content.file()).flat_map(|f| f.manifest.chunks().iter().map(|c| c.id));
+    named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn digest(request: &CommitRequest) -> ServiceResult<[u8; 32]> {

@@ -124,8 +124,8 @@ pub const HOME_NAME: &str = "Ferry";
 pub struct ContentConfig {
     /// How many bytes a user without a limit of its own may use; nothing for any number.
     pub default_limit_bytes: Option<u64>,
-    /// How long an uploaded chunk is held before a commit names it, and an unreferenced chunk before it is deleted, in milliseconds. Longer
-    /// than the longest upload (R8).
+    /// How long an uploaded chunk is held before a commit names it, and an unreferenced chunk before it is deleted, in milliseconds (R8). An upload
+    /// may take longer: who goes on with one holds what has arrived.
     pub grace_ms: i64,
     /// The sweep merges small packs when there are so many in one region.
     pub merge_from_packs: usize,
@@ -452,7 +452,7 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
 }
 
 /// A fresh id of 16 bytes.
-pub(in crate::service) fn random_id() -> ServiceResult<[u8; 16]> {
+pub(crate) fn random_id() -> ServiceResult<[u8; 16]> {
     random()
 }
 

@@ -1,6 +1,7 @@
 //! Storing chunks: hash, write one pack, then the rows.
 //!
-//! The order is blob first, row second (I7): a crash between the two leaves a blob that no row knows, which the sweep removes.
+//! The order is blob first, row second (I7): a crash between the two leaves a blob that no row knows, which the sweep removes. A blob goes at once
+//! only when no row can know it: where a commit broke off, its rows may stand.
 
 use super::{Content, Entry, off_thread, random};
 use crate::config::DEFAULT_REGION;
@@ -216,11 +217,14 @@ impl Content {
         }
     }
 
-    /// The same after an error, unless the store may have committed and could not say so: then rows may name what stands in the blob. If none do, the
-    /// sweep removes it.
-    pub(super) async fn discard_after(&self, error: &ServiceError, staged: &Staged) {
-        if error.is_contended() || !matches!(error.kind(), Kind::Unavailable | Kind::Internal) {
-            self.discard(staged).await;
+    /// The same after a failure, if it is certain that no row names the blob. Where the store broke off while it committed the rows may be there:
+    /// then the sweep decides.
+    pub(super) async fn discard_after(&self, staged: &Staged, error: &ServiceError) {
+        match error.is_in_doubt() {
+            true => {
+                tracing::warn!(pack = ?staged.pack.map(|p| p.id.to_string()), %error, "a pack whose rows may be there stays for the sweep")
+            }
+            false => self.discard(staged).await,
         }
     }
 

@@ -318,15 +318,15 @@ impl Content {
         frame.extend_from_slice(&bytes);
         let verified = verify_frames(frame.freeze()).await?;
         self.precheck_quota(&entry, &verified.chunks()).await?;
-        self.store_upload_chunk(&entry, version_id, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
-        let received = self.meta.upload_chunks(row.namespace, version_id).await?.len() as u64;
+        self.store_upload_chunk(&entry, &row, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
+        let received = self.meta.upload_chunk_count(row.namespace, version_id).await?;
         Ok(UploadProgress { index, remaining: row.num_chunks.saturating_sub(received) })
     }
 
     async fn store_upload_chunk(
         &self,
         entry: &Entry,
-        version_id: [u8; 16],
+        row: &UploadRow,
         index: u64,
         chunk: ChunkRef,
         verified: &VerifiedFrames,
@@ -335,7 +335,12 @@ impl Content {
             let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
             let admitted = self.admit(&mut *tx, entry, staged).await?;
             if admitted {
-                tx.put_upload_chunk(version_id, index, chunk).await?;
+                tx.put_upload_chunk(row.version_id, index, chunk).await?;
+                // What goes on does not end, however long it takes; and what has arrived waits for the rest.
+                if self.is_half_over(row.expires_at_ms) {
+                    let until_ms = self.clock.now_ms().saturating_add(self.config.grace_ms);
+                    tx.prolong_upload(row.version_id, until_ms).await?;
+                }
                 tx.commit().await?;
             }
             ServiceResult::Ok(admitted)
@@ -346,7 +351,7 @@ impl Content {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.discard(&staged).await,
                 Err(error) => {
-                    self.discard_after(&error, &staged).await;
+                    self.discard_after(&staged, &error).await;
                     return Err(error);
                 }
             }

@@ -253,7 +253,8 @@ impl AccountStore for Postgres {
         Ok(done.rows_affected() == 1)
     }
 
-    /// The content first: cut short between the two, the user is still there and can be deleted again.
+    /// The content first: cut short between the two, the user is still there and can be deleted again. And once more after: what a request made meanwhile
+    /// nobody would own. Whoever is making it now is waited for (its owner's row stands in the way of ours), whoever comes later finds no user.
     async fn delete_user(&self, user_id: UserId) -> Result<bool, StoreError> {
         for (of, db) in &self.0.shards {
             let mut tx = db.begin().await?;
@@ -271,6 +272,18 @@ impl AccountStore for Postgres {
             .execute(&mut *self.directory().read().await?)
             .await
             .map_err(store_error)?;
+        for (of, db) in &self.0.shards {
+            let mut tx = db.begin().await?;
+            tx.unhurried().await?;
+            for sql in [
+                "INSERT INTO owners (shard_key, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                "DELETE FROM owners WHERE shard_key = $1 AND user_id = $2",
+            ] {
+                let statement = sqlx::query(sql).bind(key(*of)).bind(user_id.as_bytes().to_vec());
+                statement.execute(tx.conn()).await.map_err(store_error)?;
+            }
+            tx.commit().await?;
+        }
         Ok(done.rows_affected() == 1)
     }
 

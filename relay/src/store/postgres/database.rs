@@ -1,7 +1,7 @@
 //! One PostgreSQL database: a bounded pool whose connections are set up alike, with room for readers beside writers that wait for each other.
 
 use super::replicas::Replicas;
-use super::{StoreError, migrate, store_error};
+use super::{StoreError, commit_error, migrate, store_error};
 use crate::store::PoolState;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -64,7 +64,7 @@ impl Writing {
     }
 
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(store_error)
+        self.tx.commit().await.map_err(commit_error)
     }
 
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
@@ -116,7 +116,7 @@ impl Database {
                     Ok(true)
                 })
             })
-            .after_connect(|conn, _| Box::pin(async move { conn.execute(super::identity::REMEMBER_CLUSTER).await.map(drop) }))
+            .after_connect(|conn, _| Box::pin(super::identity::remember(conn)))
             .connect_lazy_with(options);
         let writers = settings.pool_size - (settings.pool_size / 4).max(1);
         Ok(Self {

@@ -1,6 +1,7 @@
 //! Counters in Redis: one script looks at all meters of an attempt and counts in all or none, in one step. Keys end when they would not count any more.
 //!
-//! Redis gone, each process counts for itself (R11): it has counted along all the time, so that nobody begins with a clean sheet at that moment.
+//! Redis gone, each process counts for itself (R11): it has counted along all the time, so that nobody begins with a clean sheet at that moment. A server
+//! that answers and does not count (full, read-only, its disk broken) is as good as gone: what it says of waiting leaves out what was counted here.
 
 use super::{Failure, Link};
 use crate::store::StoreError;
@@ -9,6 +10,7 @@ use crate::store::limits::{LimitStore, Meter, MeterKey};
 use async_trait::async_trait;
 use redis::Script;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// `KEYS`: of each meter its name, of a pause also its mark. `ARGV`: the time, what to do, and of each meter its kind and rule.
 const METERS: &str = r"
@@ -49,17 +51,23 @@ return math.max(wait, 0)
 /// Longest life of a mark, in milliseconds: a number that Redis surely takes.
 const MARK_MAX_MS: i64 = 366 * 24 * 3600 * 1000;
 
+/// How long what was counted here is looked at after Redis counts again, in milliseconds: as long as a bucket drains.
+const HERE_FOR_MS: i64 = 60_000;
+
 /// The counters of all processes.
 pub struct RedisLimits {
     pub(super) link: Arc<Link>,
     script: Script,
     local: LocalLimits,
+    /// Until when this process's own counters are looked at beside those of Redis, by the time of the callers: for ever from a count that failed on,
+    /// for a while after the next one that did not.
+    here_until_ms: AtomicI64,
 }
 
 impl RedisLimits {
     /// Counters on this server.
     pub fn new(link: Arc<Link>) -> Self {
-        Self { link, script: Script::new(METERS), local: LocalLimits::default() }
+        Self { link, script: Script::new(METERS), local: LocalLimits::default(), here_until_ms: AtomicI64::new(i64::MIN) }
     }
 
     async fn ask(&self, meters: &[Meter], deed: &str, now_ms: i64) -> Result<i64, Failure> {
@@ -96,7 +104,8 @@ fn fell_back(failure: &Failure) {
 impl LimitStore for RedisLimits {
     async fn wait_ms(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError> {
         match self.ask(meters, "look", now_ms).await {
-            Ok(wait_ms) => Ok(wait_ms),
+            Ok(wait_ms) if now_ms >= self.here_until_ms.load(Ordering::Relaxed) => Ok(wait_ms),
+            Ok(wait_ms) => Ok(wait_ms.max(self.local.wait_ms(meters, now_ms).await?)),
             Err(failure) => {
                 fell_back(&failure);
                 self.local.wait_ms(meters, now_ms).await
@@ -107,11 +116,17 @@ impl LimitStore for RedisLimits {
     async fn count(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError> {
         match self.ask(meters, "count", now_ms).await {
             Ok(0) => {
+                // That it refused an attempt would not show that it counts.
+                if !meters.is_empty() {
+                    let until_ms = now_ms.saturating_add(HERE_FOR_MS);
+                    let _ = self.here_until_ms.compare_exchange(i64::MAX, until_ms, Ordering::Relaxed, Ordering::Relaxed);
+                }
                 self.local.count(meters, now_ms).await?;
                 Ok(0)
             }
             Ok(wait_ms) => Ok(wait_ms),
             Err(failure) => {
+                self.here_until_ms.store(i64::MAX, Ordering::Relaxed);
                 fell_back(&failure);
                 self.local.count(meters, now_ms).await
             }

@@ -6,7 +6,11 @@ mod chunks;
 mod commits;
 mod cut_off;
 #[cfg(feature = "cluster")]
+mod ends;
+#[cfg(feature = "cluster")]
 mod follow;
+#[cfg(feature = "cluster")]
+mod in_doubt;
 mod lacks;
 mod merging;
 #[cfg(feature = "cluster")]

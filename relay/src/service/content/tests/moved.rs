@@ -296,6 +296,44 @@ async fn a_pause_that_is_too_short_changes_nothing() {
     assert_eq!(world.content.unfinished_moves().await.unwrap(), []);
 }
 
+/// Whatever fails while writers are kept out, they are let in at once, where the user still is: they do not wait for the end of the pause.
+#[tokio::test]
+async fn a_failure_in_the_pause_lets_writers_in_at_once() {
+    let relay = relay().await;
+    let world = &relay.world;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    world.add_file(&home, &mut writer, "0", b"0").await;
+    let (from, to) = (relay.place(&alice).await, relay.elsewhere(&alice).await);
+    let places = world.db.shard_totals().await.unwrap();
+    let sql = |shard: u16, sql: &str| {
+        let place = &places.iter().find(|s| s.shard == Shard(shard)).unwrap().place;
+        cluster().sql(place.rsplit('/').next().unwrap(), sql)
+    };
+    let wish = MoveWish { user: alice.user_id, to: Shard(to), pause_max: Duration::from_secs(3600), settle: Duration::ZERO };
+    // The new shard fails; then the pause is not the one any more that was begun.
+    for (name, shard, breaks, mends) in [
+        ("1", to, "ALTER TABLE files RENAME TO gone", "ALTER TABLE gone RENAME TO files"),
+        ("2", from, "UPDATE owners SET moving_until = moving_until + 1 WHERE moving_to IS NOT NULL", "SELECT 1"),
+    ] {
+        let mut told = |step: MoveStep| {
+            if matches!(step, MoveStep::Held) {
+                sql(shard, breaks);
+            }
+            Ok(())
+        };
+        world.content.move_user(&wish, &mut told).await.unwrap_err();
+        sql(shard, mends);
+        assert_eq!(relay.place(&alice).await, from);
+        add(&world.content, world, &home, &mut writer, name).await.unwrap();
+        world.content.create_namespace(&alice, None, name).await.unwrap();
+    }
+    relay.go(&alice, to).await.unwrap();
+    assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().nodes.len(), 3);
+    relay.must_be_sound().await;
+}
+
 /// A user who is deleted in the middle of a move leaves nothing in either shard.
 #[tokio::test]
 async fn a_user_who_is_deleted_meanwhile_is_gone_everywhere() {

@@ -116,6 +116,41 @@ async fn a_region_that_cannot_be_reached_is_no_damage() {
     assert_eq!(regions.world.content.storage_totals().await.unwrap().damaged_chunks, 0);
 }
 
+/// A process that was not told of a region, and lists that are not of one moment, are no reason to ask devices for bytes that are there.
+#[tokio::test]
+async fn what_a_list_lacks_is_looked_for_before_it_is_marked() {
+    let regions = Regions::new().await;
+    regions.live_in(Some("eu")).await;
+    regions.put(b"far").await;
+    let damaged = async || regions.world.content.storage_totals().await.unwrap().damaged_chunks;
+    let without = regions.world.process(regions.world.blobs.clone(), config()).await;
+    assert_eq!(without.find_lost_packs().await.unwrap(), 0);
+    let report = without.verify(false).await.unwrap();
+    assert_eq!((report.damaged, report.packs_wrong, damaged().await), (0, 0, 0));
+    assert!(report.packs_unknown > 0, "and it says so");
+
+    // Between the list of `default`, which is made first, and that of `eu` the pack moves.
+    let moves = async || {
+        let content = regions.world.content.clone();
+        *regions.frail.before_list.lock().unwrap() = Some(Box::pin(async move {
+            content.migrate_packs(Migration { from: "eu", to: "default", keep: false, dry_run: false }, |_| {}).await.unwrap();
+        }));
+    };
+    moves().await;
+    assert_eq!(regions.world.content.find_lost_packs().await.unwrap(), 0);
+    assert_eq!((regions.blobs().await, damaged().await), ([1, 0, 0], 0));
+    regions.migrate("default", "eu", false).await;
+    moves().await;
+    let report = regions.world.content.verify(false).await.unwrap();
+    assert!(report.is_sound() && report.packs_unknown == 0, "{report:?}");
+    assert_eq!((regions.blobs().await, damaged().await), ([1, 0, 0], 0));
+
+    // What is gone is gone, and found.
+    regions.world.blobs.delete(regions.world.blobs.list().await.unwrap()[0].id).await.unwrap();
+    assert_eq!(regions.world.content.verify(false).await.unwrap().damaged, 1);
+    assert_eq!(regions.world.content.find_lost_packs().await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn the_nearest_copy_is_read_and_another_one_if_that_fails() {
     let regions = Regions::new().await;

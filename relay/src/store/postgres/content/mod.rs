@@ -20,5 +20,7 @@ mod uploads;
 mod versions;
 mod write;
 
+pub(super) use write::PgTx;
+
 /// Rows in one statement: large enough that the cost per statement vanishes, small enough to be held in memory twice.
 const BATCH: usize = 2000;

@@ -17,9 +17,6 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Postgres as Dialect, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The setting that says until when the sweep leaves blobs alone.
-const SWEEP_HELD: &str = "sweep_held_until_ms";
-
 impl Postgres {
     /// A connection to the shard of a namespace. A namespace that is nowhere is looked for in the directory, where it is not.
     pub(super) async fn read_at(&self, namespace: NamespaceId) -> Result<(Shard, PoolConnection<Dialect>), StoreError> {
@@ -322,12 +319,29 @@ impl ContentStore for Postgres {
     }
 
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError> {
-        let text = AccountStore::setting(self, SWEEP_HELD).await?;
-        Ok(text.and_then(|t| t.parse().ok()).unwrap_or(0))
+        let rows = sqlx::query("SELECT value FROM settings WHERE key LIKE 'sweep_held%'")
+            .fetch_all(&mut *self.directory().read().await?)
+            .await
+            .map_err(store_error)?;
+        let mut until_ms = 0;
+        for row in &rows {
+            until_ms = until_ms.max(row.try_get::<&str, _>(0).map_err(store_error)?.parse().unwrap_or(0));
+        }
+        Ok(until_ms)
     }
 
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError> {
-        AccountStore::put_setting(self, SWEEP_HELD, &until_ms.to_string(), until_ms).await
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        AccountStore::put_setting(self, &sweep_hold(holder), &until_ms.to_string(), until_ms).await
+    }
+
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM settings WHERE key = $1 OR (key LIKE 'sweep_held%' AND updated_at < $2)")
+            .bind(sweep_hold(holder))
+            .bind(now_ms)
+            .execute(&mut *self.directory().read().await?)
+            .await
+            .map(drop)
+            .map_err(store_error)
     }
 
     async fn copies(&self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError> {
@@ -385,6 +399,11 @@ impl ContentStore for Postgres {
     async fn upload_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
         uploads::chunks(&mut conn, shard, version_id).await
+    }
+
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        uploads::chunk_count(&mut conn, shard, version_id).await
     }
 
     async fn check_rows(&self) -> Result<RowFaults, StoreError> {

@@ -75,9 +75,8 @@ impl TreeStore for Postgres {
         let (shard, mut conn) = self.read_at(namespace).await?;
         let (bound, name) = query.bound();
         let clause = query.clause("$6", "$5");
-        let sql = format!(
-            "SELECT {PLACED} FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = $3 AND standing = 1 AND {clause} LIMIT $4"
-        );
+        let of = "FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = $3";
+        let sql = format!("(SELECT {PLACED} {of} AND standing = 1 AND {clause} LIMIT $4) UNION ALL SELECT {PLACED} {of} AND standing = 2");
         let mut statement = sqlx::query(AssertSqlSafe(sql))
             .bind(key(shard))
             .bind(namespace.as_bytes().to_vec())

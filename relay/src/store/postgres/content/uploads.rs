@@ -57,6 +57,30 @@ pub(super) async fn chunks(conn: &mut PgConnection, shard: Shard, version_id: [u
     rows.iter().map(|row| Ok((count(row, 0)?, super::chunks::chunk_ref(row, 1)?))).collect()
 }
 
+pub(super) async fn chunk_count(conn: &mut PgConnection, shard: Shard, version_id: [u8; 16]) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT count(*) FROM upload_chunks WHERE shard_key = $1 AND version_id = $2")
+        .bind(key(shard))
+        .bind(version_id.to_vec())
+        .fetch_one(conn)
+        .await
+        .map_err(store_error)?;
+    count(&row, 0)
+}
+
+/// The leases first, as whoever sends chunks takes them before the upload's row.
+pub(super) async fn prolong(conn: &mut PgConnection, shard: Shard, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE namespace_chunks SET lease_until = $3 WHERE shard_key = $1 AND lease_until < $3
+         AND namespace_id = (SELECT namespace_id FROM uploads WHERE shard_key = $1 AND version_id = $2)
+         AND chunk_hash IN (SELECT chunk_hash FROM upload_chunks WHERE shard_key = $1 AND version_id = $2)",
+        "UPDATE uploads SET expires_at = greatest(expires_at, $3) WHERE shard_key = $1 AND version_id = $2",
+    ] {
+        let statement = sqlx::query(sql).bind(key(shard)).bind(version_id.to_vec()).bind(until_ms);
+        statement.execute(&mut *conn).await.map_err(store_error)?;
+    }
+    Ok(())
+}
+
 pub(super) async fn put(conn: &mut PgConnection, shard: Shard, u: &UploadRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO uploads (shard_key, version_id, namespace_id, user_id, file_id, path, file_hash, file_size, mtime_ns, chunk_size, num_chunks,

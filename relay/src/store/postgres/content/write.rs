@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A writing transaction; `begin.rs` begins it. Dropping it rolls back.
-pub(super) struct PgTx {
+pub(in crate::store::postgres) struct PgTx {
     pub(super) store: Postgres,
     pub(super) shard: Shard,
     pub(super) tx: Writing,
@@ -33,7 +33,7 @@ impl PgTx {
     }
 
     /// A connection to the directory that sees what this transaction has done there.
-    async fn dir(&mut self) -> Result<&mut PgConnection, StoreError> {
+    pub(in crate::store::postgres) async fn dir(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.store.is_directory(self.shard) {
             return Ok(self.tx.conn());
         }
@@ -335,6 +335,11 @@ impl ContentTx for PgTx {
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
         let shard = self.shard;
         uploads::get(self.conn(), shard, version_id).await
+    }
+
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        let shard = self.shard;
+        uploads::prolong(self.conn(), shard, version_id, until_ms).await
     }
 
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {

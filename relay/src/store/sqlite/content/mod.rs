@@ -25,9 +25,6 @@ use sqlx::{Row, SqliteConnection, Transaction};
 /// Values in one `IN (…)` list or rows in one statement: large enough that the cost per statement vanishes, small enough to be prepared quickly.
 const BATCH: usize = 400;
 
-/// The setting that says until when the sweep leaves blobs alone.
-const SWEEP_HELD: &str = "sweep_held_until_ms";
-
 /// Every pack that a database names.
 pub(super) async fn packs_of(conn: &mut SqliteConnection) -> Result<Vec<PackRow>, StoreError> {
     let rows = sqlx::query("SELECT pack_id, length, created_at FROM packs").fetch_all(conn).await.map_err(store_error)?;

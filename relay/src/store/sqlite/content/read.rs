@@ -1,6 +1,6 @@
 //! [`ContentStore`] on the reader pool.
 
-use super::{SWEEP_HELD, bytes, chunks, count, decode_state, history, nodes, regions, signed, sweep, uploads};
+use super::{bytes, chunks, count, decode_state, history, nodes, regions, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::content::*;
@@ -262,6 +262,10 @@ impl ContentStore for Sqlite {
         uploads::chunks(&mut *self.read().await?, version_id).await
     }
 
+    async fn upload_chunk_count(&self, _: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
+        uploads::chunk_count(&mut *self.read().await?, version_id).await
+    }
+
     async fn check_rows(&self) -> Result<RowFaults, StoreError> {
         sweep::check_rows(&mut *self.read().await?).await
     }
@@ -277,12 +281,29 @@ impl ContentStore for Sqlite {
     }
 
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError> {
-        let text = AccountStore::setting(self, SWEEP_HELD).await?;
-        Ok(text.and_then(|t| t.parse().ok()).unwrap_or(0))
+        let rows = sqlx::query("SELECT value FROM settings WHERE key LIKE 'sweep_held%'")
+            .fetch_all(&mut *self.read().await?)
+            .await
+            .map_err(store_error)?;
+        let mut until_ms = 0;
+        for row in &rows {
+            until_ms = until_ms.max(row.try_get::<&str, _>(0).map_err(store_error)?.parse().unwrap_or(0));
+        }
+        Ok(until_ms)
     }
 
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError> {
-        AccountStore::put_setting(self, SWEEP_HELD, &until_ms.to_string(), until_ms).await
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        AccountStore::put_setting(self, &sweep_hold(holder), &until_ms.to_string(), until_ms).await
+    }
+
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM settings WHERE key = ?1 OR (key LIKE 'sweep_held%' AND updated_at < ?2)")
+            .bind(sweep_hold(holder))
+            .bind(now_ms)
+            .execute(self.writer())
+            .await
+            .map(drop)
+            .map_err(store_error)
     }
 
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError> {

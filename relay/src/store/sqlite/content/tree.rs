@@ -48,7 +48,10 @@ fn push_ids(query: &mut QueryBuilder<sqlx::Sqlite>, ids: &[NodeId]) {
 async fn children(conn: &mut SqliteConnection, namespace: NamespaceId, query: ChildQuery<'_>) -> Result<Vec<PlacedNode>, StoreError> {
     let (key, name) = query.bound();
     let clause = query.clause("?5", "?4");
-    let sql = format!("SELECT {PLACED} FROM files f WHERE namespace_id = ?1 AND parent_id = ?2 AND standing = 1 AND {clause} LIMIT ?3");
+    let of = "FROM files f WHERE namespace_id = ?1 AND parent_id = ?2";
+    let sql = format!(
+        "SELECT * FROM (SELECT {PLACED} {of} AND standing = 1 AND {clause} LIMIT ?3) UNION ALL SELECT {PLACED} {of} AND standing = 2"
+    );
     let mut statement = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(namespace.as_bytes().to_vec())
         .bind(query.parent.as_bytes().to_vec())

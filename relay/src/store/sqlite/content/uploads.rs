@@ -53,6 +53,23 @@ pub(super) async fn chunks(conn: &mut SqliteConnection, version_id: [u8; 16]) ->
     rows.iter().map(|row| Ok((count(row, 0)?, super::chunks::chunk_ref(row, 1)?))).collect()
 }
 
+pub(super) async fn chunk_count(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Result<u64, StoreError> {
+    let query = sqlx::query("SELECT count(*) FROM upload_chunks WHERE version_id = ?1").bind(version_id.to_vec());
+    count(&query.fetch_one(conn).await.map_err(store_error)?, 0)
+}
+
+pub(super) async fn prolong(conn: &mut SqliteConnection, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE namespace_chunks SET lease_until = ?2 WHERE lease_until < ?2
+         AND namespace_id = (SELECT namespace_id FROM uploads WHERE version_id = ?1)
+         AND chunk_hash IN (SELECT chunk_hash FROM upload_chunks WHERE version_id = ?1)",
+        "UPDATE uploads SET expires_at = max(expires_at, ?2) WHERE version_id = ?1",
+    ] {
+        sqlx::query(sql).bind(version_id.to_vec()).bind(until_ms).execute(&mut *conn).await.map_err(store_error)?;
+    }
+    Ok(())
+}
+
 pub(super) async fn put(conn: &mut SqliteConnection, u: &UploadRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO uploads (version_id, namespace_id, user_id, file_id, path, file_hash, file_size, mtime_ns, chunk_size, num_chunks,

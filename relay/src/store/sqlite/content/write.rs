@@ -6,7 +6,7 @@ use super::{
 use crate::store::StoreError;
 use crate::store::content::*;
 use crate::store::search::fold;
-use crate::store::sqlite::store_error;
+use crate::store::sqlite::{commit_error, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
@@ -122,7 +122,7 @@ impl SqliteTx {
 #[async_trait]
 impl ContentTx for SqliteTx {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(store_error)
+        self.tx.commit().await.map_err(commit_error)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
@@ -405,6 +405,10 @@ impl ContentTx for SqliteTx {
 
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
         uploads::get(self.conn(), version_id).await
+    }
+
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        uploads::prolong(self.conn(), version_id, until_ms).await
     }
 
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {

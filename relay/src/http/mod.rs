@@ -30,6 +30,7 @@ pub mod openapi;
 mod patience;
 mod peers;
 mod plain;
+mod retention;
 mod rewind;
 pub mod routes;
 mod server;
@@ -37,6 +38,7 @@ mod share;
 mod shares;
 mod sync;
 mod upload;
+mod versions;
 mod web;
 mod wire;
 mod ws;
@@ -62,6 +64,8 @@ mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
 #[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod shares_tests;
 #[cfg(test)]
 mod signin_tests;
@@ -71,6 +75,8 @@ mod slow_tests;
 mod socket_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions_tests;
 
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
@@ -120,7 +126,9 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Dav => dav::routes(app),
             Role::Metadata => metadata::routes(app)
                 .merge(files::routes(app))
+                .merge(versions::routes(app))
                 .merge(rewind::routes(app))
+                .merge(retention::routes(app))
                 .merge(shares::routes(app))
                 .merge(links::routes(app)),
         };

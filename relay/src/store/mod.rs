@@ -34,6 +34,9 @@ pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tree;
+pub mod versions;
+#[cfg(test)]
+mod versions_contract;
 
 use crate::StartError;
 use crate::config::{Config, DatabaseUrl};

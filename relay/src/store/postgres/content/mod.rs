@@ -10,6 +10,7 @@ mod purge;
 mod read;
 mod regions;
 mod repair;
+mod retention;
 mod sweep;
 mod tree;
 mod uploads;

@@ -11,6 +11,7 @@ mod repair;
 mod sweep;
 mod tree;
 mod uploads;
+mod versions;
 mod write;
 
 use super::{Sqlite, StoreError, store_error};

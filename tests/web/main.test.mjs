@@ -7,6 +7,7 @@ import { tests as hostile } from "./hostile.mjs";
 import { tests as access } from "./access.mjs";
 import { tests as links } from "./links.mjs";
 import { tests as sharing } from "./sharing.mjs";
+import { tests as history } from "./history.mjs";
 
 const world = new Harness();
 
@@ -21,3 +22,4 @@ hostile(world);
 access(world);
 links(world);
 sharing(world);
+history(world);

@@ -46,6 +46,11 @@ pub(crate) fn start(app: &AppState) {
                 () = app.drain.cancelled() => return,
             }
             wait = EVERY;
+            if let Some(report) = jobs::run("retention", app.clock.now_ms(), app.content.keep_to_rules()).await
+                && (report.versions > 0 || report.trash_entries > 0)
+            {
+                tracing::info!(versions = report.versions, trash = report.trash_entries, "what folders keep no longer is gone");
+            }
             if let Some(report) = jobs::run("sweep", app.clock.now_ms(), app.content.sweep(false)).await
                 && report.chunks_deleted > 0
             {

@@ -11,6 +11,7 @@ import { tests as uploads } from "./uploads.mjs";
 import { tests as search } from "./search.mjs";
 import { tests as overview } from "./overview.mjs";
 import { tests as previews } from "./previews.mjs";
+import { tests as history } from "./history.mjs";
 
 const world = new Harness();
 
@@ -29,3 +30,4 @@ uploads(world);
 search(world);
 overview(world);
 previews(world);
+history(world);

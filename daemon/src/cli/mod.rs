@@ -6,9 +6,11 @@ pub mod client;
 pub mod daemon;
 mod doctor;
 mod folder;
+pub mod history;
 mod items;
 mod login;
 pub mod peer;
+pub mod retention;
 mod rewind;
 mod search;
 mod service;
@@ -131,6 +133,10 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Share(args) => share::run(context, args).await,
         Command::Ignore(args) => items::ignore(context, args).await,
         Command::Conflict(args) => items::conflict(context, args).await,
+        Command::History(args) => history::history(context, args).await,
+        Command::Diff(args) => history::diff(context, args).await,
+        Command::Restore(args) => history::restore(context, args).await,
+        Command::Retention(args) => retention::run(context, args).await,
         Command::Trash(args) => items::trash(context, args).await,
         Command::Peer(args) => peer::run(context, args).await,
         Command::Limit(args) => settings::limit(context, args).await,

@@ -1,4 +1,4 @@
-//! Metadata (8002): list, look at, rename and move, delete; versions, trash, usage.
+//! Metadata (8002): list, look at, rename and move, delete; trash, usage.
 
 use super::plain::{InFolder, etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
@@ -20,10 +20,6 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(Route::get("/metadata/files/{file_id}", Access::User, "One file").scope(Scope::FilesRead).in_folder(), info)
         .add(Route::put("/metadata/files/{file_id}", Access::User, "Rename or move").scope(Scope::FilesWrite).in_folder(), update)
         .add(Route::delete("/metadata/files/{file_id}", Access::User, "Delete to the trash").scope(Scope::FilesWrite).in_folder(), delete)
-        .add(
-            Route::get("/api/v1/files/{file_id}/versions", Access::User, "The versions of a file").scope(Scope::FilesRead).in_folder(),
-            versions,
-        )
         .add(Route::get("/api/v1/trash", Access::User, "What was deleted").scope(Scope::FilesRead), trash)
         .add(Route::post("/api/v1/trash/restore", Access::User, "Bring something back from the trash").scope(Scope::FilesWrite), restore)
         .add(Route::delete("/api/v1/trash", Access::User, "Remove one thing, or all that is old enough, from the trash for good"), purge)
@@ -151,34 +147,6 @@ async fn delete(
     Ok(Json(json!({"file_id": uuid(file.as_bytes()), "is_deleted": true, "deleted": deleted})))
 }
 
-async fn versions(
-    State(app): State<AppState>,
-    caller: Caller,
-    Path(file_id): Path<String>,
-    Query(folder): Query<InFolder>,
-) -> Result<Json<Value>, Problem> {
-    let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, folder.namespace()?, Role::Viewer).await?;
-    let versions = app.content.file_versions(&entry, file).await?;
-    let list: Vec<Value> = versions
-        .iter()
-        .map(|v| {
-            json!({
-                "version_id": uuid(&v.row.version_id),
-                "file_id": uuid(file.as_bytes()),
-                "version_number": v.row.number,
-                "file_hash": v.row.hash,
-                "file_size": v.row.size_bytes,
-                "modified_at": time_ns(v.row.mtime_ns),
-                "created_at": time(v.row.created_at_ms),
-                "device_name": v.row.author_name,
-                "is_current": v.is_current,
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "versions": list })))
-}
-
 #[derive(Deserialize)]
 struct TrashQuery {
     space_id: Option<String>,
@@ -193,7 +161,7 @@ async fn trash(State(app): State<AppState>, caller: Caller, Query(query): Query<
     Ok(Json(json!({"files": list, "cursor": next.map(|n| n.to_string()), "has_more": next.is_some()})))
 }
 
-fn trash_json(entry: &Entry, item: &TrashItem) -> Value {
+pub(super) fn trash_json(entry: &Entry, item: &TrashItem) -> Value {
     json!({
         "file_id": uuid(item.id.as_bytes()),
         "space_id": uuid(entry.namespace().as_bytes()),

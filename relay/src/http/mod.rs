@@ -33,6 +33,7 @@ mod patience;
 mod peers;
 mod plain;
 mod previews;
+mod retention;
 mod rewind;
 pub mod routes;
 mod search;
@@ -42,6 +43,7 @@ mod shares;
 mod sync;
 mod thumbnails;
 mod upload;
+mod versions;
 mod web;
 mod wire;
 mod ws;
@@ -71,6 +73,8 @@ mod previews_tests;
 #[cfg(test)]
 mod search_tests;
 #[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod shares_tests;
 #[cfg(test)]
 mod signin_tests;
@@ -80,6 +84,8 @@ mod slow_tests;
 mod socket_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions_tests;
 
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
@@ -133,9 +139,11 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
             Role::Dav => dav::routes(app),
             Role::Metadata => metadata::routes(app)
                 .merge(files::routes(app))
+                .merge(versions::routes(app))
                 .merge(rewind::routes(app))
                 .merge(search::routes(app))
                 .merge(activity::routes(app))
+                .merge(retention::routes(app))
                 .merge(shares::routes(app))
                 .merge(links::routes(app)),
         };

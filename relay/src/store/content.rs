@@ -14,6 +14,7 @@ pub(super) use super::history::{dots_column, dots_of_column, within};
 use super::moves::ShardMoves;
 use super::search::{SearchStore, SearchTx};
 use super::tree::{Standing, TreeStore, TreeTx};
+use super::versions::{VersionStore, VersionTx};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
@@ -190,6 +191,8 @@ pub struct VersionRow {
     pub wall_ms: i64,
     /// When it came to the relay, in milliseconds since 1970.
     pub created_at_ms: i64,
+    /// What somebody calls it; such a version is kept.
+    pub label: Option<String>,
 }
 
 /// A version to be kept, with its chunks.
@@ -413,7 +416,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: TreeStore + DavStore + SearchStore + ActivityStore {
+pub trait ContentStore: TreeStore + DavStore + VersionStore + SearchStore + ActivityStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -538,7 +541,7 @@ pub trait ContentStore: TreeStore + DavStore + SearchStore + ActivityStore {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: TreeTx + DavTx + SearchTx {
+pub trait ContentTx: TreeTx + DavTx + VersionTx + SearchTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.

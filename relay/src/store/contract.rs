@@ -7,6 +7,7 @@ use super::blob_memory::MemoryBlobs;
 use super::content::*;
 use super::dav_contract;
 use super::testing::{Db, on_each_kind};
+use super::versions_contract;
 use crate::clock::ManualClock;
 use crate::service::UserRole;
 use crate::store::accounts::{AccountStore, User};
@@ -378,6 +379,7 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
             author_name: "d".into(),
             wall_ms: 1,
             created_at_ms: 40,
+            label: None,
         },
         chunks,
     };
@@ -750,6 +752,7 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     what_was_before_is_kept(&*db, &names).await;
     rewinds_are_remembered(&*db, &names).await;
     dav_contract::locks_and_properties(&*db, names.namespace.id, names.owner).await;
+    versions_contract::versions_one_by_one(&*db, &names.namespace, names.owner).await;
     what_is_lost_is_named_and_what_is_purged_is_gone(&*db, &names).await;
     a_page_of_the_trash_counts_what_is_kept_only(&*db, &names).await;
 }

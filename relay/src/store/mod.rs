@@ -37,6 +37,9 @@ pub mod sqlite;
 pub(crate) mod testing;
 pub mod thumbnails;
 pub mod tree;
+pub mod versions;
+#[cfg(test)]
+mod versions_contract;
 
 use crate::StartError;
 use crate::config::{Config, DatabaseUrl};

@@ -16,6 +16,7 @@
 //! | [`watches`] | Q01, Q02: too few watches, events that are lost |
 //! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
+//! | [`history`] | versions by the command line, and how long they are kept |
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
@@ -28,6 +29,7 @@ mod basic;
 mod conflicts;
 mod crashes;
 mod editors;
+mod history;
 mod limits;
 mod links;
 mod members;

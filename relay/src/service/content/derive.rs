@@ -96,6 +96,7 @@ pub(super) fn version_write(namespace: NamespaceId, node: NodeId, value: &Value,
         author_name: value.author.name.to_string(),
         wall_ms: value.wall_ms,
         created_at_ms: now_ms,
+        label: None,
     };
     Some(VersionWrite { row, chunks: file.manifest.chunks().to_vec() })
 }

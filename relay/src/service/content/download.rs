@@ -150,6 +150,6 @@ impl Content {
     }
 }
 
-fn is_version(wanted: &str, id: [u8; 16], number: u64) -> bool {
+pub(super) fn is_version(wanted: &str, id: [u8; 16], number: u64) -> bool {
     wanted.replace('-', "").eq_ignore_ascii_case(&hex::encode(id)) || wanted.parse() == Ok(number)
 }

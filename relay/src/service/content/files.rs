@@ -1,4 +1,4 @@
-//! Files for people and the plain API: look at, rename and move, delete; versions and usage.
+//! Files for people and the plain API: look at, rename and move, delete; usage.
 
 use super::edit::{Edit, Write};
 use super::view::Shown;
@@ -48,15 +48,6 @@ pub struct FileUpdate {
     pub directory: Option<RelPath>,
     /// The number that the file's newest change must have.
     pub if_seq: Option<u64>,
-}
-
-/// A kept version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionInfo {
-    /// The version.
-    pub row: crate::store::content::VersionRow,
-    /// Whether the file shows it now.
-    pub is_current: bool,
 }
 
 /// What a user uses.
@@ -225,15 +216,6 @@ impl Content {
         }
         let detail = "The file has changed since it was read. Read it again and repeat.";
         Err(ServiceError::new(Kind::PreconditionFailed, "changed", detail))
-    }
-
-    /// The versions of a file, newest first.
-    pub async fn file_versions(&self, entry: &Entry, file: NodeId) -> ServiceResult<Vec<VersionInfo>> {
-        let nodes = self.meta.nodes(entry.row.id, &[file]).await?;
-        let state = &nodes.first().ok_or_else(ServiceError::not_found)?.state;
-        let current = read::shown(state.body()).first().map(|s| s.value.dot);
-        let rows = self.meta.versions(entry.row.id, file).await?;
-        Ok(rows.into_iter().map(|row| VersionInfo { is_current: Some(row.dot) == current, row }).collect())
     }
 
     /// What the caller uses and may use.

@@ -20,6 +20,7 @@ mod plain;
 mod refs;
 mod regions;
 mod restored;
+mod retention;
 mod rewind;
 #[cfg(feature = "cluster")]
 mod shared;

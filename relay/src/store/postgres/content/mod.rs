@@ -13,6 +13,7 @@ mod purge;
 mod read;
 mod regions;
 mod repair;
+mod retention;
 mod search;
 mod sweep;
 mod tree;

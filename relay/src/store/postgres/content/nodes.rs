@@ -200,19 +200,21 @@ pub(super) async fn deleted(
     .fetch_all(conn)
     .await
     .map_err(store_error)?;
-    let read = |row: &PgRow| {
-        Ok(DeletedRow {
-            id: node_id(row, 0)?,
-            parent: node_id(row, 1)?,
-            name: row.try_get(2).map_err(store_error)?,
-            size_bytes: count(row, 3)?,
-            file_type: row.try_get(4).map_err(store_error)?,
-            hash: maybe_bytes(row, 5)?.map(ContentHash::from_bytes),
-            deleted_at_ms: row.try_get(6).map_err(store_error)?,
-            seq: count(row, 7)?,
-        })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(deleted_row).collect()
+}
+
+/// A row of the trash: id, parent, name, size, type, hash, time, number.
+pub(super) fn deleted_row(row: &PgRow) -> Result<DeletedRow, StoreError> {
+    Ok(DeletedRow {
+        id: node_id(row, 0)?,
+        parent: node_id(row, 1)?,
+        name: row.try_get(2).map_err(store_error)?,
+        size_bytes: count(row, 3)?,
+        file_type: row.try_get(4).map_err(store_error)?,
+        hash: maybe_bytes(row, 5)?.map(ContentHash::from_bytes),
+        deleted_at_ms: row.try_get(6).map_err(store_error)?,
+        seq: count(row, 7)?,
+    })
 }
 
 pub(super) async fn deleted_below(

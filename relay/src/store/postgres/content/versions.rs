@@ -25,6 +25,7 @@ fn version_row(row: &PgRow) -> Result<VersionRow, StoreError> {
         author_name: row.try_get(9).map_err(store_error)?,
         wall_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
+        label: row.try_get(12).map_err(store_error)?,
     })
 }
 
@@ -36,7 +37,7 @@ pub(super) async fn of_file(
 ) -> Result<Vec<VersionRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device, author_name,
-         wall_ms, created_at FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 ORDER BY version_number DESC",
+         wall_ms, created_at, label FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 ORDER BY version_number DESC",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())
@@ -55,7 +56,7 @@ pub(super) async fn one(
 ) -> Result<Option<VersionRow>, StoreError> {
     let row = sqlx::query(
         "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device, author_name,
-         wall_ms, created_at FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND version_id = $3",
+         wall_ms, created_at, label FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND version_id = $3",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())

@@ -13,6 +13,7 @@ mod search;
 mod sweep;
 mod tree;
 mod uploads;
+mod versions;
 mod write;
 
 use super::{Sqlite, StoreError, store_error};

@@ -124,7 +124,7 @@ pub(super) async fn nodes(conn: &mut SqliteConnection, namespace: NamespaceId, i
 }
 
 const VERSION: &str = "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device,
-    author_name, wall_ms, created_at FROM file_versions WHERE namespace_id = ";
+    author_name, wall_ms, created_at, label FROM file_versions WHERE namespace_id = ";
 
 fn version_row(row: &SqliteRow) -> Result<VersionRow, StoreError> {
     Ok(VersionRow {
@@ -139,6 +139,7 @@ fn version_row(row: &SqliteRow) -> Result<VersionRow, StoreError> {
         author_name: row.try_get(9).map_err(store_error)?,
         wall_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
+        label: row.try_get(12).map_err(store_error)?,
     })
 }
 
@@ -158,20 +159,22 @@ pub(super) async fn deleted(
     .fetch_all(conn)
     .await
     .map_err(store_error)?;
-    let read = |row: &SqliteRow| {
-        let has_hash = row.try_get::<Option<&[u8]>, _>(5).map_err(store_error)?.is_some();
-        Ok(DeletedRow {
-            id: NodeId::from_bytes(bytes(row, 0)?),
-            parent: NodeId::from_bytes(bytes(row, 1)?),
-            name: row.try_get(2).map_err(store_error)?,
-            size_bytes: count(row, 3)?,
-            file_type: row.try_get(4).map_err(store_error)?,
-            hash: if has_hash { Some(ContentHash::from_bytes(bytes(row, 5)?)) } else { None },
-            deleted_at_ms: row.try_get(6).map_err(store_error)?,
-            seq: count(row, 7)?,
-        })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(deleted_row).collect()
+}
+
+/// A row of the trash: id, parent, name, size, type, hash, time, number.
+pub(super) fn deleted_row(row: &SqliteRow) -> Result<DeletedRow, StoreError> {
+    let has_hash = row.try_get::<Option<&[u8]>, _>(5).map_err(store_error)?.is_some();
+    Ok(DeletedRow {
+        id: NodeId::from_bytes(bytes(row, 0)?),
+        parent: NodeId::from_bytes(bytes(row, 1)?),
+        name: row.try_get(2).map_err(store_error)?,
+        size_bytes: count(row, 3)?,
+        file_type: row.try_get(4).map_err(store_error)?,
+        hash: if has_hash { Some(ContentHash::from_bytes(bytes(row, 5)?)) } else { None },
+        deleted_at_ms: row.try_get(6).map_err(store_error)?,
+        seq: count(row, 7)?,
+    })
 }
 
 pub(super) async fn deleted_below(

@@ -70,6 +70,8 @@ impl Role {
                 "/api/v1/activity",
                 "/api/v1/conflicts",
                 "/api/v1/me/usage",
+                "/api/v1/me/storage",
+                "/api/v1/me/retention",
             ],
             Self::Upload => &["/upload"],
             Self::Download => &["/download", "/d", "/api/v1/thumbnails", "/api/v1/previews", "/api/v1/archives"],

@@ -106,6 +106,10 @@ async fn a_scope_opens_the_routes_that_name_it_and_no_other(kind: Db) {
             "/api/v1/trash",
             "/api/v1/me/usage",
             "/api/v1/archives",
+            "/api/v1/search",
+            "/api/v1/activity",
+            "/api/v1/thumbnails/",
+            "/api/v1/previews/",
         ];
         assert!(route.access == Access::User && is_files.iter().any(|p| route.path.starts_with(p)), "{}", route.path);
         // An archive is asked for with a list, by POST, and changes nothing.

@@ -7,7 +7,6 @@ import { freeName, joinPath, problemWith, shown, stemEnd } from "../lib/names.js
 import { go } from "../lib/router.js";
 import { dialog, form } from "../ui/dialog.js";
 import { toast, toastError } from "../ui/toast.js";
-import { pickFolder } from "./folder-picker.js";
 import { canShare } from "../share/may.js";
 
 /** Actions of one request to the relay. */
@@ -111,6 +110,7 @@ export class Actions {
   async move(entries) {
     const { space, path } = this.page;
     const moving = new Set(entries.map((entry) => joinPath(path, entry.file_name)));
+    const { pickFolder } = await import("./folder-picker.js");
     const target = await pickFolder(space, path, moving, t("move.title", { count: entries.length }));
     if (target === undefined || target === path) return;
     await this.#batch(entries.map((entry) => ({ action: "move", file_id: entry.file_id, path: target })), entries, "move.done", async (moved) => {

@@ -4,6 +4,7 @@ import { get, query } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { moment, t } from "../lib/i18n.js";
 import { shown } from "../lib/names.js";
+import { withStyle } from "../lib/style.js";
 import { field } from "../ui/controls.js";
 import { dialog } from "../ui/dialog.js";
 
@@ -18,6 +19,7 @@ export const isComparable = (version) => version.file_size <= TEXT_MAX_BYTES;
 
 /** Shows what `newer` changed; any two of `versions` can be chosen. */
 export function compareVersions(entry, versions, newer) {
+  withStyle("history");
   return dialog(t("compare.title", { name: shown(entry.file_name) }), () => {
     const options = versions.map((one) => [String(one.version_number), optionText(one)]);
     const from = field(t("compare.from"), { options });

@@ -5,6 +5,7 @@ import { downloadUrl } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { size, t, moment } from "../lib/i18n.js";
 import { extension, kindOf, shown } from "../lib/names.js";
+import { withStyle } from "../lib/style.js";
 import { button, iconButton } from "../ui/controls.js";
 import { dialog } from "../ui/dialog.js";
 import { icon } from "../ui/icons.js";
@@ -12,8 +13,7 @@ import { looksLikeText, showText } from "./text.js";
 import { zoomable } from "./zoom.js";
 
 /** The style of all this comes with it: the first view needs none of it. */
-const style = h("link", { rel: "stylesheet", href: new URL("../styles/preview.css", import.meta.url).href });
-document.head.append(style);
+withStyle("preview");
 
 /** Where the arrows have a meaning of their own. */
 const OWN_ARROWS = "video,audio,pre,iframe,.zoomed,.markdown,.table-frame";

@@ -4,6 +4,7 @@ import { get, post, put } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { moment, size, t } from "../lib/i18n.js";
 import { shown } from "../lib/names.js";
+import { withStyle } from "../lib/style.js";
 import { button, field } from "../ui/controls.js";
 import { dialog } from "../ui/dialog.js";
 import { toast } from "../ui/toast.js";
@@ -39,6 +40,7 @@ export function ruleText(rule) {
 
 /** The rule of a folder, for a dialog about it: what it says, and for its owner the way to change it. */
 export function folderRule(space) {
+  withStyle("history");
   const element = h("p", { class: "soft retention-note" });
   const load = async () => {
     try {
@@ -58,6 +60,7 @@ export function folderRule(space) {
 
 /** @returns a promise: whether the rule was changed */
 export function changeRule(space, rule, ownersRule = null) {
+  withStyle("history");
   return dialog(t(space ? "retention.titleFolder" : "retention.title"), (close) => {
     const step = rule ? stepOf(rule) : space ? "inherit" : "forever";
     const versions = field(t("retention.versions"), { options: [

@@ -4,7 +4,6 @@ import { allPages, get, post, query } from "../lib/api.js";
 import { t } from "../lib/i18n.js";
 import { joinPath } from "../lib/names.js";
 import { toastError } from "../ui/toast.js";
-import { settleNames } from "./clash.js";
 import { Job } from "./job.js";
 
 const FILES_AT_ONCE = 3;
@@ -45,6 +44,7 @@ export class UploadQueue {
     if (!files.length) return;
     try {
       const entries = existing ?? (await allPages((cursor) => get(`/metadata/files${query({ space_id: space.id, path, limit: 1000, cursor })}`)));
+      const { settleNames } = await import("./clash.js");
       const chosen = await settleNames(files, new Map(entries.map((entry) => [entry.file_name, entry.kind])));
       if (!chosen) return;
       await makeDirectories(chosen.filter((one) => one.isDirectory), space, path);

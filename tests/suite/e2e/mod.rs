@@ -16,6 +16,7 @@
 //! | [`watches`] | Q01, Q02: too few watches, events that are lost |
 //! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
+//! | [`merging`] | two edits of one text that become one version |
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
@@ -31,6 +32,7 @@ mod editors;
 mod limits;
 mod links;
 mod members;
+mod merging;
 mod model;
 mod panics;
 mod races;

@@ -200,7 +200,7 @@ impl Content {
     ) -> ServiceResult<Completed> {
         let beside = match clash {
             Clash::NewVersion => None,
-            Clash::Beside => Some(super::public::free_path(&*self.tree(entry.row.id).await?, path)?),
+            Clash::Beside => Some(super::public::free_path(&self.view(entry.row.id), path).await?),
         };
         let path = beside.as_ref().unwrap_or(path);
         let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;

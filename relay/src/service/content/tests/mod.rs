@@ -11,6 +11,7 @@ mod merging;
 #[cfg(feature = "cluster")]
 mod moved;
 mod organise;
+mod parts;
 mod plain;
 mod refs;
 mod regions;

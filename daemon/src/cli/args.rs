@@ -515,6 +515,12 @@ pub struct KeepArgs {
     /// Keep the other version
     #[arg(long)]
     pub keep_remote: bool,
+    /// Keep the file that has the name, whoever wrote it
+    #[arg(long)]
+    pub keep_current: bool,
+    /// Keep the conflicted copy, whoever wrote it
+    #[arg(long)]
+    pub keep_copy: bool,
     /// Keep both, as two files
     #[arg(long)]
     pub keep_both: bool,

@@ -210,6 +210,10 @@ pub enum Keep {
     Local,
     /// The others' version keeps the name; this device's goes (to the trash).
     Remote,
+    /// What has the name stays, whoever wrote it; the copy goes.
+    Current,
+    /// The copy gets the name, whoever wrote it; what has it goes.
+    Copy,
     /// Both stay, each a file of its own.
     Both,
 }

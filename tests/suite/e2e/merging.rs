@@ -109,5 +109,16 @@ fn without_the_setting_a_conflict_stays_one() {
     cluster.settle();
     assert_eq!(names(&cluster.devices[0].path("d")).len(), 2);
     assert!(!cluster.devices[0].root().join(".ferry/bases").exists(), "what was kept is gone with the setting");
+
+    // Settled by the place of what is kept, on any device.
+    let copy = names(&dir).into_iter().find(|n| n.contains("conflicted copy")).expect("a conflicted copy");
+    let kept = fs::read_to_string(dir.join(copy)).unwrap();
+    let list: Json = serde_json::from_str(&cluster.devices[0].ok(&["conflict", "list", "--json"])).unwrap();
+    let id = list["conflicts"][0]["id"].as_str().unwrap_or_else(|| panic!("{list}"));
+    cluster.devices[0].ok(&["conflict", "resolve", id, "--keep-copy"]);
+    cluster.settle();
+    for device in &cluster.devices {
+        reads(&device.path("d"), "notes.txt", &kept).and(only(&device.path("d"), &["notes.txt"])).unwrap();
+    }
     cluster.finish();
 }

@@ -60,6 +60,8 @@ pub struct Config {
     pub drain: Drain,
     /// The audit log.
     pub audit: Audit,
+    /// Small pictures of files.
+    pub thumbnails: ThumbnailSettings,
 }
 
 /// What several processes of one relay share.
@@ -254,6 +256,7 @@ impl Default for Config {
             log: Log::default(),
             drain: Drain::default(),
             audit: Audit::default(),
+            thumbnails: ThumbnailSettings::default(),
         }
     }
 }
@@ -261,6 +264,22 @@ impl Default for Config {
 impl Default for Drain {
     fn default() -> Self {
         Self { delay_s: 0, deadline_s: 25 }
+    }
+}
+
+/// Small pictures of files, for lists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThumbnailSettings {
+    /// Bytes of small pictures that are kept in the data directory, a cache; 0 keeps none.
+    pub cache_bytes: u64,
+    /// Memory of all pictures that are decoded at once, in bytes: the largest that can be shown has a twelfth of that in pixels. 0: none are made.
+    pub memory_bytes: u64,
+}
+
+impl Default for ThumbnailSettings {
+    fn default() -> Self {
+        Self { cache_bytes: 256 << 20, memory_bytes: 640 << 20 }
     }
 }
 
@@ -348,6 +367,11 @@ impl Config {
         }
         if self.audit.keep_days != 0 && !(8..=36_500).contains(&self.audit.keep_days) {
             return Err(ConfigError("audit.keep_days must be between 8 and 36500; 0 keeps entries for ever".into()));
+        }
+        if !(1..=24 * 366).contains(&self.blobs.grace_hours) {
+            return Err(ConfigError(
+                "blobs.grace_hours must be between 1 and 8784: long enough for the longest pause within an upload".into(),
+            ));
         }
         for (name, provider) in &self.auth.oidc {
             provider.check(name)?;

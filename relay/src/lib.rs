@@ -40,11 +40,13 @@ use service::links::Links;
 use service::peers::Peers;
 use service::shared::Shared;
 use service::sharing::Sharing;
+use service::thumbnails::{ThumbnailConfig, Thumbnails};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::bus::Bus;
 use store::open_blobs::open_blobs;
+use store::thumbnails::ThumbnailCache;
 use store::{Health, MetaStore, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -84,6 +86,8 @@ pub struct App {
     pub peers: Arc<Peers>,
     /// Folders and files shared with people.
     pub sharing: Arc<Sharing>,
+    /// Small pictures of files.
+    pub thumbnails: Arc<Thumbnails>,
     /// Other providers through which people log in.
     pub oidc: Vec<Arc<oidc::Provider>>,
     /// What the processes of this relay share besides the database.
@@ -140,12 +144,16 @@ impl App {
         // In the database, so that every process of one relay knows whom another one let in.
         let link_key = shared_key(&db, "public_link_key", &*clock).await?;
         let links = Links::new(db.clone(), content.clone(), accounts.clone(), shared.clone(), clock.clone(), link_key);
+        let cache = ThumbnailCache::new(&config.data.join("thumbnails"), config.thumbnails.cache_bytes);
+        let bounds = ThumbnailConfig { memory_bytes: config.thumbnails.memory_bytes };
+        let thumbnails = Thumbnails::new(content.clone(), cache, bounds);
         Ok(Self {
             accounts,
             content,
             links: Arc::new(links),
             peers,
             sharing,
+            thumbnails: Arc::new(thumbnails),
             oidc: open_providers(config)?,
             shared,
             db,
@@ -268,7 +276,8 @@ async fn open_content(config: &Config, db: &Arc<dyn MetaStore>, bus: Arc<dyn Bus
     let blobs = open_blobs(config).await?;
     let limit = config.auth.default_storage_limit_bytes;
     let presign = config.blobs.presign;
-    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), presign, ..ContentConfig::default() };
+    let grace_ms = i64::from(config.blobs.grace_hours) * 60 * 60 * 1000;
+    let settings = ContentConfig { default_limit_bytes: (limit > 0).then_some(limit), grace_ms, presign, ..ContentConfig::default() };
     // In the database, so that every process of one relay accepts what another signed.
     let link_key = shared_key(db, "download_link_key", &*clock).await?;
     Ok(Content::open(db.clone(), blobs, bus, clock, settings, link_key).await?)

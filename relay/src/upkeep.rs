@@ -40,11 +40,17 @@ pub(crate) fn start(app: &AppState) {
             jobs::run("sessions", now_ms, app.accounts.forget_ended()).await;
             jobs::run("links", now_ms, app.links.forget_ended()).await;
             jobs::run("audit", now_ms, app.accounts.forget_audit(app.audit_keep_days)).await;
+            jobs::run("thumbnails", now_ms, app.thumbnails.expire()).await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = app.drain.cancelled() => return,
             }
             wait = EVERY;
+            if let Some(report) = jobs::run("retention", app.clock.now_ms(), app.content.keep_to_rules()).await
+                && (report.versions > 0 || report.trash_entries > 0)
+            {
+                tracing::info!(versions = report.versions, trash = report.trash_entries, "what folders keep no longer is gone");
+            }
             if let Some(report) = jobs::run("sweep", app.clock.now_ms(), app.content.sweep(false)).await
                 && report.chunks_deleted > 0
             {

@@ -94,8 +94,11 @@ impl Drop for Topology {
     }
 }
 
-/// The S3 server of the tests, which is another package's program.
+/// The S3 server of the tests, which is another package's program; or Garage with `FERRY_TEST_GARAGE=FILE`.
 fn s3_server() -> PathBuf {
+    if std::env::var_os("FERRY_TEST_GARAGE").is_some() {
+        return Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/garage_server");
+    }
     let path = Path::new(env!("CARGO_BIN_EXE_ferry-relay")).with_file_name("s3_server");
     assert!(path.is_file(), "{} is not built; run `bash tests/run`, which builds it first", path.display());
     path

@@ -12,9 +12,13 @@ const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, im
 
 /** Pages beside the files, loaded when they are wanted. */
 const PAGES = {
+  search: () => import("./pages/search.js"),
   shared: () => import("./pages/shared.js"),
   trash: () => import("./pages/trash.js"),
   conflicts: () => import("./pages/conflicts.js"),
+  activity: () => import("./pages/activity.js"),
+  storage: () => import("./pages/storage.js"),
+  rewind: () => import("./pages/rewind.js"),
   links: () => import("./pages/links.js"),
   devices: () => import("./pages/devices.js"),
   settings: () => import("./pages/settings.js"),

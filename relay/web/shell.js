@@ -10,12 +10,13 @@ import { scope, signal } from "./lib/signal.js";
 import { failure, iconButton } from "./ui/controls.js";
 import { icon } from "./ui/icons.js";
 import { closeMenu, openMenu } from "./ui/menu.js";
+import { SearchField } from "./ui/search.js";
 import { toasts, toastError } from "./ui/toast.js";
 import { FilesPage } from "./files/page.js";
 import { UploadQueue } from "./upload/queue.js";
 import { uploadPanel } from "./upload/panel.js";
 
-const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "conflict"], ["trash", "trash"], ["links", "link"], ["devices", "devices"]];
+const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "conflict"], ["activity", "activity"], ["trash", "trash"], ["links", "link"], ["devices", "devices"]];
 
 /** An id with or without dashes is the same. */
 const sameId = (a, b) => String(a).replaceAll("-", "") === String(b).replaceAll("-", "");
@@ -27,6 +28,11 @@ export class Shell {
   conflicts = signal(0);
   invitations = signal(0);
   connection = signal("connecting");
+  search = new SearchField();
+  /** The folder that was looked at last: `{space, path}`. */
+  place = null;
+  /** An entry that its folder selects when it is shown. */
+  wanted = null;
   #listeners = new Set();
   #page = null;
   #shownRoute = null;
@@ -117,6 +123,7 @@ export class Shell {
   async show(parts) {
     closeMenu({ focus: false });
     this.#closeSidebar();
+    this.search.route(parts);
     const name = parts[0] && parts[0] !== "files" ? parts[0] : "files";
     document.querySelectorAll("[data-nav]").forEach((link) => {
       if (link.dataset.nav === name) link.setAttribute("aria-current", "page");
@@ -135,7 +142,8 @@ export class Shell {
       if (turn !== this.#turn) return life.end();
       if (!page) return go("files");
       this.#page = { name, life, route: page.route?.bind(page) };
-      const focusIt = this.#shownRoute !== null;
+      // Who types into the search goes on typing.
+      const focusIt = this.#shownRoute !== null && document.activeElement !== this.search.input;
       this.#shownRoute = name;
       replace(this.main, page.element);
       page.route?.(parts.slice(1));
@@ -161,7 +169,8 @@ export class Shell {
     this.connection.watch((now) => replace(state, now === "live" ? "" : t("connection.connecting")));
     return h("header", { class: "bar" },
       iconButton("menu", t("nav.open"), () => this.#toggleSidebar(), { class: "icon-button bar-menu", "aria-expanded": "false", "aria-controls": "sidebar" }),
-      h("a", { class: "brand", href: href("files") }, h("img", { src: new URL("./icon.svg", import.meta.url).href, alt: "", width: 24, height: 24 }), "Ferry"),
+      h("a", { class: "brand", href: href("files"), "aria-label": "Ferry" }, h("img", { src: new URL("./icon.svg", import.meta.url).href, alt: "", width: 24, height: 24 }), h("span", { class: "brand-name" }, "Ferry")),
+      this.search.element,
       state,
       iconButton("user", t("account.menu", { email: user().email }), (event) => this.#accountMenu(event.currentTarget), { "aria-haspopup": "menu", "aria-expanded": "false", class: "icon-button account" }));
   }
@@ -217,7 +226,7 @@ export class Shell {
       if (limit) Object.assign(bar, { value: Math.min(1, used / limit), low: 0.8, high: 0.95, optimum: 0 });
       text.textContent = limit ? t("storage.of", { used: size(used), limit: size(limit) }) : t("storage.used", { used: size(used) });
     });
-    return h("div", { class: "storage" }, bar, text);
+    return h("div", { class: "storage" }, bar, text, h("a", { href: href("storage") }, t("storage.what")));
   }
 
   #toggleSidebar() {

@@ -1,4 +1,5 @@
-//! A real S3 server in a process of its own, with one bucket.
+//! A real S3 server in a process of its own, with one bucket: s3s-fs (`s3_server`), or Garage with `FERRY_TEST_GARAGE=FILE` (`tests/garage_server`), whose
+//! objects are no files that a test could look at.
 
 use crate::net::Host;
 use crate::programs::program;
@@ -8,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 
 /// The bucket that is there.
 pub const BUCKET: &str = "chunks";
-/// The id of the one key.
-pub const ACCESS_KEY: &str = "bench-key";
+/// The id of the one key, in the form that Garage wants.
+pub const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
 /// Its secret.
-pub const SECRET_KEY: &str = "bench-secret-of-loopback";
+pub const SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A running server. It ends when this is dropped, and with the process that started it.
 pub struct S3Server {
@@ -28,7 +29,10 @@ impl S3Server {
     /// [`S3Server::start`] on the loopback address of a host of a test network.
     pub fn start_on(host: Option<&Host>, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("a folder for the objects");
-        let program = program("s3_server");
+        let program = match std::env::var_os("FERRY_TEST_GARAGE") {
+            Some(_) => Path::new(env!("CARGO_MANIFEST_DIR")).join("garage_server"),
+            None => program("s3_server"),
+        };
         let mut child = host
             .map_or_else(|| Command::new(&program), |host| host.command(&program))
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, "--bucket", BUCKET, "--dir"])

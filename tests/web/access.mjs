@@ -107,7 +107,7 @@ export function tests(world) {
     }
     await page.getByRole("button", { name: "Menu", exact: true }).click();
     await page.getByRole("link", { name: "Trash" }).click();
-    await page.getByRole("heading", { name: "Trash" }).waitFor();
+    await page.getByRole("heading", { name: "Trash", exact: true }).waitFor();
     await page.context().close();
   });
 

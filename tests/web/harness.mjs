@@ -45,6 +45,8 @@ const knocks = (port) => new Promise((answer) => {
   socket.on("error", () => answer(false));
 });
 
+const TYPES = { js: "text/javascript", css: "text/css", json: "application/json", svg: "image/svg+xml" };
+
 /** With FERRY_WEB_DISK=1 the client's files come from the working tree, so that a change of them needs no build. */
 async function fromDisk(route) {
   const { pathname } = new URL(route.request().url());
@@ -53,7 +55,10 @@ async function fromDisk(route) {
   if (!file || !existsSync(file)) return route.continue();
   const response = await route.fetch();
   const build = /[0-9a-f]{16}/.exec(name === "index.html" ? await response.text() : pathname)[0];
-  return route.fulfill({ response, body: readFileSync(file, "utf8").replaceAll("__BUILD__", build) });
+  const body = readFileSync(file, "utf8").replaceAll("__BUILD__", build);
+  // A file that the relay does not know yet.
+  if (!response.ok()) return route.fulfill({ status: 200, contentType: TYPES[name.split(".").at(-1)], body });
+  return route.fulfill({ response, body });
 }
 
 /** Everything that was started, so that it ends with this process. */
@@ -161,7 +166,7 @@ export class Harness {
     page.on("console", (message) => /Content Security Policy|Trusted/i.test(message.text()) && page.troubles.push(message.text()));
     page.on("request", (request) => {
       const url = request.url();
-      if (!url.startsWith(this.url) && !/^(data|blob|about):/.test(url)) page.troubles.push(`foreign request: ${url}`);
+      if (!url.startsWith(this.url) && !/^(data|blob|about|chrome|chrome-extension):/.test(url)) page.troubles.push(`foreign request: ${url}`);
     });
     if (login) await this.login(page, email);
     return page;
@@ -179,7 +184,8 @@ export class Harness {
   async axe(page) {
     // The page's policy forbids scripts of others, this one too; the debugger may do it all the same.
     await page.evaluate(AXE);
-    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    // The browser's own viewer of documents is no page of ours.
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { iframes: false, runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
     return violations.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);
   }
 

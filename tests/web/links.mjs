@@ -9,7 +9,7 @@ import { row, until } from "./harness.mjs";
 /** Opens the links of an entry in the list. */
 async function openLinks(page, name) {
   await row(page, name).locator(".row-check").click();
-  await page.getByRole("button", { name: "Public link …" }).click();
+  await page.getByRole("button", { name: "Share …" }).click();
   await page.locator(".link-section form").waitFor();
 }
 

@@ -7,6 +7,11 @@ import { tests as hostile } from "./hostile.mjs";
 import { tests as access } from "./access.mjs";
 import { tests as links } from "./links.mjs";
 import { tests as sharing } from "./sharing.mjs";
+import { tests as uploads } from "./uploads.mjs";
+import { tests as search } from "./search.mjs";
+import { tests as overview } from "./overview.mjs";
+import { tests as previews } from "./previews.mjs";
+import { tests as history } from "./history.mjs";
 
 const world = new Harness();
 
@@ -21,3 +26,8 @@ hostile(world);
 access(world);
 links(world);
 sharing(world);
+uploads(world);
+search(world);
+overview(world);
+previews(world);
+history(world);

@@ -6,6 +6,21 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { drop, row, until } from "./harness.mjs";
 
 export function tests(world) {
+  test("a click in the middle of a refresh hits the row it was meant for", async () => {
+    writeFileSync(world.file("aimed at.txt"), "the aim");
+    world.settle();
+    const page = await world.page();
+    const box = await row(page, "aimed at.txt").locator(".row-name").boundingBox();
+    await page.mouse.move(box.x + 10, box.y + box.height / 2);
+    await page.mouse.down();
+    writeFileSync(world.file("zz comes meanwhile.txt"), "another");
+    world.settle();
+    await row(page, "zz comes meanwhile.txt").waitFor();
+    await page.mouse.up();
+    await page.locator(".stage pre", { hasText: "the aim" }).waitFor();
+    await page.context().close();
+  });
+
   test("a file dropped in the browser appears in the folder on disk, and a change on disk in the open page", async () => {
     const page = await world.page();
     await drop(page, { "dropped.txt": "from the browser" });

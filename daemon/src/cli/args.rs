@@ -99,6 +99,9 @@ pub enum Command {
     },
     /// What happened
     Activity(ActivityArgs),
+    /// Find files by name, on the relay and here
+    #[command(after_long_help = "Exit codes: 0 found, 7 nothing found")]
+    Search(super::search::SearchArgs),
     /// What is on its way
     Transfers {
         /// Keep showing
@@ -129,12 +132,32 @@ pub enum Command {
     /// Conflicted copies
     #[command(subcommand)]
     Conflict(ConflictCommand),
+    /// The versions of a file: who made them, when, on which device, and what each costs on the relay
+    #[command(
+        disable_version_flag = true,
+        after_long_help = "Examples:\n  ferry history ~/Ferry/plan.odt\n  ferry history ~/Ferry/plan.odt --json | jq '.versions[].version_number'\n  ferry history ~/Ferry/plan.odt --version 3 --label \"as sent\"\n\nCOST is what would be free on the relay without this version alone: the parts of it that nothing else in the folder shares.\nA version with a label is kept, whatever the folder's rule says."
+    )]
+    History(super::history::HistoryArgs),
+    /// What is different between two versions of a text file, or a version and the file here
+    #[command(
+        after_long_help = "Examples:\n  ferry diff ~/Ferry/notes.md              what changed last\n  ferry diff ~/Ferry/notes.md 3            since version 3\n  ferry diff ~/Ferry/notes.md 3 5          from version 3 to version 5\n\nFor text (UTF-8) of at most 2 MiB. The exit code is 0 whether something is different or not."
+    )]
+    Diff(super::history::DiffArgs),
+    /// Bring a version of a file back, as a new version on all devices; or what was deleted
+    #[command(
+        disable_version_flag = true,
+        after_long_help = "Examples:\n  ferry restore ~/Ferry/plan.odt --version 3\n  ferry restore ~/Ferry/plan.odt --at \"2026-11-22 10:30\"\n  ferry restore ~/Ferry/plan.odt                     it was deleted: out of the trash\n  ferry restore ~/Ferry/plan.odt --version 3 --to old-plan.odt\n\nNothing is lost by it: what the file was stays among the versions. A whole folder goes back with: ferry folder rewind"
+    )]
+    Restore(super::history::RestoreArgs),
     /// Displaced and deleted versions that rest on this device
     #[command(subcommand)]
     Trash(TrashCommand),
+    /// How long the relay keeps old versions and the trash
+    #[command(subcommand)]
+    Retention(super::retention::RetentionCommand),
     /// Devices nearby
     #[command(subcommand)]
-    Peer(PeerCommand),
+    Peer(super::peer::PeerCommand),
     /// Limits of bandwidth
     #[command(subcommand)]
     Limit(LimitCommand),
@@ -653,34 +676,4 @@ pub struct DaemonArgs {
     /// Address for other devices on the LAN [default: [::]:0]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<std::net::SocketAddr>,
-}
-
-/// `ferry peer`
-#[derive(Debug, Subcommand)]
-pub enum PeerCommand {
-    /// The devices that share a folder with this one: how each was found, and why one is not reached directly
-    #[command(after_long_help = "Examples:\n  ferry peer list\n  ferry peer list --json | jq '.peers[] | select(.state == \"connected\")'")]
-    List,
-    /// One of them: the way to it, its addresses, how fast it is, and why it is not reached directly
-    Show {
-        /// Its name or id
-        peer: String,
-    },
-    /// Measure the way to its daemon and back, over the connection that there is
-    #[command(after_long_help = "Examples:\n  ferry peer ping nas\n  ferry peer ping nas --count 20 --json")]
-    Ping {
-        /// Its name or id
-        peer: String,
-        /// How often
-        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-        count: u32,
-    },
-    /// Forget where it was and why it was not reached, end the connection, and look for it anew
-    #[command(
-        after_long_help = "What it may do here is not forgotten: that is what the relay says. Take its access away with the folder's members, or with\nits session at the relay."
-    )]
-    Forget {
-        /// Its name or id
-        peer: String,
-    },
 }

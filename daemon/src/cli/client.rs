@@ -89,6 +89,24 @@ impl Client {
         self.ask(Method::DELETE, path, None).await
     }
 
+    /// Reads bytes, and gives them on as they come.
+    pub async fn download(&self, path: &str, mut sink: impl FnMut(&[u8]) -> std::io::Result<()>) -> Outcome<()> {
+        let response = self.send(Method::GET, path, None).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = body.collect().await.map_err(|_| Problem::no_daemon())?.to_bytes();
+            return Err(Problem::from_details(status.as_u16(), &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::temporary("cut_off", "the relay broke off in the middle").hint("try again"))?;
+            if let Some(data) = frame.data_ref() {
+                sink(data)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Follows a stream of server-sent events.
     pub async fn events(&self, path: &str) -> Outcome<Events> {
         let response = self.send(Method::GET, path, None).await?;

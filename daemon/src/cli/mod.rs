@@ -6,10 +6,13 @@ pub mod client;
 pub mod daemon;
 mod doctor;
 mod folder;
+pub mod history;
 mod items;
 mod login;
 pub mod peer;
+pub mod retention;
 mod rewind;
+mod search;
 mod service;
 mod settings;
 mod share;
@@ -121,6 +124,7 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Wait(args) => status::wait(context, args).await,
         Command::Why { path } => items::why(context, &path).await,
         Command::Activity(args) => activity::run(context, args).await,
+        Command::Search(args) => search::run(context, args).await,
         Command::Transfers { watch } => watch::transfers(context, watch).await,
         Command::Tui => Box::pin(crate::tui::run(context)).await,
         Command::Pause(args) => folder::pause(context, args).await,
@@ -129,6 +133,10 @@ async fn command(context: &Context, command: Command) -> Outcome<u8> {
         Command::Share(args) => share::run(context, args).await,
         Command::Ignore(args) => items::ignore(context, args).await,
         Command::Conflict(args) => items::conflict(context, args).await,
+        Command::History(args) => history::history(context, args).await,
+        Command::Diff(args) => history::diff(context, args).await,
+        Command::Restore(args) => history::restore(context, args).await,
+        Command::Retention(args) => retention::run(context, args).await,
         Command::Trash(args) => items::trash(context, args).await,
         Command::Peer(args) => peer::run(context, args).await,
         Command::Limit(args) => settings::limit(context, args).await,

@@ -1,12 +1,42 @@
 //! `ferry peer`: the devices nearby.
 
 use super::Context;
-use super::args::PeerCommand;
 use super::client::encode;
 use crate::problem::{Outcome, exit};
 use crate::quantity;
 use crate::ui::table::Table;
+use clap::Subcommand;
 use serde_json::{Value, json};
+
+/// `ferry peer`
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// The devices that share a folder with this one: how each was found, and why one is not reached directly
+    #[command(after_long_help = "Examples:\n  ferry peer list\n  ferry peer list --json | jq '.peers[] | select(.state == \"connected\")'")]
+    List,
+    /// One of them: the way to it, its addresses, how fast it is, and why it is not reached directly
+    Show {
+        /// Its name or id
+        peer: String,
+    },
+    /// Measure the way to its daemon and back, over the connection that there is
+    #[command(after_long_help = "Examples:\n  ferry peer ping nas\n  ferry peer ping nas --count 20 --json")]
+    Ping {
+        /// Its name or id
+        peer: String,
+        /// How often
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        count: u32,
+    },
+    /// Forget where it was and why it was not reached, end the connection, and look for it anew
+    #[command(
+        after_long_help = "What it may do here is not forgotten: that is what the relay says. Take its access away with the folder's members, or with\nits session at the relay."
+    )]
+    Forget {
+        /// Its name or id
+        peer: String,
+    },
+}
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()

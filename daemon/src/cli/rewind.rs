@@ -77,7 +77,7 @@ fn command(args: &RewindArgs, wish: &Value) -> String {
 }
 
 /// As one word of a shell.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"@%+=:,./-_~".contains(&b));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
@@ -137,7 +137,7 @@ fn sentence(counts: &Value) -> String {
 }
 
 /// A time: RFC 3339, a local date and time, or so long ago.
-fn time(text: &str) -> Outcome<Timestamp> {
+pub fn time(text: &str) -> Outcome<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }

@@ -9,11 +9,14 @@ mod answers;
 mod events;
 mod files;
 mod folders;
+mod history;
 mod login;
 mod nearby;
 mod peer;
 mod relay_trash;
+mod retention;
 mod rewind;
+mod search;
 mod settings;
 mod share_link;
 mod shares;
@@ -76,6 +79,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/status/path", get(files::why))
         .route("/events", get(events::stream))
         .route("/activity", get(events::activity))
+        .route("/search", get(search::search))
         .route("/folders", get(folders::list).post(folders::add))
         .route("/folders/{folder}", get(folders::show).patch(folders::change).delete(folders::remove))
         .route("/folders/{folder}/rewind", post(rewind::rewind))
@@ -107,6 +111,12 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/relay/trash", get(relay_trash::list))
         .route("/relay/trash/restore", post(relay_trash::restore))
         .route("/relay/trash/purge", post(relay_trash::purge))
+        .route("/relay/history", get(history::history))
+        .route("/relay/diff", post(history::diff))
+        .route("/relay/versions/restore", post(history::restore))
+        .route("/relay/versions/label", post(history::label))
+        .route("/relay/versions/content", get(history::content))
+        .route("/relay/retention", get(retention::show).post(retention::set))
         .route("/relay/links", get(share_link::list).post(share_link::create))
         .route("/relay/links/{id}", patch(share_link::change).delete(share_link::revoke))
         .route("/relay/folders", get(login::remote_folders))

@@ -53,7 +53,7 @@ struct Found {
 impl Found {
     fn query(&self) -> String {
         match &self.file_id {
-            Some(file) => format!("file_id={file}"),
+            Some(file) => format!("file_id={file}&space_id={}", self.namespace),
             None => format!("space_id={}", self.namespace),
         }
     }
@@ -109,10 +109,9 @@ pub async fn invite(State(daemon): State<Arc<Daemon>>, bytes: Bytes) -> Answer {
     let wish: Invite = body(&bytes)?;
     let relay = daemon.relay_client().await?;
     let found = find(&daemon, &relay, &wish.target).await?;
-    let mut request = json!({"email": wish.email, "role": wish.role});
-    match &found.file_id {
-        Some(file) => request["file_id"] = json!(file),
-        None => request["space_id"] = json!(found.namespace),
+    let mut request = json!({"email": wish.email, "role": wish.role, "space_id": found.namespace});
+    if let Some(file) = &found.file_id {
+        request["file_id"] = json!(file);
     }
     // An address that has it already gets the role.
     let people = people_of(&relay, &found).await?;

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use ferry_protocol::grant::SignedGrant;
 use ferry_protocol::limits::GRANT_MAX_BYTES;
 use ferry_protocol::{DeviceId, NamespaceId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +24,23 @@ pub struct Announce {
     pub addresses: Vec<SocketAddr>,
     /// The highest epoch that it knows of each namespace's grants.
     pub epochs: BTreeMap<NamespaceId, u64>,
+    /// What it says of itself, for its user.
+    pub report: Report,
+}
+
+/// What a device says of itself: counters since its daemon started, and what it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Report {
+    /// When the daemon started, in milliseconds since 1970: a run that began later counts from zero.
+    pub run_at_ms: i64,
+    /// Bytes that came over the LAN since then.
+    pub lan_bytes: u64,
+    /// Bytes that came from the relay since then.
+    pub relay_bytes: u64,
+    /// What it runs on.
+    pub system: String,
+    /// Which Ferry.
+    pub version: String,
 }
 
 /// What the relay answers.
@@ -82,7 +99,7 @@ impl RelayClient {
     /// As every call; a relay of before grants answers [`RelayError::NotFound`].
     pub async fn announce(&self, announce: &Announce) -> Result<Announced, RelayError> {
         let addresses: Vec<String> = announce.addresses.iter().take(ADDRESSES_MAX).map(SocketAddr::to_string).collect();
-        let body = Body::json(&json!({ "addresses": addresses, "epochs": announce.epochs }));
+        let body = Body::json(&json!({ "addresses": addresses, "epochs": announce.epochs, "report": announce.report }));
         let reply = self.call(Request::post("/api/v1/peers/announce", body, Some(JSON))).await?;
         understood(from_json(&reply)?)
     }

@@ -2,7 +2,7 @@
 
 use super::chunks::ChunkStream;
 use super::error::RelayError;
-use super::http::{Body, Http, JSON, OnSent, Request, Timing, Traffic};
+use super::http::{ANY, Body, Http, JSON, OnSent, Request, Timing, Traffic};
 use super::session::{CLIENT_ID, DeviceInfo, KeepCredentials, Session};
 use super::url::RelayUrl;
 use super::wakeups::{self, Wakeups};
@@ -314,6 +314,13 @@ impl RelayClient {
         if reply.is_empty() { Ok(serde_json::Value::Null) } else { from_json(&reply) }
     }
 
+    /// The bytes that an address of the relay gives, of whatever type, as they come. Who takes them checks their hash: they are not verified here.
+    pub async fn download(&self, path: &str) -> Result<Download, RelayError> {
+        let request = Request::get(path, ANY);
+        let response = self.session.with_token(|token| self.send(&request, token)).await?;
+        Ok(Download { http: Arc::clone(&self.http), response })
+    }
+
     /// Opens the wake-up connection and keeps it open until the result is dropped. Call it inside a runtime.
     pub fn wakeups(&self) -> Wakeups {
         wakeups::start(Arc::clone(&self.http), Arc::clone(&self.session))
@@ -326,6 +333,19 @@ impl RelayClient {
     pub(super) async fn call(&self, request: Request) -> Result<Bytes, RelayError> {
         let response = self.session.with_token(|token| self.send(&request, token)).await?;
         self.http.read(response, REQUEST_MAX_BYTES).await
+    }
+}
+
+/// Bytes from the relay, as they come. Dropping it ends the request.
+pub struct Download {
+    http: Arc<Http>,
+    response: reqwest::Response,
+}
+
+impl Download {
+    /// The next bytes; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, RelayError> {
+        self.http.next_piece(&mut self.response).await
     }
 }
 

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(super) const JSON: &str = "application/json";
+/// Of an answer whose bytes are checked by their hash: any type.
+pub(super) const ANY: &str = "*/*";
 const FORM: &str = "application/x-www-form-urlencoded";
 const PROBLEM: &str = "application/problem+json";
 /// Bodies go out in pieces of at most this size, in bytes: what a limit waits for.
@@ -220,7 +222,7 @@ impl Http {
     async fn send_as(self: &Arc<Self>, request: &Request, compressed: Option<Bytes>, token: Option<&str>) -> Result<Response, RelayError> {
         let mut builder = self.client.request(request.method.clone(), self.base.join(&request.path));
         builder = builder.header(ACCEPT, request.expect.unwrap_or(JSON));
-        if request.expect != Some(CHUNKS_CONTENT_TYPE) {
+        if request.expect != Some(CHUNKS_CONTENT_TYPE) && request.expect != Some(ANY) {
             // Chunks are mostly of files that do not compress: they come as they are.
             builder = builder.header(ACCEPT_ENCODING, "zstd");
         }
@@ -307,7 +309,7 @@ impl Http {
         let kind = content_type(response.headers());
         if status.is_success() || (status == StatusCode::CONFLICT && request.conflict_is_answer && kind.as_deref() == request.expect) {
             return match request.expect {
-                Some(expect) if kind.as_deref() != Some(expect) => {
+                Some(expect) if expect != ANY && kind.as_deref() != Some(expect) => {
                     Err(RelayError::retry(not_a_relay(&format!("sent {} instead of {expect}", kind.as_deref().unwrap_or("nothing")))))
                 }
                 // Without content there is still a type to betray a sign-in page.

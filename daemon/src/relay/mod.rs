@@ -26,9 +26,9 @@ mod wakeups;
 /// How a call of the relay's JSON API is made, see [`RelayClient::json`].
 pub use reqwest::Method;
 
-pub use announce::{ADDRESSES_MAX, Announce, Announced, AnnouncedPeer};
+pub use announce::{ADDRESSES_MAX, Announce, Announced, AnnouncedPeer, Report};
 pub use chunks::{ChunkStream, FetchedChunk};
-pub use client::{DeltaReply, JoinSecret, LoginCodes, RelayClient, RelayOptions, ServerInfo};
+pub use client::{DeltaReply, Download, JoinSecret, LoginCodes, RelayClient, RelayOptions, ServerInfo};
 pub use error::{Problem, RelayError};
 pub use http::{OnSent, Timing, Traffic};
 pub use join_code::JoinCode;

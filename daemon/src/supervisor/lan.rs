@@ -8,7 +8,7 @@ use crate::identity::{CredentialsFile, GrantKey};
 use crate::lan::dial::TargetKey;
 use crate::lan::{self, Hub, LanSettings, LanState, addresses_here};
 use crate::paths::Paths;
-use crate::relay::{Announce, RelayClient, RelayError};
+use crate::relay::{Announce, RelayClient, RelayError, Report};
 use ferry_protocol::grant::SignedGrant;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -113,12 +113,24 @@ pub(super) fn addresses(daemon: &Daemon) -> Vec<SocketAddr> {
     port.filter(|_| settings.enabled).map(|port| addresses_here(settings.listen, port)).unwrap_or_default()
 }
 
+/// What the device's user may want to know of it.
+fn report(daemon: &Daemon) -> Report {
+    let system = format!("{} {}", if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS }, std::env::consts::ARCH);
+    Report {
+        run_at_ms: daemon.started_ms,
+        lan_bytes: daemon.counters.lan_in_bytes.load(Ordering::Relaxed),
+        relay_bytes: daemon.counters.relay_in_bytes.load(Ordering::Relaxed),
+        system,
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
 /// Tells the relay where this device is, and takes the grants and the others' addresses. Whether a grant was new: roles may have changed.
 pub(super) async fn announce(daemon: &Daemon, client: &RelayClient, account: &Account) -> Result<bool, RelayError> {
     let addresses = addresses(daemon);
     let hub = &daemon.lan.hub;
     let epochs = hub.book().epochs();
-    let announced = client.announce(&Announce { addresses, epochs }).await?;
+    let announced = client.announce(&Announce { addresses, epochs, report: report(daemon) }).await?;
     hub.set_time(announced.server_time_ms);
     let grants: Vec<SignedGrant> = announced.grants.into_iter().map(|(_, grant)| grant).collect();
     if relay_key(&daemon.paths).as_ref() != Some(&announced.grant_key) {

@@ -13,13 +13,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// The setting that holds when a backup was last made, in milliseconds since 1970.
 pub const LAST_SUCCESS: &str = "backup_last_success_at";
 /// How long the sweep leaves blobs alone after the last sign of life of a backup, in milliseconds.
 const HOLD_MS: i64 = 10 * 60 * 1000;
 /// How often a backup gives such a sign, in milliseconds.
-const HOLD_EVERY_MS: i64 = 60 * 1000;
+const HOLD_EVERY_MS: u64 = 60 * 1000;
 /// The names of lists of packs begin with this.
 const PACKS_LIST: &str = "packs-";
 /// Bytes that are copied at once.
@@ -45,9 +46,8 @@ pub struct CreateReport {
 /// Makes a backup in `folder`: new, empty, or one of earlier backups of the same relay.
 pub async fn create(config: &Config, app: &App, folder: &Path) -> Result<CreateReport, BackupError> {
     let before = prepare(app, folder)?;
-    let mut hold = Hold { app, until_ms: 0 };
-    hold.keep().await?;
-    let done = fill(config, app, folder, &before, &mut hold).await;
+    let hold = Hold::begin(app, Duration::from_millis(HOLD_EVERY_MS)).await?;
+    let done = hold.beside(fill(config, app, folder, &before)).await;
     hold.release().await;
     let report = done?;
     let now_ms = app.clock.now_ms();
@@ -78,7 +78,7 @@ fn prepare(app: &App, folder: &Path) -> Result<Packs, BackupError> {
     read_packs(&folder.join(&manifest.packs_list))
 }
 
-async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs, hold: &mut Hold<'_>) -> Result<CreateReport, BackupError> {
+async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs) -> Result<CreateReport, BackupError> {
     // Listed before the database is read and again after: between them they hold every pack that it can name, and no blob goes away meanwhile (BK1).
     let mut wanted: BTreeMap<PackId, PackRow> = app.content.packs().await?.into_iter().map(|p| (p.id, p)).collect();
     let now_ms = app.clock.now_ms();
@@ -94,7 +94,6 @@ async fn fill(config: &Config, app: &App, folder: &Path, before: &Packs, hold: &
     let mut report = CreateReport::default();
     let mut packs = Packs::new();
     for (id, pack) in &wanted {
-        hold.keep().await?;
         let row = match before.get(id) {
             // Packs never change: what is there is good if it is whole.
             Some(row) if row.bytes == pack.length_bytes && has_length(&pack_path(folder, *id), row.bytes) => Some(row.clone()),
@@ -221,23 +220,80 @@ fn remove_older(folder: &Path, now_ms: i64, list: &str) -> Result<(), BackupErro
 /// Keeps the sweep from blobs for as long as a backup gives signs of life.
 struct Hold<'a> {
     app: &'a App,
-    until_ms: i64,
+    holder: [u8; 16],
+    /// How often it gives one.
+    every: Duration,
 }
 
-impl Hold<'_> {
-    async fn keep(&mut self) -> Result<(), BackupError> {
-        let now_ms = self.app.clock.now_ms();
-        if self.until_ms - now_ms <= HOLD_MS - HOLD_EVERY_MS {
-            self.until_ms = now_ms + HOLD_MS;
-            self.app.content.hold_sweep(self.until_ms).await?;
+impl<'a> Hold<'a> {
+    async fn begin(app: &'a App, every: Duration) -> Result<Self, BackupError> {
+        let hold = Self { app, holder: crate::service::content::random_id()?, every };
+        hold.keep().await?;
+        Ok(hold)
+    }
+
+    async fn keep(&self) -> Result<(), BackupError> {
+        Ok(self.app.content.hold_sweep(self.holder, self.app.clock.now_ms() + HOLD_MS).await?)
+    }
+
+    /// Gives signs of life while this is done, however long one step of it takes: the copy of a database may take hours.
+    async fn beside<T>(&self, work: impl Future<Output = Result<T, BackupError>>) -> Result<T, BackupError> {
+        let signs = async {
+            loop {
+                tokio::time::sleep(self.every).await;
+                if let Err(error) = self.keep().await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            error = signs => Err(error),
         }
-        Ok(())
     }
 
     async fn release(self) {
         // If this fails, it ends by itself.
-        if let Err(error) = self.app.content.hold_sweep(0).await {
+        if let Err(error) = self.app.content.release_sweep(self.holder).await {
             tracing::warn!(%error, "the sweep leaves blobs alone for some minutes more");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use std::sync::Arc;
+
+    /// However long one step takes, the sweep leaves blobs alone; and who is done does not end what another needs.
+    #[tokio::test]
+    async fn a_long_step_keeps_the_sweep_from_blobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data: dir.path().into(), ..Config::default() };
+        let clock = ManualClock::at(1_000_000);
+        let app = App::open_with(&config, Arc::new(clock.clone())).await.unwrap();
+        let is_held = async || app.content.sweep_is_held().await.unwrap();
+        let every = Duration::from_millis(1);
+        let other = Hold::begin(&app, every).await.unwrap();
+        let hold = Hold::begin(&app, every).await.unwrap();
+        let long = async {
+            for _ in 0..5 {
+                clock.advance_ms(HOLD_MS - 1);
+                assert!(is_held().await);
+                // The next sign of life: without it this never ends.
+                let until_ms = async || app.content.sweep_held_until_ms().await.unwrap();
+                while until_ms().await < app.clock.now_ms() + HOLD_MS {
+                    tokio::time::sleep(every).await;
+                }
+            }
+            Ok(())
+        };
+        hold.beside(long).await.unwrap();
+        other.keep().await.unwrap();
+        hold.release().await;
+        assert!(is_held().await, "another needs them");
+        other.release().await;
+        assert!(!is_held().await);
     }
 }

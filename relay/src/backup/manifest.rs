@@ -69,9 +69,14 @@ impl Manifest {
         Ok(bytes)
     }
 
+    /// Where the manifest of the backup in `folder` is.
+    pub(super) fn path(folder: &Path) -> PathBuf {
+        folder.join(NAME)
+    }
+
     /// The manifest of the backup in `folder`; none if there is none.
     pub fn read(folder: &Path) -> Result<Option<Self>, BackupError> {
-        let path = folder.join(NAME);
+        let path = Self::path(folder);
         let text = match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(BackupError::file(&path))?,
@@ -96,7 +101,7 @@ impl Manifest {
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), BackupError> {
         let text = serde_json::to_string_pretty(self).map_err(|e| BackupError::Damaged(e.to_string()))?;
-        write_whole(&folder.join(NAME), (text + "\n").as_bytes())
+        write_whole(&Self::path(folder), (text + "\n").as_bytes())
     }
 
     /// The files of the database, below `folder`.

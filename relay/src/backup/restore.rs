@@ -1,4 +1,5 @@
-//! Bringing a relay back from a backup, into an empty data directory and an empty database.
+//! Bringing a relay back from a backup, into an empty data directory and an empty database. Broken off anywhere, it is begun again and goes on: packs
+//! and databases that have come whole are not brought again, and a mark at each database says of which backup they are until the end.
 
 use super::manifest::{Manifest, Packs, pack_path, read_packs};
 use super::{BackupError, hash_file};
@@ -38,14 +39,15 @@ pub async fn restore(config: &Config, folder: &Path) -> Result<RestoreReport, Ba
             return Err(BackupError::Damaged(format!("{name} is not what was backed up; nothing was restored")));
         }
     }
-    snapshot::must_fit(config, manifest.database).await?;
+    let (backup, _) = hash_file(&Manifest::path(folder))?;
+    snapshot::must_fit(config, manifest.database, &backup).await?;
     prepare_data_dir(&config.data)?;
     restore_keys(config, &manifest, folder)?;
     let blobs = open_blobs(config).await?;
     let packs = read_packs(&folder.join(&manifest.packs_list))?;
     let home = blobs.stores.get(&blobs.home).ok_or_else(|| BackupError::Damaged("no blob store is configured".into()))?;
     let packs_there = restore_packs(&**home, &packs, folder).await?;
-    snapshot::put(config, &manifest.database_files(folder)?).await?;
+    snapshot::put(config, &manifest.database_files(folder)?, &backup).await?;
     // The database is in its place, with the epoch of its former life: nobody serves it before it has a new one (the caller holds the directory's lock).
     let app = App::open(config).await?;
     // Wherever they were: they are in the home region now.
@@ -53,6 +55,7 @@ pub async fn restore(config: &Config, folder: &Path) -> Result<RestoreReport, Ba
     let epoch = app.content.renew_identity().await?;
     app.accounts.note_operation("backup.restored", &manifest.made_at).await;
     app.close().await;
+    snapshot::ended(config).await?;
     Ok(RestoreReport {
         made_at: manifest.made_at,
         epoch: epoch.to_string(),

@@ -9,6 +9,7 @@ mod backup;
 mod doctor;
 mod letters;
 mod operate;
+mod retention;
 mod serve;
 mod shard;
 mod share;
@@ -133,7 +134,10 @@ enum Command {
     /// What is stored: totals, verification, sweep
     #[command(subcommand)]
     Storage(storage::StorageCommand),
-    /// Shards: list, move users between them
+    /// How long old versions and trashes are kept: show, set, carry out
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
+    /// Shards: list, move users between them, drain, open
     #[command(subcommand)]
     Shard(shard::ShardCommand),
     /// Backups: create, verify, restore
@@ -266,6 +270,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Token(command) => letters::token(&global, command).await,
             Command::Share(command) => share::share(&global, command).await,
             Command::Storage(command) => storage::storage(&global, command).await,
+            Command::Retention(command) => retention::retention(&global, command).await,
             Command::Shard(command) => shard::shard(&global, command).await,
             Command::Backup(command) => backup::backup(&global, command).await,
             Command::Audit(command) => audit::audit(&global, command).await,
@@ -306,6 +311,8 @@ mod tests {
             "ferry-relay user add a@b --password-stdin --admin --data /d",
             "ferry-relay --data /d user set a@b quota=50GB role=admin",
             "ferry-relay user reset-password a@b",
+            "ferry-relay retention set a@b --all-days 30 --daily-days 365 --trash-days 90",
+            "ferry-relay retention run --dry-run",
             "ferry-relay user set-region a@b eu",
             "ferry-relay user set-region a@b",
             "ferry-relay storage migrate --from default --to eu --dry-run",
@@ -332,6 +339,7 @@ mod tests {
             "ferry-relay shard move a@b --to 2 --dry-run",
             "ferry-relay shard move 000102030405060708090a0b0c0d0e0f --to 2 --pause 5 --json",
             "ferry-relay shard drain 1 --to 2 --settle 0",
+            "ferry-relay shard open 1 --json",
             "ferry-relay backup create -o /b --json",
             "ferry-relay backup verify /b",
             "ferry-relay backup restore /b --data /d",

@@ -3,11 +3,11 @@
 use super::{Failure, Global, Outcome, accounts, show};
 use crate::App;
 use crate::service::content::{MoveReport, MoveStep, MoveWish};
-use crate::store::content::Shard;
+use crate::store::content::{Shard, ShardTotals};
 use clap::Subcommand;
 use ferry_protocol::UserId;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) enum ShardCommand {
         #[command(flatten)]
         how: How,
     },
-    /// Move every user of a shard to others, each to the one with the fewest
+    /// Place nobody new in a shard, and move every user of it to others, each to the one with the fewest
     Drain {
         /// The number of the shard
         shard: u16,
@@ -37,6 +37,11 @@ pub(super) enum ShardCommand {
         to: Option<u16>,
         #[command(flatten)]
         how: How,
+    },
+    /// Place new users in a shard again that was drained
+    Open {
+        /// The number of the shard
+        shard: u16,
     },
 }
 
@@ -62,10 +67,8 @@ pub(super) async fn shard(global: &Global, command: ShardCommand) -> Outcome {
             Ok(user) => move_users(global, &app, vec![(user, Shard(to))], &how).await,
             Err(failure) => Err(failure),
         },
-        ShardCommand::Drain { shard, to, how } => match targets(&app, Shard(shard), to.map(Shard)).await {
-            Ok(moves) => move_users(global, &app, moves, &how).await,
-            Err(failure) => Err(failure),
-        },
+        ShardCommand::Drain { shard, to, how } => drain(global, &app, Shard(shard), to.map(Shard), &how).await,
+        ShardCommand::Open { shard } => open(global, &app, Shard(shard)).await,
     };
     app.close().await;
     outcome
@@ -74,13 +77,20 @@ pub(super) async fn shard(global: &Global, command: ShardCommand) -> Outcome {
 async fn list(global: &Global, app: &App) -> Outcome {
     let all = app.content.shard_totals().await?;
     let moves = app.content.unfinished_moves().await?;
+    let closed = app.content.closed_shards().await?;
     let mut lines: Vec<String> = all
         .iter()
         .map(|s| {
             let t = &s.totals;
             format!(
-                "{:>5}  {:<32} {:>8} users {:>8} namespaces {:>10} nodes {:>16} bytes",
-                s.shard, s.place, s.users, t.namespaces, t.nodes, t.chunk_bytes
+                "{:>5}  {:<32} {:>8} users {:>8} namespaces {:>10} nodes {:>16} bytes{}",
+                s.shard,
+                s.place,
+                s.users,
+                t.namespaces,
+                t.nodes,
+                t.chunk_bytes,
+                if closed.contains(&s.shard) { "  takes no new users" } else { "" }
             )
         })
         .collect();
@@ -91,7 +101,11 @@ async fn list(global: &Global, app: &App) -> Outcome {
             m.user, m.from, m.to, m.user, m.to
         ));
     }
-    let rows: Vec<_> = all.iter().map(|s| json!({"shard": s.shard.0, "database": s.place, "users": s.users, "totals": s.totals})).collect();
+    let row = |s: &ShardTotals| {
+        let takes_new_users = !closed.contains(&s.shard);
+        json!({"shard": s.shard.0, "database": s.place, "users": s.users, "totals": s.totals, "takes_new_users": takes_new_users})
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
     let moves: Vec<_> = moves
         .iter()
         .map(|m| json!({"user_id": m.user.to_string(), "from": m.from.0, "to": m.to.0, "is_switched": m.is_switched}))
@@ -108,15 +122,38 @@ async fn find(app: &App, user: &str) -> Result<UserId, Failure> {
     }
 }
 
+/// Closed first, so that nobody comes while they go.
+async fn drain(global: &Global, app: &App, shard: Shard, to: Option<Shard>, how: &How) -> Outcome {
+    let closed = app.content.closed_shards().await?;
+    if let Some(to) = to.filter(|to| *to == shard || closed.contains(to)) {
+        let hint = format!("name another shard, or: ferry-relay shard open {to}");
+        return Err(Failure::new(8, "closed", format!("shard {to} takes no new users")).hint(hint));
+    }
+    if !how.dry_run && !closed.contains(&shard) {
+        app.content.close_shard(shard, true).await?;
+        app.accounts.note_operation("shard.closed", &shard.to_string()).await;
+    }
+    let moves = targets(app, shard, to, &closed).await?;
+    move_users(global, app, moves, how).await
+}
+
+async fn open(global: &Global, app: &App, shard: Shard) -> Outcome {
+    app.content.close_shard(shard, false).await?;
+    app.accounts.note_operation("shard.opened", &shard.to_string()).await;
+    show(global, format!("shard {shard} takes new users"), &json!({"shard": shard.0, "takes_new_users": true}));
+    Ok(())
+}
+
 /// Where each user of a shard goes.
-async fn targets(app: &App, from: Shard, to: Option<Shard>) -> Result<Vec<(UserId, Shard)>, Failure> {
+async fn targets(app: &App, from: Shard, to: Option<Shard>, closed: &BTreeSet<Shard>) -> Result<Vec<(UserId, Shard)>, Failure> {
     let users = app.content.users_in(from).await?;
     if let Some(to) = to {
         return Ok(users.into_iter().map(|user| (user, to)).collect());
     }
     // As for new users: the directory's own database only if there is no other.
     let totals = app.content.shard_totals().await?;
-    let mut others: BTreeMap<Shard, u64> = totals.iter().filter(|s| s.shard != from).map(|s| (s.shard, s.users)).collect();
+    let is_open = |s: &&ShardTotals| s.shard != from && !closed.contains(&s.shard);
+    let mut others: BTreeMap<Shard, u64> = totals.iter().filter(is_open).map(|s| (s.shard, s.users)).collect();
     if others.len() > 1 {
         others.remove(&Shard::default());
     }

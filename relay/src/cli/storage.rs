@@ -109,6 +109,13 @@ async fn verify(global: &Global, app: &App, read_data: bool) -> Outcome {
         "{state}\n  {} chunks looked at, {} bytes read\n  {} damaged chunks, {} wrong packs, {} wrong node states, {} stray blobs\n  rows: {:?}",
         report.chunks, report.bytes_read, report.damaged, report.packs_wrong, report.states_wrong, report.stray_blobs, report.rows
     );
+    if report.packs_unknown > 0 {
+        let _ = write!(
+            human,
+            "\n  {} packs could not be looked for: their region does not answer, or is not in blobs.regions",
+            report.packs_unknown
+        );
+    }
     if report.versions_degraded > 0 {
         let _ = write!(human, "\n  {} versions cannot be served until a device sends their bytes again:", report.versions_degraded);
     }
@@ -166,8 +173,11 @@ async fn migrate(global: &Global, app: &App, migration: Migration<'_>) -> Outcom
         _ => "moved",
     };
     let Migration { from, to, .. } = migration;
-    let human =
+    let mut human =
         format!("{} packs {verb} from {from} to {to}, {} bytes copied; {} left", report.packs_moved, report.bytes_moved, report.packs_left);
+    if report.old_copies_removed > 0 {
+        let _ = write!(human, "; {} old copies removed that an earlier run had left in {from}", report.old_copies_removed);
+    }
     show(global, human, &serde_json::to_value(&report).unwrap_or_default());
     match report.left.first() {
         None => Ok(()),

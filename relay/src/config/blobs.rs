@@ -14,7 +14,7 @@ const REGION_NAME_MAX_BYTES: usize = 32;
 const S3_REGION_DEFAULT: &str = "us-east-1";
 
 /// Where chunks are kept.
-#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Blobs {
     /// `file:///PATH`, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME`; not set: `blobs` in the data directory.
@@ -31,8 +31,27 @@ pub struct Blobs {
     pub prefer: Vec<String>,
     /// Give clients addresses under which they read chunks from the bucket itself, each for five minutes. The bucket must be reachable for them.
     pub presign: bool,
+    /// How long a chunk that was sent waits for the commit that names it, and one that nothing names any more until it is deleted, in hours. Who goes on
+    /// with an upload within half of that holds what has arrived, however long it takes.
+    pub grace_hours: u32,
     /// More stores, by name.
     pub regions: BTreeMap<String, BlobRegion>,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            access_key: String::new(),
+            secret_key: String::new(),
+            session_token: String::new(),
+            home: String::new(),
+            prefer: Vec::new(),
+            presign: false,
+            grace_hours: 24,
+            regions: BTreeMap::new(),
+        }
+    }
 }
 
 /// One more store. A key that is not set is that of `blobs`.

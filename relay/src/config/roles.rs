@@ -72,7 +72,7 @@ impl Role {
                 "/api/v1/me/usage",
             ],
             Self::Upload => &["/upload"],
-            Self::Download => &["/download", "/d", "/api/v1/thumbnails", "/api/v1/archives"],
+            Self::Download => &["/download", "/d", "/api/v1/thumbnails", "/api/v1/previews", "/api/v1/archives"],
             Self::Sync => &["/sync", "/ws", "/api/v1/devices", "/api/v1/peers", "/api/v1/events", "/api/v1/ws-ticket"],
             Self::Web => &["/", "/s"],
             Self::Dav => &["/dav"],

@@ -5,10 +5,12 @@ use super::{Access, AppState, ClientIp, Json, Path, Problem, Route, Routes, admi
 use crate::service::accounts::{Accounts, DeviceIntro, NewUser, OneTimeCode, TokenSet};
 use crate::service::{Caller, ServiceError, SessionId, UserRole};
 use crate::store::accounts::{Device, Session, User};
+use crate::store::peers::DeviceNow;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use ferry_protocol::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 type Answer<T> = Result<Json<T>, Problem>;
@@ -254,6 +256,40 @@ struct DeviceDoc {
     revoked_at: Option<String>,
     /// Whether it is the device that asks.
     current: bool,
+    /// What it said of itself and where it was last; null where it is not asked for, and for what it never said.
+    now: Option<DeviceNowDoc>,
+}
+
+#[derive(Serialize, ToSchema, Default)]
+struct DeviceNowDoc {
+    /// Where others on its network reach it, the best first.
+    addresses: Vec<String>,
+    announced_at: Option<String>,
+    /// What it runs on.
+    system: Option<String>,
+    /// Which Ferry.
+    version: Option<String>,
+    /// Bytes that came to it from devices nearby, ever.
+    lan_received_bytes: Option<u64>,
+    /// Bytes that came to it from the relay, ever.
+    relay_received_bytes: Option<u64>,
+}
+
+impl DeviceNowDoc {
+    fn of(now: DeviceNow) -> Self {
+        let mut doc = Self::default();
+        if let Some(at) = now.at {
+            doc.addresses = at.addresses.iter().map(ToString::to_string).collect();
+            doc.announced_at = Some(time_text(at.announced_at_ms));
+        }
+        if let Some(kept) = now.report {
+            doc.lan_received_bytes = Some(kept.lan_bytes());
+            doc.relay_received_bytes = Some(kept.relay_bytes());
+            doc.system = Some(kept.report.system).filter(|word| !word.is_empty());
+            doc.version = Some(kept.report.version).filter(|word| !word.is_empty());
+        }
+        doc
+    }
 }
 
 impl DeviceDoc {
@@ -266,6 +302,7 @@ impl DeviceDoc {
             last_seen_at: time_text(device.last_seen_at_ms),
             revoked_at: device.revoked_at_ms.map(time_text),
             current: caller.device_id == Some(device.device_id),
+            now: None,
         }
     }
 }
@@ -405,7 +442,12 @@ async fn create_join_code(State(app): State<AppState>, caller: Caller) -> Create
 
 async fn devices(State(app): State<AppState>, caller: Caller) -> Answer<DevicesDoc> {
     let devices = app.accounts.devices(caller.user_id).await?;
-    Ok(Json(DevicesDoc { devices: devices.into_iter().map(|d| DeviceDoc::of(d, &caller)).collect() }))
+    let mut now: BTreeMap<DeviceId, DeviceNow> = app.peers.reports(&caller).await?.into_iter().map(|now| (now.device_id, now)).collect();
+    let doc = |device: Device| {
+        let now = now.remove(&device.device_id).map(DeviceNowDoc::of);
+        DeviceDoc { now, ..DeviceDoc::of(device, &caller) }
+    };
+    Ok(Json(DevicesDoc { devices: devices.into_iter().map(doc).collect() }))
 }
 
 async fn rename_device(

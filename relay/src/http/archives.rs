@@ -72,9 +72,9 @@ async fn make(app: &AppState, caller: &Caller, ids: &[&str], space_id: Option<&s
     let entry: Entry = match space_id {
         Some(id) => app.content.enter_to_list(caller, Some(namespace_of(id)?)).await?,
         None if first == NodeId::ROOT => app.content.enter_to_list(caller, None).await?,
-        None => app.content.enter_by_file(caller, first, Role::Viewer).await?,
+        None => app.content.enter_by_file(caller, first, None, Role::Viewer).await?,
     };
-    let archive = app.content.plan_archive(&entry, &nodes).await?;
+    let archive = app.content.plan_archive(&entry, &nodes).await?.watched(app.content.still_reads(&entry));
     send(app, archive).await
 }
 

@@ -4,6 +4,7 @@ use super::body::Form;
 use super::browser::{Browser, Cookie, browser, check_form};
 use super::error::status_of;
 use super::html::fill;
+use super::language;
 use super::login::{Page, alert, to_login, who};
 use super::{Access, AppState, ClientIp, Problem, Query, Route, Routes, time_text};
 use crate::service::accounts::WaitingDevice;
@@ -74,25 +75,18 @@ async fn decide(
         Err(e) if e.kind() == Kind::NotFound => return Ok(enter_page(&app, &browser, Some(&e)).await?),
         Err(e) => return Err(e.into()),
     };
-    let (title, text, aside) = if let_in {
-        (
-            "The device is linked",
-            format!("'{}' gets its access within seconds.", device.name),
-            "You can close this page and go back to the device.",
-        )
-    } else {
-        let aside = "If somebody asked you for a code, do not go on with them: they wanted access to your files.";
-        ("The device was refused", format!("'{}' gets no access.", device.name), aside)
-    };
+    let end = if let_in { "linked" } else { "refused" };
+    let text = language::filled(&format!("device.{end}.text"), &[("name", &device.name)]);
+    let aside = language::message(&format!("device.{end}.aside"));
     let body = fill(include_str!("pages/device_done.html"), &[("text", (&text).into()), ("aside", aside.into())]);
-    Ok(body.into_page(StatusCode::OK, title))
+    Ok(body.into_page(StatusCode::OK, language::message(&format!("device.{end}.title"))))
 }
 
 async fn enter_page(app: &AppState, browser: &Browser, error: Option<&ServiceError>) -> Result<Response, ServiceError> {
     let status = error.map_or(StatusCode::OK, |e| status_of(e.kind()));
     let (alert, who) = (alert(error), who(app, &browser.caller, &browser.csrf).await?);
     let body = fill(include_str!("pages/device_enter.html"), &[("alert", (&alert).into()), ("who", (&who).into())]);
-    Ok(body.into_page(status, "Link a device"))
+    Ok(body.into_page(status, language::message("device.enter.title")))
 }
 
 async fn decide_page(app: &AppState, browser: &Browser, device: &WaitingDevice) -> Result<Response, ServiceError> {
@@ -110,5 +104,5 @@ async fn decide_page(app: &AppState, browser: &Browser, device: &WaitingDevice) 
             ("who", (&who).into()),
         ],
     );
-    Ok(body.into_page(StatusCode::OK, "Link this device?"))
+    Ok(body.into_page(StatusCode::OK, language::message("device.decide.title")))
 }

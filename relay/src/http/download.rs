@@ -2,7 +2,7 @@
 //! what it might run is never shown under the relay's own origin (R47).
 
 use super::chunks::body_of;
-use super::plain::{bytes_of, node_of, time};
+use super::plain::{InFolder, bytes_of, namespace_of, node_of, time};
 use super::{Access, AppState, Json, Path, Problem, Query, RawBody, Route, Routes};
 use crate::service::content::{Download, Entry};
 use crate::service::{Caller, Kind, Scope, ServiceError};
@@ -21,16 +21,20 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(
             Route::get("/download/{file_id}", Access::User, "A file, a part of it, or an older version")
                 .scope(Scope::FilesRead)
+                .in_folder()
                 .no_timeout(),
             file,
         )
-        .add(Route::post("/download/{file_id}/url", Access::User, "A signed address that expires"), sign)
+        .add(Route::post("/download/{file_id}/url", Access::User, "A signed address that expires").in_folder(), sign)
         .add(Route::get("/d/{token}", Access::Signed, "A file by its signed address").no_timeout(), signed)
 }
 
 #[derive(Deserialize)]
 struct Which {
     version: Option<String>,
+    space_id: Option<String>,
+    /// Whether a browser is to show it, not to save it. Heeded for documents that it shows in a viewer of its own.
+    inline: Option<String>,
 }
 
 async fn file(
@@ -42,8 +46,22 @@ async fn file(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
-    serve(&app, &entry, file, which.version.as_deref(), &method, &headers, etag_of).await
+    let space = which.space_id.as_deref().map(namespace_of).transpose()?;
+    let entry = app.content.enter_file(&caller, file, space, Role::Viewer).await?;
+    let download = app.content.download(&entry, file, which.version.as_deref()).await?.watched(app.content.still_reads(&entry));
+    if which.inline.is_some() && has_viewer(download.media_type) {
+        return in_viewer(answer(&app, &download, &method, &headers, true, etag_of).await?);
+    }
+    answer(&app, &download, &method, &headers, false, etag_of).await
+}
+
+/// An answer that a browser's own viewer shows inside a page of ours, and of nobody else. The viewer is no part of this origin: what a document holds runs
+/// there if it runs at all. A sandbox would forbid the viewer itself.
+fn in_viewer(mut response: Response) -> Result<Response, Problem> {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(VIEWER_CSP));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    Ok(response)
 }
 
 async fn signed(State(app): State<AppState>, Path(token): Path<String>, method: Method, headers: HeaderMap) -> Result<Response, Problem> {
@@ -62,6 +80,7 @@ async fn sign(
     State(app): State<AppState>,
     caller: Caller,
     Path(file_id): Path<String>,
+    Query(folder): Query<InFolder>,
     RawBody(body): RawBody,
 ) -> Result<Json<Value>, Problem> {
     let wish: Sign = if body.is_empty() {
@@ -70,7 +89,7 @@ async fn sign(
         serde_json::from_slice(&body).map_err(|e| ServiceError::malformed(format!("The body is not what this route takes: {e}.")))?
     };
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, folder.namespace()?, Role::Viewer).await?;
     let version = wish.version.as_deref().map(bytes_of).transpose()?;
     // Signed only for what can be downloaded now.
     app.content.download(&entry, file, version.map(hex::encode).as_deref()).await?;
@@ -93,7 +112,7 @@ pub(super) async fn serve(
     headers: &HeaderMap,
     etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
-    let download = app.content.download(entry, file, version).await?;
+    let download = app.content.download(entry, file, version).await?.watched(app.content.still_reads(entry));
     answer(app, &download, method, headers, false, etag_of).await
 }
 
@@ -107,7 +126,7 @@ pub(super) async fn answer(
     etag_of: fn(&ContentHash) -> String,
 ) -> Result<Response, Problem> {
     let etag = etag_of(&download.hash);
-    if lists(headers, header::IF_NONE_MATCH, &etag) {
+    if has_etag(headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, common(download, &etag, inline)?).into_response());
     }
     let range = match wanted(headers, &etag, download.size_bytes) {
@@ -139,25 +158,45 @@ pub(super) async fn answer(
 }
 
 fn common(download: &Download, etag: &str, inline: bool) -> Result<HeaderMap, Problem> {
-    let mut out = HeaderMap::new();
+    let mut out = common_headers();
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(download.media_type));
     out.insert(header::ETAG, text(etag.to_owned())?);
     out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     out.insert(header::CONTENT_DISPOSITION, text(disposition(download.name.as_bytes(), inline))?);
     Ok(out)
 }
 
-fn text(value: String) -> Result<HeaderValue, Problem> {
+/// What goes with whatever somebody stored: it is of the type that we say, and it runs nothing (R47).
+pub(super) fn common_headers() -> HeaderMap {
+    let mut out = HeaderMap::new();
+    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    out
+}
+
+/// Whether the caller has what this ETag names.
+pub(super) fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
+    lists(headers, header::IF_NONE_MATCH, etag)
+}
+
+pub(super) fn text(value: String) -> Result<HeaderValue, Problem> {
     Ok(HeaderValue::try_from(value).map_err(ServiceError::internal)?)
+}
+
+/// The policy of a document in the browser's viewer.
+const VIEWER_CSP: &str =
+    "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+/// Whether browsers have a viewer for this type, apart from the page that shows it.
+fn has_viewer(media_type: &str) -> bool {
+    media_type == "application/pdf"
 }
 
 /// Whether a browser shows files of this type by itself and runs nothing of them.
 pub(super) fn is_shown(media_type: &str) -> bool {
-    let shown = ["image/jpeg", "image/png", "image/gif", "image/webp", "audio/mpeg", "video/mp4", "text/plain; charset=utf-8"];
-    shown.contains(&media_type)
+    let is_plain_picture = ["image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"].contains(&media_type);
+    is_plain_picture || media_type.starts_with("audio/") || media_type.starts_with("video/") || media_type == "text/plain; charset=utf-8"
 }
 
 /// `attachment` with the name twice (RFC 6266): plain ASCII for old readers, and percent-encoded UTF-8 without what could fool a reader.

@@ -1,6 +1,6 @@
-//! Files for people (metadata service): several actions in one request, versions brought back, conflicts settled.
+//! Files for people (metadata service): several actions in one request, conflicts settled.
 
-use super::plain::{bytes_of, file_json, node_of};
+use super::plain::{InFolder, bytes_of, file_json, node_of};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes, metadata};
 use crate::service::content::{Entry, FileUpdate, Keep, parse_path};
 use crate::service::{Caller, ServiceError, ServiceResult};
@@ -17,10 +17,6 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(
             Route::post("/api/v1/files/batch", Access::User, "Make directories, move, delete and restore; each by itself").no_timeout(),
             batch,
-        )
-        .add(
-            Route::post("/api/v1/files/{file_id}/versions/{version_id}/restore", Access::User, "Make a version the newest one"),
-            restore_version,
         )
         .add(Route::get("/api/v1/conflicts", Access::User, "Conflicted copies and what they are in conflict with"), conflicts)
         .add(Route::post("/api/v1/conflicts/resolve", Access::User, "Settle a conflict: keep the current file, the copy, or both"), resolve)
@@ -79,16 +75,6 @@ async fn act(app: &AppState, entry: &Entry, action: &Action) -> ServiceResult<Va
             Ok(file_json(&app.content.file_info(entry, file).await?))
         }
     }
-}
-
-async fn restore_version(
-    State(app): State<AppState>,
-    caller: Caller,
-    Path((file_id, version_id)): Path<(String, String)>,
-) -> Result<Json<Value>, Problem> {
-    let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
-    Ok(Json(file_json(&app.content.restore_version(&entry, file, bytes_of(&version_id)?).await?)))
 }
 
 #[derive(Deserialize)]

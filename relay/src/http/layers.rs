@@ -2,6 +2,7 @@
 
 use super::AppState;
 use super::error::{REQUEST_ID, plain};
+use super::language;
 use super::measured::Record;
 use crate::config::Network;
 use crate::service::origin::{self, Origin, Via};
@@ -97,11 +98,13 @@ async fn observe(State(app): State<AppState>, request: Request, next: Next) -> R
     let peer = request.extensions().get::<RemoteAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |r| r.0.ip().to_canonical());
     let remote_ip = client_ip(peer, request.headers(), &app.proxies);
     let mut record = Record::new(id.clone(), route, method_name(request.method()), remote_ip);
+    let wanted = language::Language::wanted(request.headers());
     let request = request.map(|body| record.count_in(body));
     // Whatever is logged on the way carries the id: an operator finds a failure by it. Of the highest level, so that no filter takes it away.
     let span = tracing::error_span!("request", request_id = %id);
     let from = Origin { actor: None, ip: Some(remote_ip), via: Via::Http };
-    let mut response = origin::within(from, REQUEST_ID.scope(id.clone(), next.run(request))).instrument(span).await;
+    let mut response =
+        origin::within(from, REQUEST_ID.scope(id.clone(), language::within(wanted, next.run(request)))).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }

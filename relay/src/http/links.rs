@@ -47,7 +47,7 @@ struct LinkBody {
     file_id: Option<String>,
     /// Instead of `file_id`: where it stands; `/` is the whole namespace.
     path: Option<String>,
-    /// The namespace of `path`; without it the caller's home.
+    /// The namespace of `path`; without it the caller's home. With `file_id` the one in which the file is meant.
     space_id: Option<String>,
     /// `download` if nothing is said.
     #[schema(value_type = Option<LinkKind>)]
@@ -140,12 +140,15 @@ fn document(app: &AppState, caller: &Caller, view: LinkView) -> LinkDoc {
 struct Which {
     /// Only those to this file or folder.
     file_id: Option<String>,
+    /// Only those into this namespace.
+    space_id: Option<String>,
 }
 
 async fn list(State(app): State<AppState>, caller: Caller, Query(which): Query<Which>) -> Result<Json<LinksDoc>, Problem> {
     let only = which.file_id.as_deref().map(node_of).transpose()?;
+    let space = which.space_id.as_deref().map(namespace_of).transpose()?;
     let mut links = app.links.list(&caller).await?;
-    links.retain(|view| only.is_none_or(|node| view.link.node == node));
+    links.retain(|view| only.is_none_or(|node| view.link.node == node) && space.is_none_or(|space| view.link.namespace == space));
     Ok(Json(LinksDoc { links: links.into_iter().map(|view| document(&app, &caller, view)).collect() }))
 }
 

@@ -595,3 +595,78 @@ async fn editors_make_links_and_owners_see_them(kind: Db) {
     }
     assert_eq!(world.json(&alice, Method::POST, "/api/v1/links", json!({"path": "/none"})).await.status, 404);
 }
+
+on_each_store!(uploads_under_way_follow_their_folder);
+
+/// The folder of a link for uploads is renamed and moved while somebody sends a file, which comes in where the folder is then.
+async fn uploads_under_way_follow_their_folder(kind: Db) {
+    let world = World::on(kind).await;
+    let alice = world.user(1).await;
+    tree(&world, &alice).await;
+    let (drop, visitor) = (link(&world, &alice, json!({"path": "/d", "kind": "upload"})).await, Visitor::default());
+    let at = |end: &str| format!("{}/upload/{end}", drop.path);
+    let init = json!({"file_name": "late.txt", "file_size": 4, "file_hash": ContentHash::of(b"late")}).to_string();
+    let id = visitor.send(&world, Method::POST, &at("init"), &[JSON], init).await.text("upload_id");
+    let d = id_of(&world, &alice, "/d").await;
+    let moved = json!({"file_name": "inbox", "path": "/d2"});
+    assert_eq!(world.json(&alice, Method::PUT, &format!("/metadata/files/{d}"), moved).await.status, 200);
+    // Something else stands now where the folder was.
+    upload_to(&world, &alice, "/d", "other.txt", b"other").await;
+    let sent = visitor.send(&world, Method::POST, &at(&format!("chunk?upload_id={id}&chunk_index=0")), &[], "late").await;
+    assert_eq!(sent.status, 200, "{}", text(&sent));
+    let renamed = json!({"file_name": "incoming"});
+    assert_eq!(world.json(&alice, Method::PUT, &format!("/metadata/files/{d}"), renamed).await.status, 200);
+    let done = visitor.send(&world, Method::POST, &at("complete"), &[JSON], json!({"upload_id": id}).to_string()).await;
+    assert_eq!(done.status, 200, "{}", text(&done));
+    let file = id_of(&world, &alice, "/d2/incoming/late.txt").await;
+    assert_eq!(world.get(&alice, &format!("/download/{file}")).await.body, b"late");
+    // In the trash it takes nothing any more.
+    let init = json!({"file_name": "later.txt", "file_size": 4, "file_hash": ContentHash::of(b"late")}).to_string();
+    let id = visitor.send(&world, Method::POST, &at("init"), &[JSON], init).await.text("upload_id");
+    assert_eq!(world.call(&alice, Method::DELETE, &format!("/metadata/files/{d}"), &[], "").await.status, 200);
+    let sent = visitor.send(&world, Method::POST, &at(&format!("chunk?upload_id={id}&chunk_index=0")), &[], "late").await;
+    assert_eq!(sent.status, 410);
+}
+
+on_each_store!(an_archive_breaks_off_when_its_link_is_revoked);
+
+/// R21, R44: over the real router, by what a visitor and a member are being sent when it ends.
+async fn an_archive_breaks_off_when_its_link_is_revoked(kind: Db) {
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+    let world = World::on(kind).await;
+    let (alice, bob) = (world.user(1).await, world.user(2).await);
+    let mut state = 1u32;
+    for n in 0..6 {
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        upload_to(&world, &alice, "/d", &format!("f{n}"), &noise.take(1_000_000).collect::<Vec<u8>>()).await;
+    }
+    let made = link(&world, &alice, json!({"path": "/d"})).await;
+    set_role(&world, alice.home, bob.id, Some(Member::Viewer)).await;
+    let archive = format!("/api/v1/archives?space_id={}&file_ids={}", alice.home, id_of(&world, &alice, "/d").await);
+    for (path, token) in [(format!("{}/zip", made.path), None), (archive, Some(&bob.token))] {
+        let mut request = Request::get(&path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = world.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        match token {
+            None => assert_eq!(world.call(&alice, Method::DELETE, &format!("/api/v1/links/{}", made.id), &[], "").await.status, 204),
+            Some(_) => set_role(&world, alice.home, bob.id, None).await,
+        }
+        let mut body = response.into_body();
+        let mut bytes = 0;
+        let broken = loop {
+            match body.frame().await {
+                Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, bytes::Bytes::len),
+                Some(Err(_)) => break true,
+                None => break false,
+            }
+        };
+        assert!(broken && bytes < 3_000_000, "{path}: {bytes}");
+    }
+}

@@ -4,6 +4,7 @@ use super::body::Form;
 use super::browser::{Cookie, browser, check_form, form, logged_in};
 use super::error::status_of;
 use super::html::{Html, Slot, fill};
+use super::language;
 use super::{Access, AppState, ClientIp, Problem, Query, Route, Routes};
 use crate::service::ServiceError;
 use crate::service::accounts::BrowserLogin;
@@ -60,9 +61,9 @@ pub(super) fn problem_page(error: ServiceError) -> Response {
     if let Some(source) = error.source_text() {
         tracing::error!(code = error.code(), source, "a page could not be made");
     }
-    let body =
-        fill(include_str!("pages/device_done.html"), &[("text", error.detail().into()), ("aside", error.hint_text().unwrap_or("").into())]);
-    let mut response = body.into_page(status, "This did not work");
+    let text = language::problem(&error);
+    let body = fill(include_str!("pages/device_done.html"), &[("text", (&text).into()), ("aside", "".into())]);
+    let mut response = body.into_page(status, language::message("problem.title"));
     if let Some(seconds) = retry {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -89,10 +90,7 @@ pub(super) type Page = Result<Response, PageProblem>;
 /// What stands above a form when the last try failed.
 pub(super) fn alert(error: Option<&ServiceError>) -> Html {
     let Some(error) = error else { return Html::default() };
-    let text = match error.hint_text() {
-        Some(hint) => format!("{} {hint}", error.detail()),
-        None => error.detail().to_owned(),
-    };
+    let text = language::problem(error);
     fill(include_str!("pages/alert.html"), &[("text", Slot::from(&text))])
 }
 
@@ -162,14 +160,15 @@ fn login_form(
             ("providers", (&providers).into()),
         ],
     );
-    Ok(with_cookie(body.into_page(status, "Log in"), cookie))
+    Ok(with_cookie(body.into_page(status, language::message("login.title")), cookie))
 }
 
 /// The ways through other providers.
 fn providers(app: &AppState, next: &str) -> Html {
     let links = app.oidc.iter().map(|provider| {
         let to = format!("/auth/oidc/{}/start?next={}", provider.name(), urlencoded(next));
-        fill(include_str!("pages/provider.html"), &[("to", (&to).into()), ("label", provider.label().into())])
+        let label = language::filled("login.provider", &[("label", provider.label())]);
+        fill(include_str!("pages/provider.html"), &[("to", (&to).into()), ("label", (&label).into())])
     });
     let links = Html::concat(links);
     if links == Html::default() {
@@ -192,7 +191,7 @@ fn code_form(
         include_str!("pages/mfa.html"),
         &[("alert", (&alert).into()), ("csrf", (&csrf).into()), ("next", place(next).into()), ("mfa_token", mfa_token.into())],
     );
-    Ok(with_cookie(body.into_page(status, "Second factor"), cookie))
+    Ok(with_cookie(body.into_page(status, language::message("mfa.title")), cookie))
 }
 
 async fn login(State(app): State<AppState>, ClientIp(ip): ClientIp, headers: HeaderMap, body: Result<Form<LoginForm>, Problem>) -> Page {
@@ -239,7 +238,8 @@ async fn logout(State(app): State<AppState>, headers: HeaderMap, body: Result<Fo
 /// Who is logged in, with the way out, for the foot of a page.
 pub(super) async fn who(app: &AppState, caller: &crate::service::Caller, csrf: &str) -> Result<Html, ServiceError> {
     let email = app.accounts.me(caller).await?.email;
-    Ok(fill(include_str!("pages/who.html"), &[("csrf", csrf.into()), ("email", (&email).into())]))
+    let who = language::filled("who", &[("email", &email)]);
+    Ok(fill(include_str!("pages/who.html"), &[("csrf", csrf.into()), ("who", (&who).into())]))
 }
 
 #[cfg(test)]

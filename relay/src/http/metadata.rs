@@ -1,6 +1,6 @@
-//! Metadata (8002): list, look at, rename and move, delete; versions, trash, usage.
+//! Metadata (8002): list, look at, rename and move, delete; trash, usage.
 
-use super::plain::{etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, time_ns, uuid};
+use super::plain::{InFolder, etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, time_ns, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
 use crate::service::content::{Entry, FileUpdate, ListCursor, ListQuery, PurgeWhat, Sort, TrashItem, parse_cursor, parse_path};
 use crate::service::{Caller, Scope, ServiceError, ServiceResult};
@@ -17,10 +17,9 @@ const LIMIT_DEFAULT: usize = 200;
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
         .add(Route::get("/metadata/files", Access::User, "List files: all, or those of a directory").scope(Scope::FilesRead), list)
-        .add(Route::get("/metadata/files/{file_id}", Access::User, "One file").scope(Scope::FilesRead), info)
-        .add(Route::put("/metadata/files/{file_id}", Access::User, "Rename or move").scope(Scope::FilesWrite), update)
-        .add(Route::delete("/metadata/files/{file_id}", Access::User, "Delete to the trash").scope(Scope::FilesWrite), delete)
-        .add(Route::get("/api/v1/files/{file_id}/versions", Access::User, "The versions of a file").scope(Scope::FilesRead), versions)
+        .add(Route::get("/metadata/files/{file_id}", Access::User, "One file").scope(Scope::FilesRead).in_folder(), info)
+        .add(Route::put("/metadata/files/{file_id}", Access::User, "Rename or move").scope(Scope::FilesWrite).in_folder(), update)
+        .add(Route::delete("/metadata/files/{file_id}", Access::User, "Delete to the trash").scope(Scope::FilesWrite).in_folder(), delete)
         .add(Route::get("/api/v1/trash", Access::User, "What was deleted").scope(Scope::FilesRead), trash)
         .add(Route::post("/api/v1/trash/restore", Access::User, "Bring something back from the trash").scope(Scope::FilesWrite), restore)
         .add(Route::delete("/api/v1/trash", Access::User, "Remove one thing, or all that is old enough, from the trash for good"), purge)
@@ -49,7 +48,8 @@ async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<L
     let (entry, directory) = match (&query.parent, &query.path) {
         (Some(parent), None) => {
             let node = node_of(parent)?;
-            let entry = app.content.enter_by_file(&caller, node, Role::Viewer).await?;
+            let namespace = query.space_id.as_deref().map(namespace_of).transpose()?;
+            let entry = app.content.enter_by_file(&caller, node, namespace, Role::Viewer).await?;
             let path = app.content.file_info(&entry, node).await?.path;
             (entry, Some(path))
         }
@@ -83,9 +83,14 @@ fn sort_of(text: &str) -> ServiceResult<(Sort, bool)> {
     Ok((sort, descending))
 }
 
-async fn info(State(app): State<AppState>, caller: Caller, Path(file_id): Path<String>) -> Result<Response, Problem> {
+async fn info(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(file_id): Path<String>,
+    Query(folder): Query<InFolder>,
+) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_file(&caller, file, Role::Viewer).await?;
+    let entry = app.content.enter_file(&caller, file, folder.namespace()?, Role::Viewer).await?;
     let info = app.content.file_info(&entry, file).await?;
     Ok(([(header::ETAG, etag(info.seq))], Json(file_json(&info))).into_response())
 }
@@ -109,11 +114,12 @@ async fn update(
     State(app): State<AppState>,
     caller: Caller,
     Path(file_id): Path<String>,
+    Query(folder): Query<InFolder>,
     headers: HeaderMap,
     Json(body): Json<Update>,
 ) -> Result<Response, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    let entry = app.content.enter_by_file(&caller, file, folder.namespace()?, Role::Editor).await?;
     let directory = match (&body.path, &body.parent_id) {
         (None, None) => None,
         (Some(path), None) => Some(parse_path(path)?),
@@ -132,35 +138,13 @@ async fn delete(
     State(app): State<AppState>,
     caller: Caller,
     Path(file_id): Path<String>,
+    Query(folder): Query<InFolder>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
     let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Editor).await?;
+    let entry = app.content.enter_by_file(&caller, file, folder.namespace()?, Role::Editor).await?;
     let deleted = app.content.delete_file(&entry, file, if_match(&headers)?).await?;
     Ok(Json(json!({"file_id": uuid(file.as_bytes()), "is_deleted": true, "deleted": deleted})))
-}
-
-async fn versions(State(app): State<AppState>, caller: Caller, Path(file_id): Path<String>) -> Result<Json<Value>, Problem> {
-    let file = node_of(&file_id)?;
-    let entry = app.content.enter_by_file(&caller, file, Role::Viewer).await?;
-    let versions = app.content.file_versions(&entry, file).await?;
-    let list: Vec<Value> = versions
-        .iter()
-        .map(|v| {
-            json!({
-                "version_id": uuid(&v.row.version_id),
-                "file_id": uuid(file.as_bytes()),
-                "version_number": v.row.number,
-                "file_hash": v.row.hash,
-                "file_size": v.row.size_bytes,
-                "modified_at": time_ns(v.row.mtime_ns),
-                "created_at": time(v.row.created_at_ms),
-                "device_name": v.row.author_name,
-                "is_current": v.is_current,
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "versions": list })))
 }
 
 #[derive(Deserialize)]
@@ -177,7 +161,7 @@ async fn trash(State(app): State<AppState>, caller: Caller, Query(query): Query<
     Ok(Json(json!({"files": list, "cursor": next.map(|n| n.to_string()), "has_more": next.is_some()})))
 }
 
-fn trash_json(entry: &Entry, item: &TrashItem) -> Value {
+pub(super) fn trash_json(entry: &Entry, item: &TrashItem) -> Value {
     json!({
         "file_id": uuid(item.id.as_bytes()),
         "space_id": uuid(entry.namespace().as_bytes()),
@@ -203,7 +187,7 @@ async fn restore(State(app): State<AppState>, caller: Caller, Json(body): Json<R
     let entry = match body.space_id.as_deref() {
         // Who names a folder means what is in it.
         Some(id) => space(&app, &caller, Some(id), Role::Editor).await?,
-        None => app.content.enter_by_file(&caller, file, Role::Editor).await?,
+        None => app.content.enter_by_file(&caller, file, None, Role::Editor).await?,
     };
     let restored = app.content.restore(&entry, file).await?;
     let info = app.content.file_info(&entry, file).await?;
@@ -235,14 +219,8 @@ async fn purge(State(app): State<AppState>, caller: Caller, Query(query): Query<
     };
     let entry = match what {
         PurgeWhat::Entry(file) => {
-            let entry = app.content.enter_by_file(&caller, file, Role::Owner).await?;
-            // Who names a folder means what is in it.
-            if query.space_id.is_some()
-                && space(&app, &caller, query.space_id.as_deref(), Role::Owner).await?.namespace() != entry.namespace()
-            {
-                return Err(ServiceError::not_found().into());
-            }
-            entry
+            let namespace = query.space_id.as_deref().map(namespace_of).transpose()?;
+            app.content.enter_by_file(&caller, file, namespace, Role::Owner).await?
         }
         PurgeWhat::Before(_) => space(&app, &caller, query.space_id.as_deref(), Role::Owner).await?,
     };

@@ -3,6 +3,7 @@
 //! Reading order: [`routes`] (the one way to make a route), [`auth`] (who is calling), [`error`] (problem documents), then a router per role.
 
 mod account;
+mod activity;
 mod admin;
 mod app_passwords;
 mod archives;
@@ -19,6 +20,7 @@ mod factors;
 mod files;
 mod health;
 mod html;
+mod language;
 mod layers;
 mod links;
 mod login;
@@ -30,13 +32,18 @@ pub mod openapi;
 mod patience;
 mod peers;
 mod plain;
+mod previews;
+mod retention;
 mod rewind;
 pub mod routes;
+mod search;
 mod server;
 mod share;
 mod shares;
 mod sync;
+mod thumbnails;
 mod upload;
+mod versions;
 mod web;
 mod wire;
 mod ws;
@@ -62,6 +69,12 @@ mod oidc_tests;
 #[cfg(test)]
 mod peers_tests;
 #[cfg(test)]
+mod previews_tests;
+#[cfg(test)]
+mod search_tests;
+#[cfg(test)]
+mod retention_tests;
+#[cfg(test)]
 mod shares_tests;
 #[cfg(test)]
 mod signin_tests;
@@ -71,6 +84,8 @@ mod slow_tests;
 mod socket_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions_tests;
 
 pub use body::{Json, Path, Query, RawBody};
 pub use error::Problem;
@@ -115,12 +130,20 @@ pub fn router(app: &AppState, roles: &[Role]) -> (Router, Vec<Route>) {
                 .merge(oidc::routes(app)),
             Role::Web => web::routes(app).merge(login::routes(app)).merge(device::routes(app)).merge(share::routes(app)),
             Role::Upload => chunks::upload_routes(app).merge(upload::routes(app)),
-            Role::Download => chunks::download_routes(app).merge(download::routes(app)).merge(archives::routes(app)),
+            Role::Download => chunks::download_routes(app)
+                .merge(download::routes(app))
+                .merge(archives::routes(app))
+                .merge(thumbnails::routes(app))
+                .merge(previews::routes(app)),
             Role::Sync => sync::routes(app).merge(peers::routes(app)).merge(ws::routes(app)).merge(account::device_routes(app)),
             Role::Dav => dav::routes(app),
             Role::Metadata => metadata::routes(app)
                 .merge(files::routes(app))
+                .merge(versions::routes(app))
                 .merge(rewind::routes(app))
+                .merge(search::routes(app))
+                .merge(activity::routes(app))
+                .merge(retention::routes(app))
                 .merge(shares::routes(app))
                 .merge(links::routes(app)),
         };

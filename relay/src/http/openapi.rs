@@ -47,12 +47,18 @@ pub fn document(routes: &[Route]) -> Value {
 
 fn operation(route: &Route) -> Value {
     let id: Vec<&str> = route.path.split(['/', '{', '}', '.', '*']).filter(|p| !p.is_empty()).collect();
-    let parameters: Vec<Value> = route
+    let mut parameters: Vec<Value> = route
         .path
         .split('/')
         .filter_map(|p| p.strip_prefix('{').and_then(|p| p.strip_suffix('}')))
         .map(|name| json!({"name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
+    if route.in_folder {
+        let description = "The folder in which the file is meant. Without it the request is refused (`ambiguous_file`) if several folders that the caller \
+                           may open have a file of this id.";
+        parameters
+            .push(json!({"name": "space_id", "in": "query", "required": false, "description": description, "schema": {"type": "string"}}));
+    }
     let mut operation = json!({
         "operationId": format!("{}_{}", route.method.as_str().to_ascii_lowercase(), id.join("_")),
         "summary": route.summary,

@@ -3,7 +3,7 @@
 use super::{Access, AppState, Json, Problem, Route, Routes};
 use crate::service::Caller;
 use crate::service::peers::Announcement;
-use crate::store::peers::Peer;
+use crate::store::peers::{Peer, Report};
 use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +39,24 @@ struct AnnounceBody {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, u64>)]
     epochs: BTreeMap<NamespaceId, u64>,
+    /// What the device says of itself, for its user.
+    report: Option<ReportBody>,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct ReportBody {
+    /// When its daemon started, by its own clock, in milliseconds since 1970.
+    run_at_ms: i64,
+    /// Bytes that came over the LAN since then.
+    lan_bytes: u64,
+    /// Bytes that came from the relay since then.
+    relay_bytes: u64,
+    /// What it runs on.
+    #[serde(default)]
+    system: String,
+    /// Which Ferry.
+    #[serde(default)]
+    version: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -89,6 +107,9 @@ impl From<Peer> for PeerDoc {
 
 async fn announce(State(app): State<AppState>, caller: Caller, Json(body): Json<AnnounceBody>) -> Result<Json<AnnouncementDoc>, Problem> {
     let Announcement { server_time_ms, grants, peers } = app.peers.announce(&caller, &body.addresses, &body.epochs).await?;
+    if let Some(ReportBody { run_at_ms, lan_bytes, relay_bytes, system, version }) = body.report {
+        app.peers.take_report(&caller, Report { run_at_ms, lan_bytes, relay_bytes, system, version }).await?;
+    }
     let grants = grants.into_iter().map(|(namespace_id, signed)| GrantDoc {
         namespace_id,
         body: STANDARD.encode(&signed.body),

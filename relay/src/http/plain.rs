@@ -3,6 +3,7 @@
 use crate::service::content::FileInfo;
 use crate::service::{ServiceError, ServiceResult};
 use ferry_protocol::{NamespaceId, NodeId, RelPath, node};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -24,6 +25,18 @@ pub(super) fn node_of(text: &str) -> ServiceResult<NodeId> {
 /// A namespace's id from a parameter or a body.
 pub(super) fn namespace_of(text: &str) -> ServiceResult<NamespaceId> {
     bytes_of(text).map(NamespaceId::from_bytes)
+}
+
+/// `?space_id=` beside a file's id: the folder in which it is meant.
+#[derive(Deserialize)]
+pub(super) struct InFolder {
+    space_id: Option<String>,
+}
+
+impl InFolder {
+    pub(super) fn namespace(&self) -> ServiceResult<Option<NamespaceId>> {
+        self.space_id.as_deref().map(namespace_of).transpose()
+    }
 }
 
 /// Milliseconds since 1970 as RFC 3339.

@@ -62,6 +62,8 @@ pub struct Route {
     pub scope: Option<Scope>,
     /// The JSON body that it answers with, for the OpenAPI document.
     pub response: Option<Schema>,
+    /// Whether `?space_id=` says in which folder the file of its path is meant.
+    pub in_folder: bool,
 }
 
 /// A type in the OpenAPI document.
@@ -97,6 +99,7 @@ impl Route {
             is_page: false,
             scope: None,
             response: None,
+            in_folder: false,
         }
     }
 
@@ -164,6 +167,13 @@ impl Route {
     #[must_use]
     pub fn gives<T: utoipa::ToSchema>(mut self) -> Self {
         self.response = Some(Schema::of::<T>());
+        self
+    }
+
+    /// Takes `?space_id=`, the folder in which the file of its path is meant.
+    #[must_use]
+    pub fn in_folder(mut self) -> Self {
+        self.in_folder = true;
         self
     }
 

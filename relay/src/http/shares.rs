@@ -161,8 +161,13 @@ async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<L
         (Some("me"), None, None, None) => Listed::WithMe,
         (None, None | Some("me"), None, None) => Listed::ByMe,
         (None, None, Some(space), None) => Listed::Folder(namespace_of(&space)?),
-        (None, None, None, Some(file)) => Listed::File(node_of(&file)?),
-        _ => return Err(ServiceError::malformed("Give one of 'with=me', 'by=me', 'space_id' and 'file_id'.").into()),
+        (None, None, space, Some(file)) => Listed::File(node_of(&file)?, space.as_deref().map(namespace_of).transpose()?),
+        _ => {
+            return Err(ServiceError::malformed(
+                "Give one of 'with=me', 'by=me', 'space_id', and 'file_id' with or without its 'space_id'.",
+            )
+            .into());
+        }
     };
     let list = app.sharing.list(&caller, wanted).await?;
     Ok(Json(SharesDoc { shares: list.into_iter().map(ShareBody::from).collect() }))
@@ -170,9 +175,9 @@ async fn list(State(app): State<AppState>, caller: Caller, Query(query): Query<L
 
 #[derive(Deserialize, ToSchema)]
 struct InviteBody {
-    /// A folder; or give `file_id`.
+    /// A folder; with `file_id` the one in which the file is meant.
     space_id: Option<String>,
-    /// A file; or give `space_id`.
+    /// A file.
     file_id: Option<String>,
     email: String,
     /// `viewer` or `editor`; of a file also `read` or `write`. `viewer` when nothing is said.
@@ -195,7 +200,7 @@ async fn invite(
 ) -> Result<(StatusCode, Json<InvitedDoc>), Problem> {
     let what = match (&body.space_id, &body.file_id) {
         (Some(space), None) => What::Folder(namespace_of(space)?),
-        (None, Some(file)) => What::File(node_of(file)?),
+        (space, Some(file)) => What::File(node_of(file)?, space.as_deref().map(namespace_of).transpose()?),
         _ => return Err(ServiceError::malformed("Give 'space_id' or 'file_id'.").into()),
     };
     let role = given_role(body.role.or(body.permission).as_deref().unwrap_or("viewer"))?;

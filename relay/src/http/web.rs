@@ -1,7 +1,7 @@
 //! Pages for people: the landing page and the set-up page. No inline script, no foreign source (R50).
 
 use super::{Access, AppState, Json, Path, Problem, Route, Routes};
-use super::{assets, openapi};
+use super::{assets, html, openapi};
 use crate::service::ServiceError;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -10,9 +10,9 @@ use serde_json::Value;
 
 /// Only files of this relay, no frames, no plug-ins, no forms to elsewhere.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The same for the client, which also plays media, has a manifest and workers, and logs out by a form. No text becomes a script by mistake of ours:
+/// The same for the client, which also plays media, frames documents, has a manifest and workers, and logs out by a form. No text becomes a script by mistake of ours:
 /// addresses of scripts come from one policy only.
-const CLIENT_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types ferry";
+const CLIENT_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; frame-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types ferry";
 /// Nothing of the machine: a file manager needs none of it.
 const PERMISSIONS: &str =
     "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), bluetooth=(), midi=(), display-capture=()";
@@ -81,7 +81,7 @@ fn asset_of(build: &str, name: &str, headers: &HeaderMap) -> Result<Response, Pr
 }
 
 async fn setup() -> Response {
-    page(include_str!("pages/setup.html").to_owned())
+    page(html::fill(include_str!("pages/setup.html"), &[]).into_text())
 }
 
 async fn setup_js() -> Response {

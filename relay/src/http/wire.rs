@@ -125,6 +125,10 @@ pub(super) struct CanRead(pub Entry);
 #[derive(Debug, Clone)]
 pub(super) struct CanEdit(pub Entry);
 
+/// The namespace in the path (`{ns}`), for its owner.
+#[derive(Debug, Clone)]
+pub(super) struct Owns(pub Entry);
+
 impl FromRequestParts<AppState> for CanRead {
     type Rejection = Problem;
 
@@ -138,6 +142,14 @@ impl FromRequestParts<AppState> for CanEdit {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         enter(parts, state, Role::Editor).await.map(Self)
+    }
+}
+
+impl FromRequestParts<AppState> for Owns {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        enter(parts, state, Role::Owner).await.map(Self)
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Kind {
     StorageFull,
 }
 
-/// Why a service did not do what was asked. Nothing was changed unless the text says otherwise.
+/// Why a service did not do what was asked. Nothing was changed unless the text says otherwise, or the store broke off while it committed.
 #[derive(Debug)]
 pub struct ServiceError(Box<Inner>);
 
@@ -55,6 +55,7 @@ struct Inner {
     extra: Map<String, Value>,
     retry_after_s: Option<u64>,
     source: Option<String>,
+    in_doubt: bool,
 }
 
 /// What a service answers.
@@ -66,7 +67,16 @@ const CONTENDED: &str = "contended";
 impl ServiceError {
     /// An error of this kind with its stable code and a sentence for the caller.
     pub fn new(kind: Kind, code: &'static str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, code, detail: detail.into(), hint: None, extra: Map::new(), retry_after_s: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            code,
+            detail: detail.into(),
+            hint: None,
+            extra: Map::new(),
+            retry_after_s: None,
+            source: None,
+            in_doubt: false,
+        }))
     }
 
     /// 400: the request cannot be understood.
@@ -155,9 +165,21 @@ impl ServiceError {
         self.0.code
     }
 
+    /// The same for one more caller.
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, code, detail, hint, extra, retry_after_s, source } = &*self.0;
+        let (detail, hint, extra, source) = (detail.clone(), hint.clone(), extra.clone(), source.clone());
+        Self(Box::new(Inner { kind: *kind, code, detail, hint, extra, retry_after_s: *retry_after_s, source }))
+    }
+
     /// Whether another transaction stood in the way, and doing it all again may help.
     pub(crate) fn is_contended(&self) -> bool {
         self.0.code == CONTENDED
+    }
+
+    /// Whether what was asked may have been done all the same: the store broke off while it committed.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.0.in_doubt
     }
 
     /// The sentence for the caller.
@@ -207,6 +229,12 @@ impl From<StoreError> for ServiceError {
                     Self::new(Kind::Unavailable, CONTENDED, "Too many change the same things at once. Try again.").source(&error);
                 busy.0.retry_after_s = Some(1);
                 busy
+            }
+            StoreError::InDoubt(_) => {
+                let mut broken =
+                    Self::unavailable("The relay's store broke off before it said whether this was done. Try again.").source(&error);
+                broken.0.in_doubt = true;
+                broken
             }
             StoreError::Full(_) => Self::new(
                 Kind::StorageFull,

@@ -4,11 +4,13 @@ pub mod accounts;
 pub mod content;
 mod error;
 pub mod links;
+pub mod markdown;
 pub mod origin;
 pub mod peers;
 mod scopes;
 pub mod shared;
 pub mod sharing;
+pub mod thumbnails;
 
 pub use error::{Kind, ServiceError, ServiceResult};
 pub use scopes::{Scope, Scopes, TokenFolder};

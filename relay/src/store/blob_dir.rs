@@ -44,7 +44,10 @@ impl DirBlobs {
     }
 
     fn put_blocking(&self, id: PackId, parts: &[Bytes]) -> io::Result<()> {
-        let tmp = self.root.join("tmp").join(id.to_string());
+        // Each write has a name of its own: a process that was killed may have left half of this very blob, and another may be writing it now.
+        let mut own = [0; 8];
+        getrandom::fill(&mut own).map_err(|e| io::Error::other(e.to_string()))?;
+        let tmp = self.root.join("tmp").join(format!("{id}.{}", hex::encode(own)));
         let path = self.path(id);
         let written = (|| {
             let mut file = File::options().write(true).create_new(true).open(&tmp)?;

@@ -7,15 +7,23 @@
 //! * **CS3** `namespace_chunks.refs` is the number of rows of `file_chunks` in that namespace that name the chunk.
 
 use super::StoreError;
+use super::activity::ActivityStore;
 use super::dav::{DavStore, DavTx};
 pub use super::history::{AuthorRow, Before, BeforeKind, Changed, ChangesQuery, HistoryRow, RewindRow};
 pub(super) use super::history::{dots_column, dots_of_column, within};
 use super::moves::ShardMoves;
+use super::search::{SearchStore, SearchTx};
 use super::tree::{Standing, TreeStore, TreeTx};
+use super::versions::{VersionStore, VersionTx};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, Dot, Epoch, NamespaceId, NodeId, NodeState, ReplicaId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The setting that says until when a holder keeps the sweep from blobs. All names of such begin with `sweep_held`.
+pub(super) fn sweep_hold(holder: [u8; 16]) -> String {
+    format!("sweep_held/{}", hex::encode(holder))
+}
 
 /// A part of the store that holds whole namespaces, those of some users. A transaction touches one shard, and bytes are stored once within a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +45,9 @@ pub enum Scope {
     /// Chunks, packs and leases of a whole shard: sweep and repair.
     Shard(Shard),
 }
+
+/// How many nodes are looked at for one that is out of order.
+pub(super) const TIMES_LOOKED_AT: u64 = 1000;
 
 /// Which life of which relay a database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +191,8 @@ pub struct VersionRow {
     pub wall_ms: i64,
     /// When it came to the relay, in milliseconds since 1970.
     pub created_at_ms: i64,
+    /// What somebody calls it; such a version is kept.
+    pub label: Option<String>,
 }
 
 /// A version to be kept, with its chunks.
@@ -200,6 +213,8 @@ pub struct HeldChunk {
     pub refs: u64,
     /// Whether its bytes were found to be wrong.
     pub is_damaged: bool,
+    /// Until when a lease holds it, in milliseconds since 1970.
+    pub lease_until_ms: i64,
 }
 
 /// The id of a pack: a blob with the chunk frames of one request.
@@ -267,8 +282,10 @@ pub struct UploadRow {
     pub user: UserId,
     /// The node that the file will be, if it is new.
     pub node: NodeId,
-    /// The path below the namespace's root, `/`-separated.
+    /// The path below the namespace's root, or below `below`, `/`-separated.
     pub path: Vec<u8>,
+    /// The directory that `path` is below; none for the namespace's root.
+    pub below: Option<NodeId>,
     /// The promised hash of the whole.
     pub hash: ContentHash,
     /// The promised size in bytes.
@@ -399,7 +416,7 @@ pub struct ShardTotals {
 
 /// Reads of committed state.
 #[async_trait]
-pub trait ContentStore: TreeStore + DavStore {
+pub trait ContentStore: TreeStore + DavStore + VersionStore + SearchStore + ActivityStore {
     /// Begins a writing transaction; waits for the writer before it.
     async fn begin(&self, scope: Scope) -> Result<Box<dyn ContentTx>, StoreError>;
     /// Every shard.
@@ -439,7 +456,8 @@ pub trait ContentStore: TreeStore + DavStore {
         hash: ContentHash,
         size_bytes: u64,
     ) -> Result<Option<(NamespaceId, NodeId)>, StoreError>;
-    /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none.
+    /// The lowest number of a node that last changed at or after `since_ms`; nothing if there is none. Times rise with numbers but for what clocks
+    /// disagree about: where more than [`TIMES_LOOKED_AT`] nodes, in the order of times and in that of numbers, lie between, a lower one may be passed over.
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError>;
 
     /// Deleted nodes that are not purged, with a lower number than `before_seq`, newest first.
@@ -499,15 +517,19 @@ pub trait ContentStore: TreeStore + DavStore {
     async fn upload(&self, user: UserId, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
     /// The chunks of an upload into this namespace that have arrived, by index.
     async fn upload_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError>;
+    /// How many chunks of an upload into this namespace have arrived.
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError>;
 
     /// Compares the rows with each other.
     async fn check_rows(&self) -> Result<RowFaults, StoreError>;
     /// How many node states of a namespace cannot be decoded.
     async fn check_states(&self, namespace: NamespaceId) -> Result<u64, StoreError>;
-    /// Until when the sweep leaves blobs alone, in milliseconds since 1970; 0 for not at all.
+    /// Until when the sweep leaves blobs alone, for whoever holds it longest, in milliseconds since 1970; 0 for not at all.
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError>;
-    /// Sets it. Every process of the relay sees it at once.
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError>;
+    /// Holds it for this holder until then. Every process of the relay sees it at once.
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
+    /// Ends what this holder held, and forgets what others held until before `now_ms`.
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError>;
 
     /// Every namespace.
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError>;
@@ -519,7 +541,7 @@ pub trait ContentStore: TreeStore + DavStore {
 
 /// One writing transaction (CS2). It stays within its [`Scope`]: calls that name another namespace's shard are a mistake of the caller.
 #[async_trait]
-pub trait ContentTx: TreeTx + DavTx {
+pub trait ContentTx: TreeTx + DavTx + VersionTx + SearchTx {
     /// Makes everything durable.
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
     /// Undoes everything, and returns when it is undone: what was locked is free. One that is dropped is undone too, but some time later.
@@ -568,15 +590,18 @@ pub trait ContentTx: TreeTx + DavTx {
     /// it refers to and no lease protects; what that was its owner uses no longer (CS3).
     async fn purge(&mut self, namespace: &NamespaceRow, nodes: &[(NodeId, u64)], now_ms: i64) -> Result<Purged, StoreError>;
 
-    /// The answer that this commit got before.
-    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError>;
-    /// Remembers the answer.
-    async fn add_commit_record(
+    /// The answers that those of these commits of a user got that were accepted before.
+    async fn commit_records(
         &mut self,
         namespace: NamespaceId,
         user: UserId,
-        id: CommitId,
-        record: CommitRecord,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError>;
+    /// Remembers answers.
+    async fn add_commit_records(
+        &mut self,
+        namespace: NamespaceId,
+        records: &[(UserId, CommitId, CommitRecord)],
         now_ms: i64,
     ) -> Result<(), StoreError>;
 
@@ -597,6 +622,8 @@ pub trait ContentTx: TreeTx + DavTx {
     async fn put_upload(&mut self, upload: &UploadRow) -> Result<(), StoreError>;
     /// An upload.
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError>;
+    /// Lets an upload, and the leases of what of it has arrived, last until this time at least.
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
     /// Records an upload's chunk; the same index again replaces it.
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError>;
     /// Marks an upload as completed; `node` is the file that it became.

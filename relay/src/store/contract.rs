@@ -7,6 +7,7 @@ use super::blob_memory::MemoryBlobs;
 use super::content::*;
 use super::dav_contract;
 use super::testing::{Db, on_each_kind};
+use super::versions_contract;
 use crate::clock::ManualClock;
 use crate::service::UserRole;
 use crate::store::accounts::{AccountStore, User};
@@ -62,6 +63,51 @@ async fn blobs_on_s3() {
     blobs_keep_what_they_were_given(&server.open("a/prefix/").await).await;
 }
 
+/// The contract, and a pack that goes in parts, on a server that was written by others: with `FERRY_TEST_GARAGE=FILE` (a program `garage`) only.
+#[cfg(feature = "cluster")]
+#[tokio::test]
+async fn blobs_on_garage() {
+    use super::blob_s3::{S3Blobs, S3Tuning};
+    use std::io::BufRead;
+    if std::env::var_os("FERRY_TEST_GARAGE").is_none() {
+        return eprintln!("NOT RUN: FERRY_TEST_GARAGE names no program garage");
+    }
+    let (dir, secret) = (tempfile::tempdir().unwrap(), "0123456789abcdef".repeat(4));
+    let key = crate::config::S3Key { access: "GK0123456789abcdef01234567".into(), secret: secret.clone(), token: None };
+    let mut server = std::process::Command::new(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/garage_server"))
+        .args(["--bucket", "chunks", "--access-key", &key.access, "--secret-key", &secret, "--dir"])
+        .arg(dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    assert!(url.starts_with("http://127.0.0.1:"), "it does not start; see what it said");
+    let open = async |prefix: &str, key: &crate::config::S3Key| {
+        let endpoint = Some(url.trim().to_owned());
+        let place = crate::config::S3Place { bucket: "chunks".into(), prefix: prefix.into(), endpoint, region: "us-east-1".into() };
+        S3Blobs::open(place, key, S3Tuning { page_objects: 7, ..S3Tuning::default() }).await
+    };
+    for prefix in ["", "a/prefix/"] {
+        blobs_keep_what_they_were_given(&open(prefix, &key).await.unwrap()).await;
+    }
+    let store = open("", &key).await.unwrap();
+    let large: Bytes = (0..18u32 << 18).flat_map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect::<Vec<u8>>().into();
+    store.put(PackId([9; 16]), vec![large.clone()]).await.unwrap();
+    let (at, len) = (8 * 1024 * 1024 - 3, 7);
+    assert_eq!(store.read(PackId([9; 16]), at, len).await.unwrap().unwrap(), large.slice(at as usize..at as usize + len));
+    for n in 0..20 {
+        store.put(PackId([100 + n; 16]), vec![part("one of many")]).await.unwrap();
+    }
+    let many = store.list().await.unwrap().iter().filter(|row| row.length_bytes == 11).count();
+    assert_eq!(many, 20, "a listing of several pages is whole");
+    let wrong = crate::config::S3Key { secret: "f".repeat(64), ..key };
+    open("", &wrong).await.unwrap_err();
+    drop(server.stdin.take());
+    server.wait().unwrap();
+}
+
 #[tokio::test]
 async fn what_a_crash_left_half_written_is_not_a_blob() {
     let dir = tempfile::tempdir().unwrap();
@@ -79,6 +125,22 @@ async fn what_a_crash_left_half_written_is_not_a_blob() {
     store.put(id, vec![part("whole")]).await.unwrap();
     let store = DirBlobs::open(dir.path()).unwrap();
     assert_eq!(store.read(id, 0, 5).await.unwrap().unwrap(), part("whole"));
+}
+
+/// A migration that was killed and is begun again, or two at once, write the same blob: what one has half written stands in nobody's way.
+#[tokio::test]
+async fn one_blob_may_be_written_by_several_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, id) = (DirBlobs::open(dir.path()).unwrap(), PackId([4; 16]));
+    std::fs::write(dir.path().join("tmp").join(id.to_string()), b"ha").unwrap();
+    let bytes = Bytes::from(vec![7; 1 << 20]);
+    let writes = (0..8).map(|_| store.put(id, vec![bytes.clone()]));
+    for written in futures_util::future::join_all(writes).await {
+        written.unwrap();
+    }
+    assert_eq!(store.read(id, 0, bytes.len()).await.unwrap().unwrap(), bytes);
+    assert_eq!(store.list().await.unwrap().len(), 1);
+    assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 1, "nothing is left but what was left before");
 }
 
 struct Names {
@@ -271,6 +333,20 @@ async fn skipped_numbers_are_known_from_given_ones(store: &dyn ContentStore, nam
     }
 }
 
+/// Writers whose clocks disagree: nothing that changed since is passed over.
+async fn a_time_finds_the_first_number_though_clocks_disagree(store: &dyn ContentStore, names: &Names) {
+    let row = NamespaceRow { id: NamespaceId::from_bytes([0xC1; 16]), name: "clocks".into(), is_home: false, ..names.namespace.clone() };
+    let mut tx = store.begin(Scope::Owner(names.owner)).await.unwrap();
+    tx.create_namespace(&row, 1).await.unwrap();
+    for (seq, now_ms) in [(1, 100), (2, 105), (3, 101), (4, 109), (5, 103), (6, 120)] {
+        tx.put_nodes(&row, &[write(seq as u8, seq)], seq, 1, now_ms).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    for (since_ms, first) in [(0, Some(1)), (101, Some(2)), (104, Some(2)), (106, Some(4)), (110, Some(6)), (121, None)] {
+        assert_eq!(store.first_seq_since(row.id, since_ms).await.unwrap(), first, "{since_ms}");
+    }
+}
+
 async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
     let (a, b) = (ChunkRef { id: ChunkId::of(b"a"), len: 1 }, ChunkRef { id: ChunkId::of(b"bb"), len: 2 });
     let id = names.namespace.id;
@@ -284,7 +360,7 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
     tx.commit().await.unwrap();
     let held = store.held(id, &[a.id, b.id, ChunkId::of(b"no")]).await.unwrap();
     assert_eq!(held.len(), 2);
-    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false });
+    assert_eq!(held[&a.id], HeldChunk { len: 1, refs: 0, is_damaged: false, lease_until_ms: 1000 });
     assert!(store.locate_chunks(id, &[a.id], true).await.unwrap().is_empty());
     assert_eq!(store.locate_chunks(id, &[a.id], false).await.unwrap()[&a.id], at(a, 37));
     assert!(store.held(NamespaceId::default(), &[a.id]).await.unwrap().is_empty());
@@ -303,6 +379,7 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
             author_name: "d".into(),
             wall_ms: 1,
             created_at_ms: 40,
+            label: None,
         },
         chunks,
     };
@@ -321,10 +398,16 @@ async fn chunks_and_versions(store: &dyn ContentStore, names: &Names) {
 
 async fn damage_and_sweep(store: &dyn ContentStore, names: &Names) {
     assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0);
-    for until_ms in [5_000, 9_000, 0] {
-        store.hold_sweep(until_ms).await.unwrap();
-        assert_eq!(store.sweep_held_until_ms().await.unwrap(), until_ms);
+    // Each holder says for itself; nobody's end is another's.
+    let (first, second) = ([1; 16], [2; 16]);
+    for (holder, until_ms, held_ms) in [(first, 5_000, 5_000), (second, 9_000, 9_000), (first, 7_000, 9_000)] {
+        store.hold_sweep(holder, until_ms).await.unwrap();
+        assert_eq!(store.sweep_held_until_ms().await.unwrap(), held_ms);
     }
+    store.release_sweep(second, 5_000).await.unwrap();
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 7_000);
+    store.release_sweep(second, 7_001).await.unwrap();
+    assert_eq!(store.sweep_held_until_ms().await.unwrap(), 0, "who went away without a word is forgotten");
     let shard = names.shard;
     let id = names.namespace.id;
     let (held, loose) = (ChunkId::of(b"a"), ChunkRef { id: ChunkId::of(b"loose"), len: 5 });
@@ -452,15 +535,21 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     let (id, commit) = (names.namespace.id, CommitId::from_bytes([1; 16]));
     let record = CommitRecord { digest: [1; 32], head_seq: 4, gapless: true };
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-    tx.add_commit_record(id, names.owner, commit, record, 10).await.unwrap();
-    assert_eq!(tx.commit_record(id, names.owner, commit).await.unwrap(), Some(record));
-    assert_eq!(tx.commit_record(id, names.guest, commit).await.unwrap(), None, "another user's key is another key");
+    let (second, other) = (CommitId::from_bytes([2; 16]), CommitRecord { digest: [2; 32], head_seq: 5, gapless: false });
+    let records = [(names.owner, commit, record), (names.owner, second, other), (names.guest, second, record)];
+    tx.add_commit_records(id, &records, 10).await.unwrap();
+    let asked = [commit, second, CommitId::from_bytes([3; 16])];
+    let of_owner = tx.commit_records(id, names.owner, &asked).await.unwrap();
+    assert_eq!(of_owner, [(commit, record), (second, other)].into());
+    let of_guest = tx.commit_records(id, names.guest, &asked).await.unwrap();
+    assert_eq!(of_guest, [(second, record)].into(), "another user's key is another key");
     let upload = UploadRow {
         version_id: [8; 16],
         namespace: id,
         user: names.owner,
         node: NodeId::from_bytes([8; 16]),
         path: b"dir/\xff".to_vec(),
+        below: Some(NodeId::from_bytes([3; 16])),
         hash: ContentHash::of(b"u"),
         size_bytes: 9,
         mtime_ns: None,
@@ -471,20 +560,35 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
         expires_at_ms: 100,
     };
     tx.put_upload(&upload).await.unwrap();
+    let at_the_root = UploadRow { version_id: [9; 16], below: None, ..upload.clone() };
+    tx.put_upload(&at_the_root).await.unwrap();
+    assert_eq!(tx.upload([9; 16]).await.unwrap(), Some(at_the_root));
+    tx.delete_upload([9; 16]).await.unwrap();
     let chunk = |text: &[u8]| ChunkRef { id: ChunkId::of(text), len: text.len() as u32 };
     tx.put_upload_chunk([8; 16], 1, chunk(b"x")).await.unwrap();
     tx.put_upload_chunk([8; 16], 1, chunk(b"yy")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.upload(names.owner, [8; 16]).await.unwrap().unwrap(), upload);
     assert_eq!(store.upload_chunks(id, [8; 16]).await.unwrap(), [(1, chunk(b"yy"))].into());
+    assert_eq!(store.upload_chunk_count(id, [8; 16]).await.unwrap(), 1);
+    // Prolonged: with the leases of what has arrived and is held, and never to an earlier time.
+    let held = ChunkRef { id: ChunkId::of(b"a"), len: 1 };
+    let leases = async || store.held(id, &[held.id]).await.unwrap()[&held.id].lease_until_ms;
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.put_upload_chunk([8; 16], 0, held).await.unwrap();
+    tx.prolong_upload([8; 16], 5000).await.unwrap();
+    tx.prolong_upload([8; 16], 70).await.unwrap();
+    assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().expires_at_ms, 5000);
+    tx.commit().await.unwrap();
+    assert_eq!((leases().await, store.upload_chunk_count(id, [8; 16]).await.unwrap()), (5000, 2));
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
     tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
-    tx.drop_expired(100, 10).await.unwrap();
+    tx.drop_expired(5000, 10).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
-    assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_some());
-    tx.drop_expired(101, 11).await.unwrap();
+    assert_eq!(tx.commit_records(id, names.owner, &asked).await.unwrap().len(), 2);
+    tx.drop_expired(5001, 11).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap(), None);
-    assert!(tx.commit_record(id, names.owner, commit).await.unwrap().is_none());
+    assert!(tx.commit_records(id, names.owner, &asked).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     assert_eq!(totals(store).await.versions, 2);
 }
@@ -639,6 +743,7 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     namespaces_and_feeds(&*db, &names).await;
     the_trash_keeps_what_was(&*db, &names).await;
     skipped_numbers_are_known_from_given_ones(&*db, &names).await;
+    a_time_finds_the_first_number_though_clocks_disagree(&*db, &names).await;
     chunks_and_versions(&*db, &names).await;
     damage_and_sweep(&*db, &names).await;
     commits_and_uploads(&*db, &names).await;
@@ -647,6 +752,7 @@ async fn content_is_kept_as_it_was_given(kind: Db) {
     what_was_before_is_kept(&*db, &names).await;
     rewinds_are_remembered(&*db, &names).await;
     dav_contract::locks_and_properties(&*db, names.namespace.id, names.owner).await;
+    versions_contract::versions_one_by_one(&*db, &names.namespace, names.owner).await;
     what_is_lost_is_named_and_what_is_purged_is_gone(&*db, &names).await;
     a_page_of_the_trash_counts_what_is_kept_only(&*db, &names).await;
 }

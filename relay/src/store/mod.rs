@@ -1,6 +1,7 @@
 //! What the relay keeps, behind traits: no rule lives here (R1). Each trait has one contract suite that runs against every implementation (R6).
 
 pub mod accounts;
+pub mod activity;
 pub mod blob;
 pub mod blob_dir;
 pub mod blob_memory;
@@ -27,13 +28,18 @@ pub mod peers;
 pub mod postgres;
 #[cfg(feature = "cluster")]
 pub mod redis;
+pub mod search;
 pub mod shares;
 pub mod signin;
 pub mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod thumbnails;
 pub mod tree;
+pub mod versions;
+#[cfg(test)]
+mod versions_contract;
 
 use crate::StartError;
 use crate::config::{Config, DatabaseUrl};
@@ -111,6 +117,9 @@ pub enum StoreError {
     /// Another transaction stood in the way, and this one was rolled back. Done again from its beginning it may well succeed.
     #[error("another transaction stood in the way: {0}")]
     Contended(String),
+    /// The store broke off while it made a transaction durable: whether that was done is not known. What its rows may name must stay.
+    #[error("the store did not say whether this was done: {0}")]
+    InDoubt(String),
     /// No space is left; nothing was done.
     #[error("the store is full: {0}")]
     Full(String),

@@ -10,6 +10,7 @@ use super::StoreError;
 use super::content::{Shard, StoredChunk};
 use async_trait::async_trait;
 use ferry_protocol::{ChunkId, NamespaceId, UserId};
+use std::collections::BTreeSet;
 
 /// A move that is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub trait ShardMoves: Send + Sync {
     async fn note(&self, user: UserId, from: Shard, to: Shard, now_ms: i64) -> Result<(), StoreError>;
     /// Forgets a move.
     async fn done(&self, user: UserId) -> Result<(), StoreError>;
+    /// Whether new users may be placed in a shard. When this returns, whoever is placed there is there already, in every process.
+    async fn set_closed(&self, shard: Shard, is_closed: bool, now_ms: i64) -> Result<(), StoreError>;
+    /// Shards in which nobody new is placed.
+    async fn closed(&self) -> Result<BTreeSet<Shard>, StoreError>;
     /// Where the directory says that a user is; nothing if there is no such user.
     async fn place_of(&self, user: UserId) -> Result<Option<Shard>, StoreError>;
     /// Users of a shard by rising id after `after`, at most `limit`.

@@ -121,7 +121,8 @@ impl ChildQuery<'_> {
 /// Reads of the shown tree.
 #[async_trait]
 pub trait TreeStore: Send + Sync + 'static {
-    /// Plain children of a directory.
+    /// Plain children of a directory, in their order, and after them all that is contested there, as of one moment: what becomes the one or the other
+    /// meanwhile is in the answer once.
     async fn children(&self, namespace: NamespaceId, query: ChildQuery<'_>) -> Result<Vec<PlacedNode>, StoreError>;
     /// What stands in these directories and is shown; with `contested_only` what is not plain.
     async fn claims(&self, namespace: NamespaceId, parents: &[NodeId], contested_only: bool) -> Result<Vec<PlacedNode>, StoreError>;

@@ -105,6 +105,8 @@ pub const FIGURES: &[Figure] = &[
         Label("result", &["accepted", "missing_chunks", "stale", "epoch_changed", "error"]),
         "Commits, by result.",
     ),
+    figure("ferry_relay_sync_batches_total", Counter, Count, Whole, "Transactions that wrote for several at once."),
+    figure("ferry_relay_sync_batched_writes_total", Counter, Count, Whole, "Commits and edits that were written in those."),
     figure("ferry_relay_sync_delta_entries_total", Counter, Count, Whole, "Node states given out by feeds."),
     figure("ferry_relay_announcements_total", Counter, Count, Whole, "Addresses that devices announced."),
     // Stores.

@@ -5,6 +5,7 @@
 pub mod server;
 
 use super::process::*;
+use std::path::Path;
 
 #[test]
 fn a_relay_on_postgresql_is_backed_up_and_restored() {
@@ -61,6 +62,38 @@ fn a_relay_on_postgresql_is_backed_up_and_restored() {
     assert_eq!(run(dir.path(), &["backup", "verify", to]).status.code(), Some(6));
 }
 
+/// Restores, killed before each database comes and after the last one, and then to the end; says what the last run said.
+fn broken_off_and_restored(dir: &Path, data: &Path, env: &[(&str, &str)], backup: &Path) -> serde_json::Value {
+    let tools = dir.join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let (count, script) = (tools.join("calls"), tools.join("pg_restore"));
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let (to, env) = (backup.to_str().unwrap(), [env, &[("PATH", path.as_str())]].concat());
+    for (calls, is_done) in [(1, false), (2, false), (1, true), (1, false), (1, true)] {
+        // Kills the relay's process, which is the parent, at its call of this number: before the real program runs, or after.
+        let real = "PATH=${PATH#*:} pg_restore \"$@\" || exit $?";
+        let (before, after) = if is_done { ("", "kill -9 $PPID") } else { ("kill -9 $PPID; exit 1", "") };
+        let text = format!(
+            "#!/bin/sh\necho >> {count}\nis_it() {{ [ $(wc -l < {count}) -eq {calls} ]; }}\nif is_it; then :; {before}\nfi\n{real}\nif is_it; then :; {after}\nfi\n",
+            count = count.display()
+        );
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let _ = std::fs::remove_file(&count);
+        let killed = run_with(data, &env, &["backup", "restore", to]);
+        assert_eq!(killed.status.code(), None, "it was killed: {killed:?}");
+    }
+    // Another backup does not go on where this one was broken off.
+    let (other, manifest) = (dir.join("another"), backup.join("manifest.json"));
+    assert!(std::process::Command::new("cp").arg("-a").arg(backup).arg(&other).status().unwrap().success());
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(other.join("manifest.json"), text + " ").unwrap();
+    let refused = run_with(data, &env[..env.len() - 1], &["backup", "restore", other.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(8) && said.contains("restore of another backup was broken off"), "{said}");
+    json_with(data, &env[..env.len() - 1], &["backup", "restore", to, "--json"])
+}
+
 /// A directory and two shards: users of all of them, one of whom has moved, come back from one backup.
 #[test]
 fn a_relay_with_shards_is_backed_up_and_restored_as_one() {
@@ -89,6 +122,7 @@ fn a_relay_with_shards_is_backed_up_and_restored_as_one() {
     let shard = from.to_string();
     let dry = json_with(&data, &old, &["shard", "drain", &shard, "--dry-run", "--json"]);
     assert_eq!(dry["moved"].as_array().unwrap().len() as u64, users_of(&list, from), "{dry}");
+    assert_eq!(json_with(&data, &old, &["shard", "list", "--json"])["shards"][from]["takes_new_users"], true, "nothing was changed");
     let first = dry["moved"][0]["user_id"].as_str().unwrap();
     let said = run_with(&data, &old, &["shard", "move", first, "--to", "0", "--settle", "0"]);
     assert!(stdout(&said).contains("has moved from shard"), "{said:?}");
@@ -101,12 +135,30 @@ fn a_relay_with_shards_is_backed_up_and_restored_as_one() {
     let unknown = run_with(&data, &old, &["shard", "move", first, "--to", "7"]);
     assert_eq!(unknown.status.code(), Some(8), "{}", String::from_utf8_lossy(&unknown.stderr));
 
+    // Drained: nobody is there, and nobody comes, until it is opened again.
+    let drained = json_with(&data, &old, &["shard", "drain", &shard, "--settle", "0", "--json"]);
+    assert_eq!(drained["moved"].as_array().unwrap().len() as u64, users_of(&list, from), "{drained}");
+    (0..8).for_each(|n| add_user_with(&data, &old, &format!("late{n}@example.org")));
+    let list = json_with(&data, &old, &["shard", "list", "--json"]);
+    assert_eq!((users_of(&list, from), &list["shards"][from]["takes_new_users"]), (0, &false.into()), "{list}");
+    let back = run_with(&data, &old, &["shard", "drain", &to.to_string(), "--to", &shard]);
+    assert_eq!(back.status.code(), Some(8), "{back:?}");
+    json_with(&data, &old, &["shard", "open", &shard, "--json"]);
+    (0..8).for_each(|n| add_user_with(&data, &old, &format!("later{n}@example.org")));
+    assert!(users_of(&json_with(&data, &old, &["shard", "list", "--json"]), from) > 0);
+
     let path = backup.to_str().unwrap();
     let made = json_with(&data, &old, &["backup", "create", "-o", path, "--json"]);
     assert!(stdout(&run(dir.path(), &["backup", "verify", path])).contains("the backup is whole"));
     drop(relay);
-    let restored = json_with(&other, &new, &["backup", "restore", path, "--json"]);
-    assert_eq!(restored["packs"], made["packs"]);
+    let restored = broken_off_and_restored(dir.path(), &other, &new, &backup);
+    assert_eq!((&restored["packs"], &restored["packs_there"]), (&made["packs"], &made["packs"]));
+    for url in &urls[3..] {
+        let left = cluster.sql(url.rsplit('/').next().unwrap(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'ferry_restore'");
+        assert_eq!(left.trim(), "0", "no mark is left in {url}");
+    }
+    let again = run_with(&other, &new, &["backup", "restore", path]);
+    assert_eq!(again.status.code(), Some(8), "a restore that has ended is not begun again: {again:?}");
     let verified = json_with(&other, &new, &["storage", "verify", "--read-data", "--json"]);
     assert_eq!(verified["damaged"], 0, "{verified}");
     let relay = Relay::start(&other, &new);

@@ -8,7 +8,7 @@ import { go } from "../lib/router.js";
 import { dialog, form } from "../ui/dialog.js";
 import { toast, toastError } from "../ui/toast.js";
 import { pickFolder } from "./folder-picker.js";
-import { canShare, showSharing } from "../share/dialog.js";
+import { canShare } from "../share/may.js";
 
 /** Actions of one request to the relay. */
 const AT_ONCE = 500;
@@ -51,10 +51,6 @@ export class Actions {
     this.shell = shell;
   }
 
-  address(entry) {
-    return downloadUrl(entry);
-  }
-
   /** A conflicted copy that shares its file with the original is changed by settling the conflict only. */
   canChange(entry) {
     return this.page.canEdit && !entry.version_id;
@@ -72,7 +68,6 @@ export class Actions {
       files.length === selection.length && { label: t("action.download"), icon: "download", tool: true, run: () => this.download(files) },
       single_ && canShare({ space: this.page.space, entry: one }) && { label: t("action.share"), icon: "share", tool: true, optional: true, run: () => this.share(one) },
       (!single_ || one.kind === "directory") && selection.every((entry) => !entry.version_id && entry.kind !== "symlink") && { label: t("action.zip"), icon: "archive", tool: true, optional: true, run: () => this.downloadZip(selection) },
-      single_ && this.canChange(one) && one.kind !== "symlink" && { label: t("action.link"), icon: "link", tool: true, optional: true, run: () => this.link(one) },
       isFile && !one.version_id && { label: t("action.versions"), icon: "versions", tool: true, optional: true, run: () => this.versions(one) },
       single_ && one.is_conflict && { label: t("action.settle"), icon: "conflict", tool: true, optional: true, run: () => go("conflicts") },
       change && null,
@@ -172,12 +167,6 @@ export class Actions {
     }
   }
 
-  async link(entry) {
-    const { showLinks } = await import("../share/link.js");
-    await showLinks(entry);
-    this.page.grid.element.focus();
-  }
-
   async preview(entry) {
     const { showPreview } = await import("./preview.js");
     const files = this.page.entries.filter((other) => other.kind === "file");
@@ -190,13 +179,14 @@ export class Actions {
     if (await showVersions(entry, this.page.canEdit)) await this.page.load();
   }
 
-  /** Shares a file, or the whole folder. */
-  share(entry) {
-    return showSharing({ space: this.page.space, entry, onChange: (listener) => this.shell.onChange(listener) });
+  /** Shares a file or a directory, or the whole folder. */
+  async share(entry) {
+    const { showSharing } = await import("../share/dialog.js");
+    await showSharing({ space: this.page.space, entry, onChange: (listener) => this.shell.onChange(listener) });
   }
 
   help() {
-    const rows = ["move", "select", "range", "all", "open", "up", "rename", "delete", "menu", "find"];
+    const rows = ["move", "select", "range", "all", "open", "up", "rename", "delete", "menu", "find", "search"];
     return dialog(t("help.title"), () => h("dl", { class: "keys" }, rows.map((row) => [h("dt", null, h("kbd", null, t(`help.${row}.key`))), h("dd", null, t(`help.${row}`))])));
   }
 }

@@ -4,7 +4,7 @@ import { allPages, get, query } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { collate, size, t, when, moment } from "../lib/i18n.js";
 import { coalesced } from "../lib/live.js";
-import { extension, joinPath, kindOf, parentPath, segments, shown } from "../lib/names.js";
+import { joinPath, kindOf, parentPath, segments, shown } from "../lib/names.js";
 import { go, href } from "../lib/router.js";
 import { sorted } from "../lib/sort.js";
 import { button, emptyState, failure, iconButton } from "../ui/controls.js";
@@ -12,13 +12,15 @@ import { Grid } from "../ui/grid.js";
 import { icon } from "../ui/icons.js";
 import { openMenu } from "../ui/menu.js";
 import { toast } from "../ui/toast.js";
-import { canShare } from "../share/dialog.js";
+import { canShare } from "../share/may.js";
 import { Actions } from "./actions.js";
+import { thumbnail } from "./thumbnail.js";
 import { fromDrop, fromInput } from "../upload/gather.js";
 
 const VIEW = "ferry.view";
 const COLUMNS = ["name", "modified", "size"];
-const THUMBNAIL_MAX_BYTES = 3_000_000;
+const RETRY_MIN_MS = 1000;
+const RETRY_MAX_MS = 30_000;
 
 const keyOf = (entry) => `${entry.file_id}/${entry.version_id ?? ""}`;
 
@@ -39,6 +41,11 @@ export class FilesPage {
   #entries = [];
   #scrolls = new Map();
   #turn = 0;
+  /** Whether `#entries` is all that is here, as far as this page has heard. */
+  #whole = false;
+  /** How often the list could not be read again, one time after the other. */
+  #failures = 0;
+  #retry = 0;
 
   constructor(shell, life) {
     this.#shell = shell;
@@ -66,6 +73,8 @@ export class FilesPage {
       if (space === null || String(space) === String(this.#space?.id)) this.refresh();
     }));
     life.add(() => this.grid.end());
+    life.add(() => clearTimeout(this.#retry));
+    life.add(() => { this.#turn += 1; });
     this.#drop(life);
     this.grid.tiles = this.#view.tiles;
   }
@@ -94,8 +103,11 @@ export class FilesPage {
     const moved = this.#space?.id !== space?.id || this.#path !== path;
     this.#space = space;
     this.#path = path;
+    this.#shell.place = { space, path };
     if (moved) {
       this.#entries = [];
+      this.#whole = false;
+      this.#failures = 0;
       this.grid.select([]);
     }
     this.#drawCrumbs();
@@ -125,6 +137,7 @@ export class FilesPage {
   /** Asks the relay what is here. */
   async load({ first = false } = {}) {
     const turn = ++this.#turn;
+    clearTimeout(this.#retry);
     if (!this.#space) return this.#show([]);
     this.element.setAttribute("aria-busy", "true");
     try {
@@ -134,20 +147,42 @@ export class FilesPage {
         if (first && !last && turn === this.#turn) this.#show(soFar);
       });
       if (turn !== this.#turn) return;
+      this.#whole = true;
+      this.#failures = 0;
       this.#show(entries);
       if (first) this.grid.element.scrollTop = this.#scrolls.get(this.#address()) ?? 0;
+      this.#takeWanted();
     } catch (error) {
       if (turn !== this.#turn) return;
+      this.#whole = false;
       if (error.status === 404 && this.#path !== "/") {
         toast(t("files.gone", { name: shown(segments(this.#path).at(-1)) }));
         this.openPath(parentPath(this.#path));
       } else if (first) {
         this.grid.show([]);
         replace(this.notice, failure(error, () => this.load({ first: true })));
-      }
+      } else if (error.status !== 401) this.#loadAgain();
     } finally {
       if (turn === this.#turn) this.element.setAttribute("aria-busy", "false");
     }
+  }
+
+  /** What is shown is no longer what is here, and nobody may say so a second time: the page asks again by itself. */
+  #loadAgain() {
+    this.#failures += 1;
+    this.#drawStatus();
+    this.#retry = setTimeout(() => this.refresh(), Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (this.#failures - 1)));
+  }
+
+  /** Selects what a search led to. */
+  #takeWanted() {
+    const { wanted } = this.#shell;
+    const entry = wanted && this.#entries.find((one) => keyOf(one) === keyOf(wanted));
+    this.#shell.wanted = null;
+    if (!entry) return;
+    this.grid.select([keyOf(entry)]);
+    this.grid.activate(keyOf(entry));
+    this.grid.element.focus();
   }
 
   #show(entries) {
@@ -176,13 +211,19 @@ export class FilesPage {
 
   /** Lets the person choose files, or a folder. */
   pick(folder) {
+    const place = this.#place();
     const input = h("input", { type: "file", multiple: true, hidden: true, ...(folder ? { webkitdirectory: "" } : {}) });
-    input.addEventListener("change", () => this.upload(fromInput(input.files)));
+    input.addEventListener("change", () => this.#upload(fromInput(input.files), place));
     input.click();
   }
 
-  upload(files, path = this.#path) {
-    return this.#shell.uploads.add(files, { space: this.#space, path, existing: path === this.#path ? this.#entries : null });
+  /** Where the person is now, and so where what they give now goes: reading it may take long, and they may be elsewhere when it is done. */
+  #place() {
+    return { space: this.#space, path: this.#path, existing: this.#whole ? this.#entries : null };
+  }
+
+  #upload(files, place) {
+    return this.#shell.uploads.add(files, place);
   }
 
   // --- what is drawn ---
@@ -252,7 +293,9 @@ export class FilesPage {
     const of = selected.length ? selected : this.#entries;
     const bytes = of.reduce((sum, entry) => sum + entry.file_size, 0);
     const key = selected.length ? "selection.count" : "files.count";
-    this.status.textContent = of.length ? `${t(key, { count: of.length })}${bytes ? ` · ${size(bytes)}` : ""}` : "";
+    const parts = of.length ? [t(key, { count: of.length }), bytes && size(bytes)] : [];
+    if (this.#failures) parts.push(t("files.stale"));
+    this.status.textContent = parts.filter(Boolean).join(" · ");
   }
 
   #sortBy(column) {
@@ -281,7 +324,7 @@ export class FilesPage {
     const time = entry.modified_at ?? entry.updated_at;
     return [
       cell("row-check", h("span", { class: "check" }, icon("check", "small"))),
-      cell("row-main", icon(kindOf(entry), `kind-${kindOf(entry)}`), this.#name(entry)),
+      cell("row-main", thumbnail(entry, icon(kindOf(entry), `kind-${kindOf(entry)}`)), this.#name(entry)),
       cell("row-modified", h("time", { datetime: time, title: moment(time) }, when(time))),
       cell("row-size", size_),
       cell("row-more", h("span", { class: "more", title: t("action.more") }, icon("more"))),
@@ -290,11 +333,7 @@ export class FilesPage {
 
   #tile(entry) {
     const kind = kindOf(entry);
-    const isPicture = kind === "image" && extension(entry.file_name) !== "ico" && entry.file_size <= THUMBNAIL_MAX_BYTES;
-    const drawn = icon(kind, `large kind-${kind}`);
-    const picture = isPicture
-      ? h("img", { src: this.actions.address(entry), alt: "", loading: "lazy", decoding: "async", draggable: false, onerror: (event) => event.target.replaceWith(drawn) })
-      : drawn;
+    const picture = thumbnail(entry, icon(kind, `large kind-${kind}`));
     return [
       h("div", { role: "gridcell", class: "row-check" }, h("span", { class: "check" }, icon("check", "small"))),
       h("div", { role: "gridcell", class: "tile" }, h("span", { class: "tile-picture" }, picture), this.#name(entry)),
@@ -345,12 +384,13 @@ export class FilesPage {
       paint();
       if (!isFiles(event)) return;
       event.preventDefault();
-      this.upload(await fromDrop(event.dataTransfer));
+      const place = this.#place();
+      this.#upload(await fromDrop(event.dataTransfer), place);
     });
     life.listen(document, "paste", (event) => {
       if (!this.canEdit || event.target.closest?.("input,textarea,dialog") || !event.clipboardData?.files.length) return;
       event.preventDefault();
-      this.upload(fromInput(event.clipboardData.files));
+      this.#upload(fromInput(event.clipboardData.files), this.#place());
     });
   }
 }

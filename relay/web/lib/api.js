@@ -98,4 +98,4 @@ export async function allPages(ask, more = () => {}) {
 
 /** The address of a file's bytes. */
 export const downloadUrl = (entry, version = entry.version_id) =>
-  `/download/${encodeURIComponent(entry.file_id)}${query({ version: version ?? undefined })}`;
+  `/download/${encodeURIComponent(entry.file_id)}${query({ space_id: entry.space_id, version: version ?? undefined })}`;

@@ -14,8 +14,14 @@ async function whole(id, file) {
     return hex(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
   }
   const hash = new Sha256();
+  const read = (at) => file.slice(at, at + PIECE_BYTES).arrayBuffer();
+  // The next piece is read while this one is hashed.
+  let next = read(0);
   for (let at = 0; at < file.size; at += PIECE_BYTES) {
-    hash.update(new Uint8Array(await file.slice(at, at + PIECE_BYTES).arrayBuffer()));
+    const bytes = await next;
+    next = read(at + PIECE_BYTES);
+    next.catch(() => {});
+    hash.update(new Uint8Array(bytes));
     postMessage({ id, hashed: Math.min(at + PIECE_BYTES, file.size) });
   }
   return hash.hex();

@@ -2,13 +2,29 @@
 
 import { del, get, patch } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
-import { ago, moment, t } from "../lib/i18n.js";
+import { ago, moment, size, t } from "../lib/i18n.js";
 import { coalesced } from "../lib/live.js";
 import { shown } from "../lib/names.js";
 import { button, emptyState, failure, page } from "../ui/controls.js";
 import { confirm, form, reveal } from "../ui/dialog.js";
 import { icon } from "../ui/icons.js";
 import { toast, toastError } from "../ui/toast.js";
+
+/** A device that is there says so about twice a minute. */
+const THERE_MS = 3 * 60_000;
+
+const seenAt = ({ now, last_seen_at: login }) => (now?.announced_at > login ? now.announced_at : login);
+
+const system = (now) => [now?.system, now?.version && `Ferry ${now.version}`].filter(Boolean).map(shown).join(" · ");
+
+/** Whether others on its network reach it, and how what it received came. */
+function traffic(now) {
+  const isThere = now?.announced_at && Date.now() - Date.parse(now.announced_at) < THERE_MS;
+  const way = isThere ? t("devices.lan", { address: shown(now.addresses[0]) }) : t("devices.relayOnly");
+  const [lan, relay] = [now?.lan_received_bytes ?? 0, now?.relay_received_bytes ?? 0];
+  const share = lan + relay > 0 && t("devices.share", { percent: Math.round((lan / (lan + relay)) * 100), lan: size(lan), relay: size(relay) });
+  return [h("span", { class: "soft" }, way), share && h("span", { class: "soft" }, share)].filter(Boolean);
+}
 
 export function create(shell, life) {
   shell.title(t("nav.devices"));
@@ -27,7 +43,8 @@ export function create(shell, life) {
   const row = (device) => h("li", null,
     icon("devices"),
     h("div", { class: "rows-main" }, h("strong", null, shown(device.name), device.current && h("span", { class: "tag" }, t("devices.this"))),
-      h("span", { class: "soft", title: moment(device.last_seen_at) }, t("devices.seen", { ago: ago(device.last_seen_at) }))),
+      h("span", { class: "soft", title: moment(seenAt(device)) }, [t("devices.seen", { ago: ago(seenAt(device)) }), system(device.now)].filter(Boolean).join(" · ")),
+      ...traffic(device.now)),
     h("div", { class: "rows-actions" },
       button(t("action.rename"), () => rename(device), { kind: "quiet", "aria-label": t("devices.rename", { name: shown(device.name) }) }),
       button(t("action.revoke"), () => revoke(device), { kind: "quiet danger-text", "aria-label": t("devices.revoke", { name: shown(device.name) }) })));

@@ -6,11 +6,12 @@ import { ago, currentLanguage, languages, moment, remember, t } from "../lib/i18
 import { shown } from "../lib/names.js";
 import { button, field, page } from "../ui/controls.js";
 import { confirm, form, reveal } from "../ui/dialog.js";
+import { shortcuts } from "../ui/search.js";
 import { toast, toastError } from "../ui/toast.js";
 
 export function create(shell) {
   shell.title(t("nav.settings"));
-  const parts = [appearance(), account(), secondFactor(), appPasswords(), sessions()];
+  const parts = [appearance(), account(), retention(), secondFactor(), appPasswords(), sessions()];
   return { element: page(t("nav.settings"), [], h("div", { class: "cards" }, parts)) };
 }
 
@@ -41,7 +42,8 @@ function appearance() {
     remember(language.input.value);
     location.reload();
   });
-  return card(t("settings.appearance"), "", h("div", { class: "field-row" }, theme.element, language.element));
+  const keys = h("input", { type: "checkbox", checked: shortcuts.on, onchange: () => (shortcuts.on = keys.checked) });
+  return card(t("settings.appearance"), "", h("div", { class: "field-row" }, theme.element, language.element), h("label", { class: "check-line" }, keys, t("settings.shortcuts")));
 }
 
 function account() {
@@ -53,6 +55,25 @@ function account() {
     toast(t("settings.passwordChanged"));
   }, { intro: t("settings.passwordText") });
   return card(t("settings.account"), t("settings.signedInAs", { email: user().email }), h("div", { class: "card-actions" }, button(t("settings.changePassword"), change)));
+}
+
+/** How long old versions and the trash of the own folders are kept. */
+function retention() {
+  const body = h("div");
+  async function load() {
+    try {
+      const [{ rule }, { changeRule, ruleText }] = await Promise.all([get("/api/v1/me/retention"), import("../files/retention.js")]);
+      const change = async () => {
+        if (await changeRule(null, rule)) await load();
+      };
+      replace(body, h("p", null, ruleText(rule)), h("div", { class: "card-actions" }, button(t("retention.change"), change)));
+    } catch (error) {
+      absent(element, error) || replace(body, h("p", { class: "field-error" }, error.text));
+    }
+  }
+  const element = card(t("retention.title"), t("retention.card"), body);
+  load();
+  return element;
 }
 
 function secondFactor() {

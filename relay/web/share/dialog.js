@@ -4,16 +4,14 @@ import { h } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { shown } from "../lib/names.js";
 import { dialog } from "../ui/dialog.js";
+import { links } from "./link.js";
 import { people } from "./people.js";
 
 /**
  * The sections, in their order. `section(target)` gives `{title, element}`, or null where it does not apply.
  * The target: `{space, entry, onChange}`; without an entry it is the whole folder. `onChange(listener)` tells of live changes and gives the way to end it.
  */
-const SECTIONS = [people];
-
-/** Whether anything of this can be shared by this person. */
-export const canShare = ({ space, entry }) => space?.role === "owner" && (!entry || (entry.kind === "file" && !entry.version_id));
+const SECTIONS = [people, links];
 
 /** Shows the dialog; ends when it is closed. */
 export function showSharing(target, sections = SECTIONS) {

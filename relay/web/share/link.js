@@ -7,6 +7,7 @@ import { shown } from "../lib/names.js";
 import { busy, button, failure, field } from "../ui/controls.js";
 import { confirm, dialog } from "../ui/dialog.js";
 import { toast, toastError } from "../ui/toast.js";
+import { canShare } from "./may.js";
 
 const DAY_S = 24 * 3600;
 /** Ends that are offered, in seconds from now. */
@@ -122,37 +123,32 @@ const editLink = (link) => dialog(t("link.edit"), (close) => {
   }, button(t("action.cancel"), () => close(false)));
 });
 
-/**
- * Draws the links of a file or folder, and the form for another one, into an element.
- * @param entry what the relay says of the file; its `file_id` and `kind` are used
- */
-export function renderLinks(container, entry) {
+/** What stands for a whole folder where an id is asked for. */
+const ROOT = "00000000-0000-0000-0000-000000000000";
+
+/** The section of the sharing dialog: the links of a file, a directory or a whole folder, and the form for another one. */
+export function links({ space, entry }) {
+  if (!canShare({ space, entry })) return null;
   const list = h("ul", { class: "rows links" });
   const load = async () => {
     try {
-      const { links } = await get(`/api/v1/links${query({ file_id: entry.file_id })}`);
-      list.hidden = links.length === 0;
-      replace(list, links.map((link) => linkItem(link, load)));
+      const { links: here } = await get(`/api/v1/links${query({ file_id: entry?.file_id ?? ROOT, space_id: space.id })}`);
+      list.hidden = here.length === 0;
+      replace(list, here.map((link) => linkItem(link, load)));
     } catch (error) {
       list.hidden = false;
       replace(list, h("li", null, failure(error, load)));
     }
   };
-  const made = fields(entry.kind === "directory", null);
+  const made = fields(!entry || entry.kind === "directory", null);
   const create = linkForm(made, t("link.create"), async (values) => {
-    const { link } = await post("/api/v1/links", { file_id: entry.file_id, ...values });
+    const what = entry ? { file_id: entry.file_id, space_id: space.id } : { path: "/", space_id: space.id };
+    const { link } = await post("/api/v1/links", { ...what, ...values });
     made.clear();
     await load();
     toast(t("link.made"));
     [...list.querySelectorAll(".link-url")].find((code) => code.textContent === link.url)?.closest("li").querySelector("button")?.focus();
   }, null);
-  replace(container, h("p", { class: "soft" }, t("link.intro")), list, h("h3", null, t("link.new")), create);
-  return load();
+  load();
+  return { title: t("link.section"), element: h("div", { class: "link-section" }, h("p", { class: "soft" }, t("link.intro")), list, create) };
 }
-
-/** The links of a file or folder in a dialog of their own. */
-export const showLinks = (entry) => dialog(t("link.title", { name: shown(entry.file_name) }), () => {
-  const container = h("div", { class: "link-section" });
-  renderLinks(container, entry);
-  return container;
-}, { wide: true });

@@ -19,8 +19,12 @@ const roleOptions = () => ROLES.map((role) => [role, t(`share.role.${role}`)]);
 
 /** The section of the sharing dialog. */
 export function people({ space, entry, onChange }) {
-  if (entry && entry.kind !== "file") return null;
-  const what = entry ? { file_id: entry.file_id } : { space_id: space.id };
+  if (space.role !== "owner" || entry?.version_id) return null;
+  if (entry && entry.kind !== "file") {
+    // A directory would need rules of its own in every device's feed; the folder that it is in, or a link, does it.
+    return { title: t("share.people"), element: h("p", { class: "soft" }, t("share.wholeOnly", { name: shown(space.name) })) };
+  }
+  const what = entry ? { file_id: entry.file_id, space_id: space.id } : { space_id: space.id };
   const isOwner = space.role === "owner";
   const list = h("ul", { class: "rows people" });
   const empty = h("p", { class: "soft", hidden: true }, t("share.none"));

@@ -18,7 +18,7 @@ export function dialog(title, build, { wide = false, className = "" } = {}) {
       value = result;
       element.close();
     };
-    element.append(h("header", { class: "dialog-head" }, h("h2", { id }, title), iconButton("close", t("action.close"), () => close())));
+    element.append(h("div", { class: "dialog-head" }, h("h2", { id }, title), iconButton("close", t("action.close"), () => close())));
     element.append(h("div", { class: "dialog-body" }, build(close, element)));
     element.addEventListener("close", () => {
       element.remove();

@@ -15,6 +15,7 @@ export class Grid {
   #on;
   #entries = [];
   #rows = new Map();
+  #drawn = new WeakMap();
   #selected = new Set();
   #active = 0;
   #anchor = 0;
@@ -46,8 +47,7 @@ export class Grid {
     const before = this.#selected.size;
     for (const key of this.#selected) if (!keys.has(key)) this.#selected.delete(key);
     this.#active = keys.get(activeKey) ?? Math.min(this.#active, Math.max(0, entries.length - 1));
-    for (const row of this.#rows.values()) row.remove();
-    this.#rows.clear();
+    this.#keep(keys);
     this.element.setAttribute("aria-rowcount", entries.length);
     this.#draw();
     if (before !== this.#selected.size) this.#tell();
@@ -119,6 +119,7 @@ export class Grid {
     }
     for (let index = first; index < last; index += 1) this.#row(index);
     if (this.#entries.length) this.#row(this.#active);
+    this.#order();
     const width = this.#tiles ? 100 / columns : 100;
     for (const [index, row] of this.#rows) {
       row.style.top = `${Math.floor(index / columns) * height}px`;
@@ -130,12 +131,41 @@ export class Grid {
 
   #row(index) {
     if (this.#rows.has(index)) return;
-    const row = h("div", { class: "grid-row", role: "row", id: `${this.#prefix}-${index}`, "aria-rowindex": index + 1, dataset: { index } },
-      this.#on.row(this.#entries[index], this.#tiles));
+    const entry = this.#entries[index];
+    const row = h("div", { class: "grid-row", role: "row" }, this.#on.row(entry, this.#tiles));
+    this.#drawn.set(row, { key: this.#on.key(entry), facts: JSON.stringify(entry) });
+    this.#number(row, index);
     this.#rows.set(index, row);
-    // In the order of the list, for who reads the page instead of seeing it.
-    const next = [...this.spacer.children].find((other) => Number(other.dataset.index) > index);
-    this.spacer.insertBefore(row, next ?? null);
+  }
+
+  #number(row, index) {
+    row.id = `${this.#prefix}-${index}`;
+    row.setAttribute("aria-rowindex", index + 1);
+    row.dataset.index = index;
+  }
+
+  /** Rows of entries that are as they were stay the same elements: a click in the middle of a refresh hits what it was meant for. */
+  #keep(keys) {
+    const before = [...this.#rows.values()];
+    this.#rows.clear();
+    for (const row of before) {
+      const { key, facts } = this.#drawn.get(row);
+      const index = keys.get(key);
+      if (index !== undefined && facts === JSON.stringify(this.#entries[index])) {
+        this.#number(row, index);
+        this.#rows.set(index, row);
+      } else row.remove();
+    }
+  }
+
+  /** Puts the rows in the order of the list, for who reads the page instead of seeing it; a row that stands right is not touched. */
+  #order() {
+    let at = this.spacer.firstElementChild;
+    for (const index of [...this.#rows.keys()].sort((a, b) => a - b)) {
+      const row = this.#rows.get(index);
+      if (row === at) at = at.nextElementSibling;
+      else this.spacer.insertBefore(row, at);
+    }
   }
 
   #paint() {

@@ -1,4 +1,6 @@
-// What was chosen, dropped or pasted, as one list: files with the directory that they are in, and directories that are empty.
+// What was chosen, dropped or pasted, as one list: files with the directory that they are in, and directories that are empty. What cannot be taken along
+// is in the list too, with the reason, so that it is shown and not just missing: `unreadable` files, directories that were not read to their end
+// (`incomplete`), and that there was more than is taken at once (`beyond`).
 
 import { segments } from "../lib/names.js";
 
@@ -14,34 +16,49 @@ export function fromInput(list) {
 }
 
 /** From a drop; its items must be taken before anything is awaited. */
-export async function fromDrop(transfer) {
+export async function fromDrop(transfer, max = FILES_MAX) {
   const entries = [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
   const found = [];
   for (const entry of entries) {
-    if (entry instanceof File) found.push({ file: entry, name: entry.name, directory: [] });
-    else if (entry) await walk(entry, [], found);
+    if (!entry) continue;
+    const went = entry instanceof File ? take(found, { file: entry, name: entry.name, directory: [] }, max) : await walk(entry, [], found, max);
+    if (!went) {
+      found.push({ beyond: max, name: entry.name, directory: [] });
+      break;
+    }
   }
   return found;
 }
 
-async function walk(entry, directory, found) {
-  if (found.length >= FILES_MAX) return;
+/** Puts one more on the list; false if it is full. */
+function take(found, one, max) {
+  if (found.length >= max) return false;
+  found.push(one);
+  return true;
+}
+
+async function walk(entry, directory, found, max) {
+  if (found.length >= max) return false;
   if (entry.isFile) {
     try {
-      found.push({ file: await new Promise((resolve, reject) => entry.file(resolve, reject)), name: entry.name, directory });
+      return take(found, { file: await new Promise((resolve, reject) => entry.file(resolve, reject)), name: entry.name, directory }, max);
     } catch (error) {
-      found.push({ unreadable: error.name, name: entry.name, directory });
+      return take(found, { unreadable: error.name, name: entry.name, directory }, max);
     }
-    return;
   }
   const inside = [...directory, entry.name];
   const reader = entry.createReader();
   let any = false;
   for (;;) {
-    const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
+    let some;
+    try {
+      some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    } catch (error) {
+      return take(found, { incomplete: error.name, name: entry.name, directory }, max);
+    }
     if (!some.length) break;
     any = true;
-    for (const child of some) await walk(child, inside, found);
+    for (const child of some) if (!(await walk(child, inside, found, max))) return false;
   }
-  if (!any) found.push({ isDirectory: true, name: entry.name, directory });
+  return any || take(found, { isDirectory: true, name: entry.name, directory }, max);
 }

@@ -16,6 +16,12 @@ export class Job {
     this.abort = new AbortController();
   }
 
+  /** What cannot be sent at all: it stands in the list to say so. */
+  static missed(name, path, space, text) {
+    const job = new Job(null, name, path, space);
+    return Object.assign(job, { state: "failed", error: { text } });
+  }
+
   get size() {
     return this.file?.size ?? 0;
   }
@@ -41,7 +47,7 @@ export class Job {
   }
 
   resume() {
-    if (this.state !== "paused" && this.state !== "failed") return;
+    if (!this.file || (this.state !== "paused" && this.state !== "failed")) return;
     this.abort = new AbortController();
     this.#to("waiting");
   }

@@ -79,7 +79,7 @@ export function uploadPanel(queue) {
         replace(tools,
           (job.isActive || state === "waiting") && iconButton("pause", t("upload.pause", { name }), () => queue.pause([job])),
           state === "paused" && iconButton("play", t("upload.resume", { name }), () => queue.resume([job])),
-          state === "failed" && iconButton("retry", t("upload.retry", { name }), () => queue.resume([job])),
+          state === "failed" && job.file && iconButton("retry", t("upload.retry", { name }), () => queue.resume([job])),
           !job.isOver && iconButton("close", t("upload.cancel", { name }), () => queue.cancel(job)));
       },
     };

@@ -2,8 +2,8 @@
 
 import { allPages, get, post, query } from "../lib/api.js";
 import { t } from "../lib/i18n.js";
-import { joinPath, shown } from "../lib/names.js";
-import { toast, toastError } from "../ui/toast.js";
+import { joinPath } from "../lib/names.js";
+import { toastError } from "../ui/toast.js";
 import { settleNames } from "./clash.js";
 import { Job } from "./job.js";
 
@@ -40,7 +40,7 @@ export class UploadQueue {
     });
   }
 
-  /** Sends files to a directory of a space, after asking about names that are taken. */
+  /** Sends files to a directory of a space, after asking about names that are taken. `existing` is what is there, if the caller knows all of it. */
   async add(files, { space, path, existing }) {
     if (!files.length) return;
     try {
@@ -49,7 +49,8 @@ export class UploadQueue {
       if (!chosen) return;
       await makeDirectories(chosen.filter((one) => one.isDirectory), space, path);
       for (const one of chosen) {
-        if (one.unreadable) toast(t("upload.unreadable", { name: shown(one.name) }), { error: true });
+        const missing = missingText(one);
+        if (missing) this.#take(Job.missed(one.name, one.directory.reduce(joinPath, path), space, missing));
         else if (!one.isDirectory) this.#enqueue(one, space, path);
       }
       this.#pump();
@@ -114,6 +115,13 @@ export class UploadQueue {
     this.jobs = this.jobs.filter((job) => !job.isOver);
     this.#changed();
   }
+}
+
+/** Why something of what was dropped is not sent, or not all of it; nothing if it is. */
+function missingText(one) {
+  if (one.unreadable) return t("upload.unreadable");
+  if (one.incomplete) return t("upload.incomplete");
+  return one.beyond ? t("upload.beyond", { count: one.beyond }) : null;
 }
 
 /** Directories that hold nothing; those that hold files are made with these. */

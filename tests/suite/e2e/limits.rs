@@ -1,4 +1,5 @@
-//! Rows in which something runs out (open files, the disk of the state, the disk of the relay), is asked too often, or ends: K10, K12, K39, Q04, Q12, U15.
+//! Rows in which something runs out (open files, the disk of a folder, of the state, of the relay), is asked too often, or ends: K10 to K12, K39, Q04,
+//! Q12, U15.
 
 use super::crashes::Dice;
 use super::roots::{Mount, can_mount};
@@ -98,6 +99,67 @@ fn k10_the_disk_of_the_state_is_full() {
     cluster.check_nothing_is_lost();
     drop(cluster);
     drop(small);
+}
+
+/// Ends the tracer of a device's daemon, which goes on without it.
+fn end_tracer(device: &Device) {
+    let tracer = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", device.pid().expect("it runs"))).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).expect("the kernel says so");
+        Pid::from_raw(line.trim().parse().expect("a number"))
+    };
+    let pid = tracer().expect("it is traced");
+    // By no signal that it would hold back, or pass on.
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the tracer runs");
+    until("the tracer lets go", Duration::from_secs(60), || is("untraced", tracer().is_none()));
+}
+
+/// K11: the disk says that it is full, or that the quota is used up, only when a file is given its name, all of it being written: as K09. The device says so,
+/// no name holds half a file or loses what it had, the other device is not touched; and with room it goes on by itself.
+#[test]
+fn k11_no_room_when_a_file_gets_its_name() {
+    for error in ["ENOSPC", "EDQUOT"] {
+        let mut cluster = Cluster::new(2);
+        let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+        (0..4).for_each(|k| put(&a, &format!("old {k}"), k));
+        cluster.settle();
+        let tmp = cluster.devices[1].path(".ferry/tmp").display().to_string();
+        let device = &mut cluster.devices[1];
+        device.stop();
+        let (dir, inject, trace) = (b.display().to_string(), format!("inject=renameat2:error={error}"), "trace=renameat2");
+        let trash = device.path(".ferry/trash").display().to_string();
+        let mut words = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", trace, "-e", &inject];
+        // Calls on these folders fail, not those on the index.
+        for path in [&tmp, &dir, &trash] {
+            words.extend(["-P", path]);
+        }
+        device.put_behind(&words);
+        device.start();
+        (0..2).for_each(|k| put(&a, &format!("new {k}"), 100 + k));
+        put(&a, "old 0", 200);
+        rm(&a, "old 1");
+        mv(&a, "old 2", "moved");
+        until("B says that it has no room", Duration::from_secs(90), || {
+            let status = cluster.devices[1].status();
+            is(&format!("{error}: {status}"), status.to_string().contains("disk_full"))
+        });
+        until("A is not touched by it", Duration::from_secs(60), || cluster.devices[0].is_quiet());
+        for name in names(&b) {
+            let bytes = fs::read(b.join(&name)).expect("readable");
+            let was = name.strip_prefix("old ").and_then(|k| k.parse().ok()).is_some_and(|k: u32| bytes == self::bytes(&b, k));
+            assert!(
+                was || fs::read(a.join(&name)).is_ok_and(|now| now == bytes),
+                "{error}: {name} is neither what it was nor what it is to be"
+            );
+        }
+        end_tracer(&cluster.devices[1]);
+        cluster.settle_within(Duration::from_secs(180));
+        holds(&b, "old 0", 200).and(gone(&b, "old 1")).and(holds(&b, "moved", 2)).expect("all of it");
+        (0..2).try_for_each(|k| holds(&b, &format!("new {k}"), 100 + k)).expect("all of it");
+        assert_eq!(names(&b), names(&a), "{error}: no twins");
+        cluster.devices[1].put_behind(&[]);
+        cluster.finish();
+    }
 }
 
 /// K12: the relay's disk is full: it says so, keeps nothing half, and goes on serving; with room the rest arrives.

@@ -8,7 +8,7 @@
 //! | [`conflicts`] | C01-C21: edits on two devices that do not know of each other |
 //! | [`races`] | C30-C33: a remote change meets a local one that nobody has scanned |
 //! | [`crashes`] | K: kill -9, full disk, lost and damaged index |
-//! | [`limits`] | K10, K12, K39, Q: open files, connections, full disks of state and relay, a folder that is removed |
+//! | [`limits`] | K10 to K12, K39, Q: open files, connections, full disks of state and relay, a folder that is removed |
 //! | [`roots`] | K20-K24: roots that vanish, deletes that need a yes |
 //! | [`relays`] | P, X: cut connections, a restored relay, lost wake-ups, damaged chunks |
 //! | [`restores`] | P19: database and chunks of different times |
@@ -17,6 +17,7 @@
 //! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
 //! | [`merging`] | two edits of one text that become one version |
+//! | [`history`] | versions by the command line, and how long they are kept |
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
 //! | [`terminal`] | `ferry tui` in a pseudo-terminal, as a person sees it |
@@ -29,6 +30,7 @@ mod basic;
 mod conflicts;
 mod crashes;
 mod editors;
+mod history;
 mod limits;
 mod links;
 mod members;

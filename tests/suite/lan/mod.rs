@@ -12,6 +12,7 @@
 //! | [`strangers`] | keys that nobody knows, handshakes by the hundred, peers that stall; L01 to L03, L10, L19, L20, Q12 |
 //! | [`members`] | a member's key in wrong hands: lies about files, chunks, names and authors; L05, L11 to L16, L18, L22, L24, X01 |
 //! | [`sources`] | very many small files; S01 |
+//! | [`stale`] | chunks whose files have changed, and peers that have none; H05 |
 //! | [`people`] | a folder shared with another person: roles and their end among devices nearby; I13 |
 //! | [`told`] | what a person is told of them and may say to them |
 //! | [`counted`] | how often the same bytes cross the way to the relay |
@@ -29,6 +30,7 @@ mod relay_only;
 mod relayless;
 mod rogue;
 mod sources;
+mod stale;
 mod strangers;
 mod told;
 mod trust;

@@ -4,7 +4,8 @@ use super::source::Tree;
 use std::collections::BTreeMap;
 
 /// Most packages in `Cargo.lock`, our own five among them. Raise it with a reason in the commit.
-pub const PACKAGES_MAX: usize = 660;
+/// Seventeen of them read and write pictures and Markdown.
+pub const PACKAGES_MAX: usize = 680;
 
 /// Words that mark unfinished work or one person's machine. Written apart so that this file does not break its own rule.
 fn words() -> Vec<String> {

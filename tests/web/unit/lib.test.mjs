@@ -10,6 +10,7 @@ const load = (name) => import(new URL(name, web));
 const { Sha256 } = await load("lib/sha256.js");
 const names = await load("lib/names.js");
 const { sorted } = await load("lib/sort.js");
+const { marks } = await load("lib/marks.js");
 const i18n = await load("lib/i18n.js");
 const router = await load("lib/router.js");
 const { signal, scope } = await load("lib/signal.js");
@@ -47,6 +48,44 @@ test("names are judged as the relay judges them", () => {
   assert.equal(names.joinPath("/", "a"), "/a");
   assert.equal(names.kindOf({ kind: "file", file_name: "x.PNG" }), "image");
   assert.equal(names.kindOf({ kind: "directory", file_name: "x.png" }), "directory");
+});
+
+test("the pieces of source code are the text, whatever it is", async () => {
+  const { pieces, lines } = await load("files/highlight.js");
+  const texts = ["", "\n", "let a = 'b", "/* open", "`${x}` // y\n\"\\\"z\"", "<a href=\"x\">&lt;</a><!-- --", "-- x\nSELECT 'a'", "# a\n\"\"\"doc\nstring\"\"\"", "ä€😀 0x1f 1e9", "-a\n+b\n@@ c"];
+  for (const language of ["js", "rs", "py", "sql", "html", "css", "lua", "diff", "javascript", "unknown", ""]) {
+    for (const text of texts) {
+      assert.equal(pieces(text, language).map(([, piece]) => piece).join(""), text, `${language}: ${text}`);
+      assert.equal(lines(text, language).map((line) => line.map(([, piece]) => piece).join("")).join("\n"), text, `${language}: ${text}`);
+    }
+  }
+  const kinds = (text, language) => pieces(text, language).filter(([kind]) => kind).map(([kind, piece]) => `${kind} ${piece}`);
+  assert.deepEqual(kinds("fn a<'b>() -> char { 'c' } // 1", "rs"), ["keyword fn", "keyword char", "string 'c'", "comment // 1"]);
+  assert.deepEqual(kinds("select Name from t", "sql"), ["keyword select", "keyword from"]);
+  // A long text of no sense ends soon: no pattern tries again and again.
+  for (const part of ["\"\\", "/*", "<a ", "'", "`$", "--[["]) pieces(part.repeat(60_000), "js");
+});
+
+test("a part of a text has whole characters, and the parts are the text", async () => {
+  const { whole, textOf } = await load("files/text.js");
+  const text = "aä€😀\n".repeat(50);
+  const bytes = new TextEncoder().encode(text);
+  for (const length of [7, 8, 9, 10, 64]) {
+    let out = "";
+    for (let from = 0; from < bytes.length; from += length) out += new TextDecoder("utf-8", { fatal: true }).decode(whole(bytes.subarray(from, from + length + 3), from === 0, length));
+    assert.equal(out, text, `${length}`);
+  }
+  assert.equal(textOf(new Uint8Array([65, 0, 66])), null);
+  assert.equal(textOf(new Uint8Array([0xff, 0xfe, 65, 0])), "A");
+});
+
+test("a small picture is asked for by content, and only where there is one", async () => {
+  const { thumbnailUrl } = await load("files/thumbnail.js");
+  const file = { kind: "file", file_id: "id", file_name: "a.JPG", file_size: 9, file_hash: "0123456789abcdef0123" };
+  assert.equal(thumbnailUrl(file), "/api/v1/thumbnails/id?s=256&of=0123456789abcdef");
+  assert.equal(thumbnailUrl({ ...file, space_id: "f" }), "/api/v1/thumbnails/id?space_id=f&s=256&of=0123456789abcdef");
+  assert.equal(thumbnailUrl({ ...file, version_id: "v" }, 1024), "/api/v1/thumbnails/id?s=1024&v=v&of=0123456789abcdef");
+  for (const other of [{ file_name: "a.txt" }, { file_size: 0 }, { kind: "directory" }, { file_size: 33 * 1024 * 1024 }]) assert.equal(thumbnailUrl({ ...file, ...other }), null);
 });
 
 test("directories come first and names are ordered as people order them", () => {
@@ -149,4 +188,14 @@ test("many calls are one piece of work, and a call during it is not lost", async
   setTimeout(open, 0);
   await second;
   assert.equal(runs, 2);
+});
+
+test("the words of a search are marked where they stand", () => {
+  assert.deepEqual(marks("Plan Zephyr", "zeph plan"), [["Plan", true], [" ", false], ["Zeph", true], ["yr", false]]);
+  assert.deepEqual(marks("Übersicht", "ub"), [["Üb", true], ["ersicht", false]]);
+  assert.deepEqual(marks("U\u0308ber", "ub"), [["U\u0308b", true], ["er", false]]);
+  assert.deepEqual(marks("ﬁle", "i"), [["ﬁ", true], ["le", false]]);
+  assert.deepEqual(marks("aaa", "aa"), [["aaa", true]]);
+  assert.deepEqual(marks("a.b", ""), [["a.b", false]]);
+  assert.deepEqual(marks("", "a"), []);
 });

@@ -6,7 +6,7 @@ const message = document.getElementById("message");
 history.replaceState(null, "", location.pathname);
 if (!token) {
   form.hidden = true;
-  message.textContent = "This page needs the set-up link that the relay printed at its start. For a new one run: ferry-relay setup-url";
+  message.textContent = form.dataset.noToken;
 }
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -25,12 +25,12 @@ form.addEventListener("submit", async (event) => {
     const result = await answer.json();
     if (answer.ok) {
       form.hidden = true;
-      message.textContent = "Done. " + result.email + " is the administrator of this relay. Link a device with: ferry login --relay " + location.origin;
+      message.textContent = form.dataset.done.replace("{email}", () => result.email).replace("{address}", () => location.origin);
       return;
     }
     message.textContent = result.detail;
   } catch (error) {
-    message.textContent = "The relay does not answer. Try again.";
+    message.textContent = form.dataset.unreachable;
   }
   button.disabled = false;
 });

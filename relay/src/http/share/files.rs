@@ -62,6 +62,7 @@ pub(super) async fn raw(
     if method != Method::HEAD {
         visit.count(&app, &opened, node).await?;
     }
+    let download = download.watched(app.links.still_open(&opened));
     answer(&app, &download, &method, &headers, inline, etag_of).await
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn zip(
 ) -> Result<Response, Problem> {
     let opened = visit.open_for(&app, &token, &[LinkKind::Download]).await?;
     let path = path_of_query(uri.query())?;
-    let archive = app.content.public_archive(&opened.entry, &path).await?;
+    let archive = app.content.public_archive(&opened.entry, &path).await?.watched(app.links.still_open(&opened));
     if method != Method::HEAD {
         let node = app.content.public_item(&opened.entry, &path).await?.node;
         visit.count(&app, &opened, node).await?;

@@ -4,6 +4,7 @@ use super::super::body::Form;
 use super::super::download::is_shown;
 use super::super::error::status_of;
 use super::super::html::{Html, fill};
+use super::super::language::{filled, message};
 use super::super::login::{alert, problem_page, see_other};
 use super::super::{AppState, Path, Problem, assets};
 use super::{Visit, cookie, encoded, encoded_path, path_of_query};
@@ -131,7 +132,7 @@ fn locked(token: &str, error: Option<&ServiceError>) -> Response {
     let alert = alert(error);
     let body = fill(include_str!("../pages/share_locked.html"), &[("alert", (&alert).into()), ("token", token.into())]);
     let status = error.map_or(StatusCode::UNAUTHORIZED, |e| status_of(e.kind()));
-    Parts { status, ..Parts::new("A shared link", body) }.into_response()
+    Parts { status, ..Parts::new(message("share.title"), body) }.into_response()
 }
 
 async fn show(app: &AppState, opened: &Opened, token: &str, path: &RelPath) -> ServiceResult<Parts> {
@@ -139,7 +140,7 @@ async fn show(app: &AppState, opened: &Opened, token: &str, path: &RelPath) -> S
         let root = app.content.public_item(&opened.entry, &RelPath::root()).await?;
         let body = fill(include_str!("../pages/share_upload.html"), &[("token", token.into())]);
         let head = fill(include_str!("../pages/share_script.html"), &[("build", assets::build().into())]);
-        return Ok(Parts { head, ..Parts::new(format!("Files for {}", text_of(&root.name)), body) });
+        return Ok(Parts { head, ..Parts::new(filled("share.filesFor", &[("name", &text_of(&root.name))]), body) });
     }
     let item = app.content.public_item(&opened.entry, path).await?;
     let body = if item.is_directory { folder(app, opened, token, path).await? } else { file(app, opened, token, path, &item).await? };
@@ -150,7 +151,7 @@ async fn show(app: &AppState, opened: &Opened, token: &str, path: &RelPath) -> S
 
 /// What a messenger shows of an address: only of a link that anybody may open who has it.
 fn preview_tags(app: &AppState, opened: &Opened, token: &str, path: &RelPath, item: &PublicItem) -> Html {
-    let about = if item.is_directory { "Folder".to_owned() } else { size_text(item.size_bytes) };
+    let about = if item.is_directory { message("share.folder").to_owned() } else { size_text(item.size_bytes) };
     let mut tags = vec![
         ("og:site_name", "Ferry".to_owned()),
         ("og:type", "website".to_owned()),
@@ -201,14 +202,14 @@ async fn folder(app: &AppState, opened: &Opened, token: &str, path: &RelPath) ->
     };
     let rows = Html::concat(items.iter().take(LISTED_MAX).map(row));
     let download = match opened.link.kind {
-        LinkKind::Download => button(&format!("/s/{token}/zip?path={}", encoded_path(path)), "Download all as a zip"),
+        LinkKind::Download => button(&format!("/s/{token}/zip?path={}", encoded_path(path)), message("share.zip")),
         LinkKind::View | LinkKind::Upload => Html::default(),
     };
     let list = fill(include_str!("../pages/share_folder.html"), &[("download", (&download).into()), ("rows", (&rows).into())]);
     if items.len() <= LISTED_MAX {
         return Ok(list);
     }
-    Ok(Html::concat([list, aside(&format!("These are {LISTED_MAX} of {} entries.", items.len()))]))
+    Ok(Html::concat([list, aside(&filled("share.listed", &[("shown", &LISTED_MAX.to_string()), ("count", &items.len().to_string())]))]))
 }
 
 async fn file(app: &AppState, opened: &Opened, token: &str, path: &RelPath, item: &PublicItem) -> ServiceResult<Html> {
@@ -220,9 +221,9 @@ async fn file(app: &AppState, opened: &Opened, token: &str, path: &RelPath, item
         parts.push(preview(app, opened, path, item, &format!("{raw}?inline=1")).await?);
     }
     match opened.link.kind {
-        LinkKind::Download => parts.push(button(&raw, "Download")),
-        LinkKind::View if shown && opened.link.max_downloads.is_some() => parts.push(button(&raw, "Show")),
-        LinkKind::View if !shown => parts.push(aside("This link is for looking only, and a browser does not show files of this type.")),
+        LinkKind::Download => parts.push(button(&raw, message("share.download"))),
+        LinkKind::View if shown && opened.link.max_downloads.is_some() => parts.push(button(&raw, message("share.show"))),
+        LinkKind::View if !shown => parts.push(aside(message("share.notShown"))),
         LinkKind::View | LinkKind::Upload => {}
     }
     Ok(Html::concat(parts))
@@ -250,7 +251,7 @@ async fn text_preview(app: &AppState, opened: &Opened, path: &RelPath, name: &st
         }
     }
     let text = String::from_utf8_lossy(&bytes);
-    let more = if end < download.size_bytes { aside("This is the beginning of the file.") } else { Html::default() };
+    let more = if end < download.size_bytes { aside(message("share.beginning")) } else { Html::default() };
     let values = [("name", name.into()), ("text", (&*text).into()), ("more", (&more).into())];
     Ok(fill(include_str!("../pages/share_text.html"), &values))
 }
@@ -281,14 +282,14 @@ fn text_of(name: &[u8]) -> String {
 fn size_text(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if bytes < 1000 {
-        return format!("{bytes} bytes");
+        return format!("{bytes} {}", message("bytes"));
     }
     let (mut value, mut unit) = (bytes as f64 / 1000.0, 0);
     while value >= 999.95 && unit + 1 < UNITS.len() {
         value /= 1000.0;
         unit += 1;
     }
-    format!("{value:.1} {}", UNITS[unit])
+    format!("{value:.1} {}", UNITS[unit]).replace('.', message("decimal"))
 }
 
 #[cfg(test)]

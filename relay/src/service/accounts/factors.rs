@@ -65,13 +65,14 @@ impl Accounts {
     /// Confirms the second factor with a code of it, and gives the recovery codes: this once.
     pub async fn confirm_totp(&self, caller: &Caller, code: &str, ip: IpAddr) -> ServiceResult<Vec<String>> {
         let user = self.store.user(caller.user_id).await?.ok_or_else(ServiceError::unauthenticated)?;
-        self.may_guess(ip, &user.email_key).await?;
+        let now_ms = self.clock.now_ms();
         let nothing = || ServiceError::conflict("totp_not_begun", "There is no second factor to confirm.").hint("Begin one first.");
         let totp = self.store.totp(user.user_id).await?.filter(|t| !t.is_confirmed).ok_or_else(nothing)?;
+        self.limiter.take_place(ip, &user.email_key, now_ms).await?;
         let Some(step) = self.matching_step(user.user_id, &totp.sealed, code)? else {
-            self.limiter.failed(ip, &user.email_key, self.clock.now_ms()).await?;
             return Err(wrong_code(Kind::Forbidden));
         };
+        self.limiter.give_back(ip, &user.email_key, now_ms).await?;
         let (codes, hashes) = new_recovery_codes(user.user_id, RECOVERY_CODES)?;
         if !self.store.confirm_totp(user.user_id, step, &hashes, self.clock.now_ms()).await? {
             return Err(nothing());
@@ -156,24 +157,30 @@ impl Accounts {
 
     /// Whether this is a code of the user's second factor or a recovery code; it is used up.
     async fn check_code(&self, user: &User, code: &str, ip: IpAddr) -> ServiceResult<()> {
-        self.may_guess(ip, &user.email_key).await?;
         let totp = self.store.totp(user.user_id).await?.filter(|t| t.is_confirmed).ok_or_else(not_enabled)?;
         let now_ms = self.clock.now_ms();
-        if let Some(step) = self.matching_step(user.user_id, &totp.sealed, code)?
+        self.limiter.take_place(ip, &user.email_key, now_ms).await?;
+        if self.is_code(user, &totp.sealed, code, ip, now_ms).await? {
+            return self.limiter.give_back(ip, &user.email_key, now_ms).await;
+        }
+        self.note("totp.failed", Some(user.user_id), None, Some(ip), "").await;
+        Err(wrong_code(Kind::Forbidden))
+    }
+
+    async fn is_code(&self, user: &User, sealed: &[u8], code: &str, ip: IpAddr, now_ms: i64) -> ServiceResult<bool> {
+        if let Some(step) = self.matching_step(user.user_id, sealed, code)?
             && self.store.use_totp_step(user.user_id, step).await?
         {
-            return Ok(());
+            return Ok(true);
         }
         if let Some(hash) = recovery_hash(user.user_id, code)
             && self.store.use_recovery_code(user.user_id, hash, now_ms).await?
         {
             let left = self.store.recovery_codes_left(user.user_id).await?;
             self.note("totp.recovery_used", Some(user.user_id), None, Some(ip), &format!("{left} left")).await;
-            return Ok(());
+            return Ok(true);
         }
-        self.limiter.failed(ip, &user.email_key, now_ms).await?;
-        self.note("totp.failed", Some(user.user_id), None, Some(ip), "").await;
-        Err(wrong_code(Kind::Forbidden))
+        Ok(false)
     }
 
     /// The time step whose code this is, if it is one of now, just before or just after.

@@ -44,6 +44,17 @@ impl Limiter {
         refused(self.0.limits.count(&self.meters(ip, account), now_ms).await?)
     }
 
+    /// Counts a guess before it is compared, where good ones are rare: of many at once no more than fit are compared at all. One that was good, or was
+    /// not compared, is given back.
+    pub(crate) async fn take_place(&self, ip: IpAddr, account: &str, now_ms: i64) -> ServiceResult<()> {
+        self.failed(ip, account, now_ms).await
+    }
+
+    /// Takes back what [`Limiter::take_place`] counted.
+    pub(crate) async fn give_back(&self, ip: IpAddr, account: &str, now_ms: i64) -> ServiceResult<()> {
+        Ok(self.0.limits.give_back(&self.meters(ip, account), now_ms).await?)
+    }
+
     /// Counts an app password that failed; refuses when there were too many.
     pub(crate) async fn app_password_failed(&self, ip: IpAddr, now_ms: i64) -> ServiceResult<()> {
         let (address, neighbourhood) = networks(ip);

@@ -104,11 +104,15 @@ impl Accounts {
 
     /// Asks a user who is logged in for the password once more, before something that a borrowed login must not do.
     pub(super) async fn check_own_password(&self, user: &User, password: &str, ip: IpAddr) -> ServiceResult<()> {
-        self.may_guess(ip, &user.email_key).await?;
-        if self.passwords.verify(password, Some(&user.password_hash)).await?.good {
+        let now_ms = self.clock.now_ms();
+        self.limiter.take_place(ip, &user.email_key, now_ms).await?;
+        let verdict = self.passwords.verify(password, Some(&user.password_hash)).await;
+        if !matches!(&verdict, Ok(verdict) if !verdict.good) {
+            self.limiter.give_back(ip, &user.email_key, now_ms).await?;
+        }
+        if verdict?.good {
             return Ok(());
         }
-        self.limiter.failed(ip, &user.email_key, self.clock.now_ms()).await?;
         Err(ServiceError::new(crate::service::Kind::Forbidden, "wrong_password", "The current password is wrong."))
     }
 

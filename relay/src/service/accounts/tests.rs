@@ -493,3 +493,23 @@ async fn guesses_of_a_second_factor_are_counted_for_the_account(kind: Db) {
     }
     assert!(kinds.contains(&Kind::TooMany), "{kinds:?}");
 }
+
+on_each_store!(of_many_codes_at_once_few_are_compared);
+
+/// Forty-nine wrong codes and the right one behind them, all at once: no more are compared than may fail in a minute, and the right one is not among them.
+async fn of_many_codes_at_once_few_are_compared(kind: Db) {
+    let world = World::on(kind).await;
+    let ana = whole(&world, &world.user("ana@example.org").await);
+    let new = world.accounts.begin_totp(&ana, PASSWORD, ip(1)).await.unwrap();
+    let secret = totp_rs::Secret::try_from_base32(&new.secret).unwrap();
+    let app = totp_rs::Builder::new().with_secret(secret).build().unwrap();
+    let code = |after_s: u64| app.generate(T0 as u64 / 1000 + after_s).to_string();
+    world.accounts.confirm_totp(&ana, &code(0), ip(1)).await.unwrap();
+    let (right, wrong) = (code(30), "not it".to_owned());
+    let guess = |n: u8| world.accounts.remove_totp(&ana, if n == 49 { &right } else { &wrong }, ip(1));
+    let answers = futures_util::future::join_all((0..50).map(guess)).await;
+    let compared = answers.iter().filter(|a| !matches!(a, Err(e) if e.kind() == Kind::TooMany)).count();
+    assert_eq!(compared, 5);
+    world.clock.advance_ms(60_000);
+    world.accounts.remove_totp(&ana, &code(60), ip(1)).await.unwrap();
+}

@@ -246,6 +246,10 @@ impl Accounts {
         let user = self.user(user_id).await?;
         self.keep_an_admin(&user).await?;
         let audience = self.peers.audience(user_id).await;
+        // First nobody acts for the user any more: what a request makes while the content goes would be left.
+        self.store.update_user(user_id, &UserChange { disabled: Some(true), ..UserChange::default() }).await?;
+        self.store.revoke_sessions(user_id, None, "account deleted", self.clock.now_ms()).await?;
+        self.forget_cached(user_id);
         self.store.delete_user(user_id).await?;
         self.forget_cached(user_id);
         self.peers.tell(&audience, None);

@@ -1,15 +1,17 @@
 //! Archives: chosen files and folders as one zip, streamed. Of the content no more is held than what is on its way.
 //!
-//! * A name in an archive is a relative path of plain names: no root, no `..`, no backslash, no drive; what two names would become is two names.
+//! * A name in an archive is a relative path of plain names: no root, no `..`, no backslash, no drive, nothing that Windows keeps for itself. What would be
+//!   one name on a disk that folds case, normalises Unicode or drops dots and spaces at the end is two names.
 //! * Symlinks are left out, and a text in the archive says which.
+//! * Before each entry it is asked whether the reader may still have it (R21, R44).
 //! * What cannot be read breaks the stream off before the archive's end, so that nobody takes a part for the whole.
 
 use super::view::{Directory, Shown, View};
 use super::zip::{Zip, shrinks};
-use super::{ChunkStream, Content, Download, Entry, off_thread};
+use super::{ChunkStream, Content, Download, Entry, Recheck, off_thread};
 use crate::service::{ServiceError, ServiceResult};
 use bytes::{Bytes, BytesMut};
-use ferry_protocol::{NamespaceId, NodeId, RelPath, node};
+use ferry_protocol::{Name, NamespaceId, NodeId, RelPath, node};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -40,11 +42,19 @@ pub struct Archive {
     left_out: Vec<String>,
     left_out_count: usize,
     left_out_name: String,
+    recheck: Option<Recheck>,
     /// What to call it, without an ending.
     pub name: String,
 }
 
 impl Archive {
+    /// Asks this before each entry, and while a long one is sent.
+    #[must_use]
+    pub fn watched(mut self, recheck: Recheck) -> Self {
+        self.recheck = Some(recheck);
+        self
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.items.len() + usize::from(self.left_out_count > 0)
@@ -91,10 +101,14 @@ impl Content {
     async fn write_archive(self: &Arc<Self>, archive: Archive, out: &mut Out) -> Result<(), Broken> {
         let mut zip = Zip::default();
         for (shown, name) in &archive.items {
+            if let Some(recheck) = &archive.recheck {
+                recheck.ask().await?;
+            }
             match shown.entry.content.file() {
                 None => out.put(&zip.directory(name, shown.times.updated_at_ms / 1000)).await?,
                 Some(_) => {
-                    let download = Download::of(archive.namespace, &shown.path, &shown.entry)?;
+                    let mut download = Download::of(archive.namespace, &shown.path, &shown.entry)?;
+                    download.recheck.clone_from(&archive.recheck);
                     zip = self.write_file(zip, name, &download, out).await?;
                 }
             }
@@ -198,7 +212,7 @@ async fn plan(entry: &Entry, view: View<'_>, tops: BTreeSet<RelPath>) -> Service
         _ => safe(entry.row.name.as_bytes()),
     };
     let left_out_name = names.unused(LEFT_OUT_NAME);
-    Ok(Archive { namespace: entry.row.id, items, left_out, left_out_count, left_out_name, name })
+    Ok(Archive { namespace: entry.row.id, items, left_out, left_out_count, left_out_name, name, recheck: None })
 }
 
 fn too_many() -> ServiceError {
@@ -222,8 +236,10 @@ fn left_out_text(named: &[String], count: usize) -> String {
 #[derive(Default)]
 struct Names {
     given: HashMap<RelPath, String>,
-    /// Where the directories of the namespace's root, or of what was chosen, all begin.
-    used: HashSet<String>,
+    /// What was given, as a disk compares that takes the most for the same.
+    used: HashSet<Vec<u8>>,
+    /// By what was wanted, the number from which on none was tried yet.
+    next: HashMap<Vec<u8>, u32>,
 }
 
 impl Names {
@@ -241,15 +257,34 @@ impl Names {
 
     /// This name, or one like it that nothing has.
     fn unused(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        for n in 2u32.. {
-            if self.used.insert(name.clone()) {
-                break;
-            }
-            name = numbered(wanted, n);
+        let key = compared(wanted);
+        if self.used.insert(key.clone()) {
+            return wanted.to_owned();
         }
-        name
+        let next = self.next.entry(key).or_insert(2);
+        loop {
+            let name = numbered(wanted, *next);
+            *next += 1;
+            if self.used.insert(compared(&name)) {
+                return name;
+            }
+        }
     }
+}
+
+/// A path as a disk may compare it: without case, normalised, without dots and spaces at the end of its names.
+fn compared(path: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(path.len());
+    for part in path.split('/') {
+        let part = part.trim_end_matches(['.', ' ']);
+        // What is too long for a name is compared as it is.
+        match Name::new(part) {
+            Ok(name) => key.extend_from_slice(&name.fold_key()),
+            Err(_) => key.extend_from_slice(part.as_bytes()),
+        }
+        key.push(b'/');
+    }
+    key
 }
 
 /// `report.pdf` as `report (2).pdf`, in the last part of a path.
@@ -262,18 +297,30 @@ fn numbered(path: &str, n: u32) -> String {
 /// A name that no program that unpacks takes for anything but a name.
 fn safe(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
-    let is_odd =
-        |c: char| c.is_control() || matches!(c, '\\' | '/' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\\' | '/' | '<' | '>' | ':' | '"' | '|' | '?' | '*')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut out: String = text.chars().map(|c| if is_odd(c) { '_' } else { c }).collect();
-    // A drive of Windows.
-    if out.as_bytes().get(1) == Some(&b':') && out.as_bytes()[0].is_ascii_alphabetic() {
-        out.replace_range(1..2, "_");
-    }
     // Dots and spaces at the end do not count there: what consists of them would be `..`.
     if out.trim_end_matches(['.', ' ']).is_empty() {
         out = out.replace(['.', ' '], "_");
     }
+    if is_device(&out) {
+        out.insert(0, '_');
+    }
     out
+}
+
+/// Whether Windows takes this name for a device, whatever its ending.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    if ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"].contains(&stem.as_str()) {
+        return true;
+    }
+    let number = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
+    number.is_some_and(|n| n.chars().count() == 1 && n.chars().all(|c| matches!(c, '0'..='9' | '¹' | '²' | '³')))
 }
 
 /// Why an archive was not written to its end.
@@ -327,7 +374,14 @@ mod tests {
             (&b"plan.odt"[..], "plan.odt"),
             (b"..\\..\\x", ".._.._x"),
             (b"C:x", "C_x"),
-            (b"12:30.txt", "12:30.txt"),
+            (b"12:30.txt", "12_30.txt"),
+            (b"a<b>\"c|d?*", "a_b__c_d__"),
+            (b"nul", "_nul"),
+            (b"Con .txt", "_Con .txt"),
+            (b"com1.tar.gz", "_com1.tar.gz"),
+            ("LPT².x".as_bytes(), "_LPT².x"),
+            (b"com10", "com10"),
+            (b"console", "console"),
             (b".. ", "___"),
             (b"...", "___"),
             (b"a\nb", "a_b"),
@@ -343,11 +397,35 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_a_disk_takes_for_one_name_is_two() {
+        let given = |wanted: &[&str]| {
+            let mut names = Names::default();
+            wanted.iter().map(|one| names.unused(one)).collect::<Vec<_>>()
+        };
+        assert_eq!(given(&["A.txt", "a.txt", "a.TXT"]), ["A.txt", "a (2).txt", "a (3).TXT"]);
+        assert_eq!(given(&["x", "x.", "x ", "d./y", "d/y"]), ["x", "x (2).", "x  (3)", "d./y", "d/y (2)"]);
+        assert_eq!(given(&["gr\u{fc}n", "gru\u{308}n"]), ["gr\u{fc}n", "gru\u{308}n (2)"]);
+        assert_eq!(given(&["a", "a (2)", "A"]), ["a", "a (2)", "A (3)"]);
+    }
+
+    /// Of many names of one kind, in time that grows with their number and not with its square.
+    #[test]
+    fn each_number_is_tried_once() {
+        const MANY: usize = 20_000;
+        let mut names = Names::default();
+        for n in 0..MANY {
+            names.unused(if n % 2 == 0 { "same.txt" } else { "SAME.txt" });
+        }
+        assert_eq!((names.used.len(), names.next.len()), (MANY, 1));
+        assert_eq!(names.next.values().next().copied(), u32::try_from(MANY + 1).ok());
+    }
+
     proptest! {
         #[test]
         fn whatever_a_name_holds(name in prop::collection::vec(any::<u8>().prop_filter("valid", |b| *b != 0 && *b != b'/'), 1..40)) {
             let made = safe(&name);
-            prop_assert!(!made.is_empty() && !made.contains(['/', '\\']) && !made.chars().any(char::is_control));
+            prop_assert!(!made.is_empty() && !made.contains(['/', '\\', ':', '"', '<', '>', '|', '?', '*']) && !is_device(&made) && !made.chars().any(char::is_control));
             prop_assert!(!made.trim_end_matches(['.', ' ']).is_empty());
         }
     }

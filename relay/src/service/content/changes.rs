@@ -90,7 +90,8 @@ impl Content {
                 (Since::Cursor(_), None) => 0,
             };
             position.insert(namespace.id, from);
-            if left == 0 {
+            // Whoever has come as far as the head is told nothing; most have, in most of their namespaces.
+            if left == 0 || from == namespace.head_seq {
                 has_more |= from < namespace.head_seq;
                 continue;
             }

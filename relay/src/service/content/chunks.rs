@@ -5,7 +5,7 @@ use super::stage::verify_frames;
 use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
-use crate::store::content::Scope;
+use crate::store::content::{HeldChunk, Scope};
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::ChunkId;
 use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
@@ -40,11 +40,37 @@ impl ChunkStream {
 const BATCHES_AHEAD: usize = 2;
 
 impl Content {
-    /// Which of these chunks the caller must send before a commit may name them. A chunk that only other namespaces hold is missing (RC3, R23).
+    /// Which of these chunks the caller must send before a commit may name them. A chunk that only other namespaces hold is missing (RC3, R23). Those that
+    /// are there wait for the commit anew.
     pub async fn missing_chunks(&self, entry: &Entry, ids: &[ChunkId]) -> ServiceResult<Vec<ChunkId>> {
         let held = self.meta.held(entry.row.id, ids).await?;
+        self.renew_leases(entry, &held).await?;
         let mut seen = BTreeSet::new();
         Ok(ids.iter().copied().filter(|id| held.get(id).is_none_or(|h| h.is_damaged) && seen.insert(*id)).collect())
+    }
+
+    /// Holds chunks that no version names yet for a whole grace period more, those of which less than half is left: a file that takes days to arrive
+    /// is still wanted by whoever asks for the rest of it.
+    pub(super) async fn renew_leases(&self, entry: &Entry, held: &BTreeMap<ChunkId, HeldChunk>) -> ServiceResult<()> {
+        let is_old = |chunk: &HeldChunk| chunk.refs == 0 && self.is_half_over(chunk.lease_until_ms);
+        let old: Vec<ChunkId> = held.iter().filter(|(_, chunk)| is_old(chunk)).map(|(id, _)| *id).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        let attempt = async || {
+            let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
+            // The sweep may have taken some since: a lease is for what is there.
+            let there = tx.held(entry.row.id, &old).await?;
+            let chunks: Vec<(ChunkId, u32)> = there.into_iter().map(|(id, chunk)| (id, chunk.len)).collect();
+            tx.lease_chunks(entry.row.id, &chunks, self.clock.now_ms().saturating_add(self.config.grace_ms)).await?;
+            ServiceResult::Ok(tx.commit().await?)
+        };
+        patiently!(attempt().await)
+    }
+
+    /// Whether less than half of a grace period is left of what ends then.
+    pub(super) fn is_half_over(&self, until_ms: i64) -> bool {
+        until_ms.saturating_sub(self.clock.now_ms()) < self.config.grace_ms / 2
     }
 
     /// Stores a body of chunk frames for the namespace. Returns how many distinct chunks it held. All or nothing (I5).
@@ -71,7 +97,7 @@ impl Content {
                 // The sweep took a chunk between the look and the transaction: write them all.
                 Ok(false) => self.discard(&staged).await,
                 Err(error) => {
-                    self.discard(&staged).await;
+                    self.discard_after(&staged, &error).await;
                     return Err(error);
                 }
             }

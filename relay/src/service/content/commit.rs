@@ -6,33 +6,62 @@
 //! * **CM4** A value that is new here was written by a device of a member, and not under the replica id of this run of the relay (I13).
 //! * **CM5** A node that is new here, or moved, stands in the root or in a node that is here or comes with it (I10, R34).
 
+use super::batch::Done;
 use super::derive::{node_write, version_write};
+use super::lanes::{Turn, Wish};
 use super::settle::{Reached, put_nodes};
 use super::stage::{Staged, VerifiedFrames, verify_frames};
+use super::whole::{Checked, wrong_length};
 use super::{Content, Entry};
-use crate::service::{Kind, ServiceError, ServiceResult};
+use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use crate::store::bus::Wake;
 use crate::store::content::{CommitRecord, ContentTx, NamespaceRow, NodeRow, NodeWrite, Scope, VersionWrite};
 use bytes::{Bytes, BytesMut};
 use ferry_protocol::limits::LAMPORT_JUMP_MAX;
 use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, NodeUpdate, Role};
-use ferry_protocol::{ChunkId, DeviceId, Dot, FileContent, Manifest, NodeId, NodeState, ReplicaId, UserId, Value};
+use ferry_protocol::{ChunkId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId, Value};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How often a commit begins anew because the store changed under it.
 const ATTEMPTS_MAX: usize = 5;
 /// No counter may come near the end of its range.
 const COUNTER_MAX: u64 = 1 << 62;
 
-/// Files whose whole hash was checked, by the event that wrote them.
-type Checked = BTreeSet<(NodeId, Dot)>;
+/// What is to be written of somebody's wish.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) writes: Vec<NodeWrite>,
+    pub(super) versions: Vec<VersionWrite>,
+    /// The highest counter after it.
+    pub(super) max_counter: u64,
+}
 
-/// What joining a commit would change.
-struct Joined {
-    writes: Vec<NodeWrite>,
-    versions: Vec<VersionWrite>,
-    max_counter: u64,
+/// A commit as it came, with what can be known of it beforehand.
+pub(super) struct Brought {
+    pub(super) request: CommitRequest,
+    digest: [u8; 32],
+    /// The chunks that it carries.
+    pub(super) inline: VerifiedFrames,
+}
+
+impl Brought {
+    /// Checks what can be checked of a commit by itself.
+    pub(super) async fn new(request: CommitRequest) -> ServiceResult<Self> {
+        let digest = digest(&request)?;
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = request.nodes.iter().find(|n| !ids.insert(n.id)) {
+            return Err(ServiceError::invalid("node_twice", "A commit names each node once.").with("node", twice.id.to_string()));
+        }
+        let inline = verify_frames(as_frames(&request)).await?;
+        Ok(Self { request, digest, inline })
+    }
+
+    /// The answer that is remembered for it.
+    pub(super) fn record(&self, head_seq: u64, gapless: bool) -> CommitRecord {
+        CommitRecord { digest: self.digest, head_seq, gapless }
+    }
 }
 
 /// How one attempt ended.
@@ -46,7 +75,8 @@ enum Attempt {
 }
 
 impl Content {
-    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done.
+    /// Commits. [`CommitReply::Accepted`] means joined and durable; every other reply, and every error, that nothing was done;
+    /// but where the store broke off while it committed nobody knows, and the same commit again finds out (CM2).
     pub async fn commit(&self, entry: &Entry, request: CommitRequest) -> ServiceResult<CommitReply> {
         let done = self.commit_unmeasured(entry, request).await;
         let result = match &done {
@@ -65,32 +95,44 @@ impl Content {
         if request.epoch != identity.epoch {
             return Ok(CommitReply::EpochChanged(identity.epoch));
         }
-        let digest = digest(&request)?;
-        let mut ids = BTreeSet::new();
-        if let Some(twice) = request.nodes.iter().find(|n| !ids.insert(n.id)) {
-            return Err(ServiceError::invalid("node_twice", "A commit names each node once.").with("node", twice.id.to_string()));
-        }
-        let inline = verify_frames(as_frames(&request)).await?;
+        let brought = Arc::new(Brought::new(request).await?);
+        let lane = match self.turn(entry, Wish::Commit(brought.clone())).await {
+            Turn::Done(Done { head_seq, gapless, .. }) => return Ok(CommitReply::Accepted { head_seq, gapless }),
+            Turn::Failed(error) => return Err(error),
+            Turn::Alone(lane) => lane,
+        };
+        let done = self.commit_alone(entry, &brought).await;
+        drop(lane);
+        done
+    }
+
+    /// A commit in a transaction of its own.
+    pub(super) async fn commit_alone(&self, entry: &Entry, brought: &Brought) -> ServiceResult<CommitReply> {
+        let Brought { request, inline, .. } = brought;
         self.precheck_quota(entry, &inline.chunks()).await?;
         let mut reuse = true;
         for is_last in (0..ATTEMPTS_MAX).map(|n| n + 1 == ATTEMPTS_MAX) {
-            let checked = match self.check_files(entry, &request.nodes, &inline).await? {
+            let checked = match self.check_files(entry, &request.nodes, inline).await? {
                 Ok(checked) => checked,
                 Err(missing) => return Ok(CommitReply::MissingChunks(missing)),
             };
-            let staged = self.stage(entry, &inline, reuse).await?;
-            let attempt = self.attempt(entry, &request, digest, &checked, &staged).await;
+            let staged = self.stage(entry, inline, reuse).await?;
+            let attempt = self.attempt(entry, brought, &checked, &staged).await;
             match attempt {
                 Ok(Attempt::Reply(reply @ CommitReply::Accepted { .. })) => return Ok(reply),
                 Ok(Attempt::Reply(reply)) => {
                     self.discard(&staged).await;
+                    if matches!(reply, CommitReply::MissingChunks(_)) {
+                        // The others wait until these have come.
+                        self.renew_leases(entry, &self.meta.held(entry.row.id, &chunks_of(&request.nodes)).await?).await?;
+                    }
                     return Ok(reply);
                 }
                 Ok(Attempt::Restage) => reuse = false,
                 Ok(Attempt::Recheck) => {}
                 Err(error) if error.is_contended() && !is_last => super::pause(1).await,
                 Err(error) => {
-                    self.discard(&staged).await;
+                    self.discard_after(&staged, &error).await;
                     return Err(error);
                 }
             }
@@ -99,15 +141,8 @@ impl Content {
         Err(ServiceError::unavailable("The namespace changes faster than this commit can be checked. Try again."))
     }
 
-    async fn attempt(
-        &self,
-        entry: &Entry,
-        request: &CommitRequest,
-        digest: [u8; 32],
-        checked: &Checked,
-        staged: &Staged,
-    ) -> ServiceResult<Attempt> {
-        let (namespace_id, user) = (entry.row.id, entry.caller.user_id);
+    async fn attempt(&self, entry: &Entry, brought: &Brought, checked: &Checked, staged: &Staged) -> ServiceResult<Attempt> {
+        let (namespace_id, user, request) = (entry.row.id, entry.caller.user_id, &brought.request);
         let mut tx = self.meta.begin(Scope::Namespace(namespace_id)).await?;
         let identity = self.identity_in(&mut *tx).await?;
         if request.epoch != identity.epoch {
@@ -116,9 +151,9 @@ impl Content {
         // The role is looked at again inside the transaction: it may have been taken away since (R21).
         let namespace = tx.namespace_for(namespace_id, user).await?.ok_or_else(ServiceError::not_found)?;
         super::check_membership(&entry.caller, &namespace, Role::Editor)?;
-        if let Some(record) = tx.commit_record(namespace_id, user, request.commit).await? {
+        if let Some(record) = tx.commit_records(namespace_id, user, &[request.commit]).await?.remove(&request.commit) {
             self.discard(staged).await;
-            return repeated(record, digest).map(Attempt::Reply);
+            return repeated(record, brought.digest).map(Attempt::Reply);
         }
         let ids: Vec<NodeId> = request.nodes.iter().map(|n| n.id).collect();
         let current: BTreeMap<NodeId, NodeRow> = tx.nodes(namespace_id, &ids).await?.into_iter().map(|n| (n.id, n)).collect();
@@ -128,12 +163,10 @@ impl Content {
         }
         let now_ms = self.clock.now_ms();
         let base_seq = self.numbers_after(&namespace, identity.replica)?;
-        let joined = self.join_all(&namespace, base_seq, (request, entry.caller.device_id), &current, now_ms)?;
-        self.check_authors(&mut *tx, entry, request, &current, identity.replica).await?;
+        let joined = join_all(&namespace, base_seq, (request, entry.caller.device_id), &current, now_ms)?;
+        check_authors(&mut *tx, entry, request, &current, identity.replica).await?;
         check_parents(&mut *tx, namespace_id, &joined.writes, &ids, &current).await?;
-        if !self.admit(&mut *tx, entry, staged).await? {
-            return Ok(Attempt::Restage);
-        }
+        let Some(new_bytes) = self.admit_rows(&mut *tx, entry, staged).await? else { return Ok(Attempt::Restage) };
         let missing = missing_of(&mut *tx, namespace_id, &joined.versions).await?;
         if !missing.is_empty() {
             return Ok(Attempt::Reply(CommitReply::MissingChunks(missing)));
@@ -151,210 +184,107 @@ impl Content {
         let reached = Reached { head_seq, max_counter: joined.max_counter, now_ms };
         put_nodes(&mut *tx, &namespace, &joined.writes, &known, reached).await?;
         tx.add_versions(namespace_id, &joined.versions).await?;
-        tx.add_commit_record(namespace_id, user, request.commit, CommitRecord { digest, head_seq, gapless }, now_ms).await?;
+        tx.add_commit_records(namespace_id, &[(user, request.commit, brought.record(head_seq, gapless))], now_ms).await?;
+        self.charge(&mut *tx, entry, new_bytes).await?;
         tx.commit().await?;
         if !joined.writes.is_empty() {
             self.bus.publish(Wake::feed(namespace_id, head_seq));
         }
         Ok(Attempt::Reply(CommitReply::Accepted { head_seq, gapless }))
     }
-
-    /// Joins every node with what is there, numbers those that change after `base_seq`, and collects the file contents that are new.
-    fn join_all(
-        &self,
-        namespace: &NamespaceRow,
-        base_seq: u64,
-        (request, device): (&CommitRequest, Option<DeviceId>),
-        current: &BTreeMap<NodeId, NodeRow>,
-        now_ms: i64,
-    ) -> ServiceResult<Joined> {
-        let mut out = Joined { writes: Vec::new(), versions: Vec::new(), max_counter: namespace.max_counter };
-        for update in &request.nodes {
-            check_counters(namespace.max_counter, update, current.get(&update.id))?;
-            let before = current.get(&update.id).map(|row| &row.state);
-            let mut state = before.unwrap_or(&update.state).clone();
-            if before.is_some() && !state.join(&update.state) {
-                continue;
-            }
-            let is_new = |v: &&Value| before.is_none_or(|b| b.body().value(v.dot).is_none());
-            let versions = state.body().values().iter().filter(is_new);
-            out.versions.extend(versions.filter_map(|v| version_write(namespace.id, update.id, v, now_ms)));
-            out.max_counter = out.max_counter.max(state.max_counter());
-            let seq = base_seq + out.writes.len() as u64 + 1;
-            let writer = device.map(|device| (request.replica, device));
-            out.writes.push(node_write(update.id, seq, state, before, writer));
-        }
-        Ok(out)
-    }
-
-    /// CM4: of values that the relay has not seen.
-    async fn check_authors(
-        &self,
-        tx: &mut dyn ContentTx,
-        entry: &Entry,
-        request: &CommitRequest,
-        current: &BTreeMap<NodeId, NodeRow>,
-        own: ReplicaId,
-    ) -> ServiceResult<()> {
-        let mut others: BTreeMap<DeviceId, BTreeSet<NodeId>> = BTreeMap::new();
-        for update in &request.nodes {
-            for value in update.state.body().values() {
-                if current.get(&update.id).is_some_and(|row| row.state.body().covers(value.dot)) {
-                    continue;
-                }
-                // The stamp of content that a device put back is still that of the event that wrote it, perhaps one of the relay's own.
-                if value.dot.replica == own {
-                    let detail = "A value claims to be written by this relay, which does not know it.";
-                    return Err(ServiceError::invalid("foreign_replica", detail).with("node", update.id.to_string()));
-                }
-                if Some(value.author.device) != entry.caller.device_id {
-                    others.entry(value.author.device).or_default().insert(update.id);
-                }
-            }
-        }
-        if others.is_empty() {
-            return Ok(());
-        }
-        let members = tx.members(entry.row.id).await?;
-        others.retain(|d, _| !members.iter().any(|(user, _)| web_device(*user) == *d));
-        let wanted: Vec<DeviceId> = others.keys().copied().collect();
-        let known = tx.devices_of_members(entry.row.id, &wanted).await?;
-        others.retain(|d, _| !known.contains(d));
-        let Some(stranger) = others.keys().next() else { return Ok(()) };
-        // All of them are named, so that who carries what others wrote can send the rest.
-        let nodes: BTreeSet<String> = others.values().flatten().map(ToString::to_string).collect();
-        let detail = "A value names an author whose device belongs to no member of this namespace. Nothing was committed.";
-        let refused = ServiceError::new(Kind::Forbidden, "foreign_author", detail).with("device", stranger.to_string());
-        Err(refused.with("nodes", nodes.into_iter().collect::<Vec<_>>()))
-    }
-
-    /// Hashes, as wholes, the files of several chunks that are new (CM3). Answers with the chunks that are missing, of any of the files.
-    async fn check_files(
-        &self,
-        entry: &Entry,
-        nodes: &[NodeUpdate],
-        inline: &VerifiedFrames,
-    ) -> ServiceResult<Result<Checked, Vec<ChunkId>>> {
-        let large = |v: &&Value| v.content.file().is_some_and(|f| f.manifest.chunks().len() > 1);
-        let with_large: Vec<&NodeUpdate> = nodes.iter().filter(|n| n.state.body().values().iter().any(|v| large(&v))).collect();
-        let mut checked = Checked::new();
-        if with_large.is_empty() {
-            return Ok(Ok(checked));
-        }
-        let ids: Vec<NodeId> = with_large.iter().map(|n| n.id).collect();
-        let current: BTreeMap<NodeId, NodeState> =
-            self.meta.nodes(entry.row.id, &ids).await?.into_iter().map(|n| (n.id, n.state)).collect();
-        let mut missing = BTreeSet::new();
-        for update in with_large {
-            for value in update.state.body().values().iter().filter(large) {
-                if current.get(&update.id).is_some_and(|s| s.body().covers(value.dot)) {
-                    continue;
-                }
-                let Some(FileContent { manifest, .. }) = value.content.file() else { continue };
-                if self.was_checked(entry, manifest).await? {
-                    // What it needs is asked for again in the transaction.
-                    checked.insert((update.id, value.dot));
-                    continue;
-                }
-                match self.check_whole(entry, manifest, inline).await? {
-                    Ok(()) => _ = checked.insert((update.id, value.dot)),
-                    Err(lacking) => missing.extend(lacking),
-                }
-            }
-        }
-        if missing.is_empty() {
-            return Ok(Ok(checked));
-        }
-        // The small files' missing chunks belong into the same answer, so that one more round is enough.
-        let all: Vec<ChunkId> = nodes
-            .iter()
-            .flat_map(|n| n.state.body().values().iter().filter(|v| current.get(&n.id).is_none_or(|s| !s.body().covers(v.dot))))
-            .filter_map(|v| v.content.file())
-            .flat_map(|f| f.manifest.chunks().iter().map(|c| c.id))
-            .filter(|id| inline.get(*id).is_none())
-            .collect();
-        missing.extend(self.missing_chunks(entry, &all).await?);
-        Ok(Err(missing.into_iter().collect()))
-    }
-
-    /// Whether the chunks of a manifest, as stored, are the file that it promises. Streams them; missing and damaged ones are the answer.
-    pub(super) async fn check_whole(
-        &self,
-        entry: &Entry,
-        manifest: &Manifest,
-        inline: &VerifiedFrames,
-    ) -> ServiceResult<Result<(), Vec<ChunkId>>> {
-        let stored: Vec<ChunkId> = manifest.chunks().iter().map(|c| c.id).filter(|id| inline.get(*id).is_none()).collect();
-        let runs = match self.locate_all(entry.row.id, &stored, false).await? {
-            Ok(runs) => runs,
-            Err(missing) => return Ok(Err(missing)),
-        };
-        // The hash of the whole vouches for every chunk in it: they are hashed one by one only if it is wrong, to tell damage from a lie.
-        let mut stored = self.read_ahead(runs.clone());
-        let mut ready = std::collections::VecDeque::new();
-        let mut hash = Sha256::new();
-        for chunk in manifest.chunks() {
-            let bytes = match inline.get(chunk.id) {
-                Some(bytes) => Some(bytes),
-                None => {
-                    if ready.is_empty()
-                        && let Some(run) = stored.recv().await
-                    {
-                        ready.extend(run?);
-                    }
-                    ready.pop_front().and_then(|(_, bytes): super::read::ReadChunk| bytes)
-                }
-            };
-            let Some(bytes) = bytes else { return self.damaged_of(runs, chunk.id).await.map(Err) };
-            if bytes.len() != chunk.len as usize {
-                return Err(wrong_length(chunk.id));
-            }
-            hash = super::off_thread(move || {
-                hash.update(&bytes);
-                hash
-            })
-            .await?;
-        }
-        if hash.finalize().as_slice() != manifest.hash().as_bytes() {
-            let damaged = self.damaged(runs).await?;
-            if !damaged.is_empty() {
-                return Ok(Err(damaged));
-            }
-            let detail = "The chunks of a file, put together, have another hash than the file. Nothing was committed.";
-            return Err(ServiceError::invalid("file_hash_mismatch", detail)
-                .hint("Read the file again and send it anew.")
-                .with("file_hash", manifest.hash().to_string()));
-        }
-        Ok(Ok(()))
-    }
 }
 
-impl Content {
-    /// Which chunks of these runs are damaged or missing; each is reported.
-    async fn damaged(&self, runs: Vec<super::read::Run>) -> ServiceResult<Vec<ChunkId>> {
-        let mut out = Vec::new();
-        for run in runs {
-            out.extend(self.read_run(run).await?.into_iter().filter(|(_, bytes)| bytes.is_none()).map(|(id, _)| id));
+/// Joins every node with what is there, numbers those that change after `base_seq`, and collects the file contents that are new.
+pub(super) fn join_all(
+    namespace: &NamespaceRow,
+    base_seq: u64,
+    (request, device): (&CommitRequest, Option<DeviceId>),
+    current: &BTreeMap<NodeId, NodeRow>,
+    now_ms: i64,
+) -> ServiceResult<Changes> {
+    let mut out = Changes { max_counter: namespace.max_counter, ..Changes::default() };
+    for update in &request.nodes {
+        check_counters(namespace.max_counter, update, current.get(&update.id))?;
+        let before = current.get(&update.id).map(|row| &row.state);
+        let mut state = before.unwrap_or(&update.state).clone();
+        if before.is_some() && !state.join(&update.state) {
+            continue;
         }
-        Ok(out)
+        let is_new = |v: &&Value| before.is_none_or(|b| b.body().value(v.dot).is_none());
+        let versions = state.body().values().iter().filter(is_new);
+        out.versions.extend(versions.filter_map(|v| version_write(namespace.id, update.id, v, now_ms)));
+        out.max_counter = out.max_counter.max(state.max_counter());
+        let seq = base_seq + out.writes.len() as u64 + 1;
+        let writer = device.map(|device| (request.replica, device));
+        out.writes.push(node_write(update.id, seq, state, before, writer));
     }
+    Ok(out)
+}
 
-    /// The same, where one is known to be missing.
-    async fn damaged_of(&self, runs: Vec<super::read::Run>, missing: ChunkId) -> ServiceResult<Vec<ChunkId>> {
-        let damaged = self.damaged(runs).await?;
-        Ok(if damaged.is_empty() { vec![missing] } else { damaged })
-    }
-
-    /// Whether this very content was hashed as a whole before, for an earlier commit to the namespace.
-    async fn was_checked(&self, entry: &Entry, manifest: &Manifest) -> ServiceResult<bool> {
-        let found = self.meta.find_content(entry.caller.user_id, entry.row.id, manifest.hash(), manifest.size()).await?;
-        let Some((_, node)) = found.filter(|(namespace, _)| *namespace == entry.row.id) else { return Ok(false) };
-        let versions = self.meta.versions(entry.row.id, node).await?;
-        match versions.iter().find(|v| v.hash == manifest.hash()) {
-            Some(version) => Ok(self.meta.version_chunks(entry.row.id, version.version_id).await? == manifest.chunks()),
-            None => Ok(false),
+/// The devices that the caller is not and that wrote values that the relay has not seen, with the nodes of those values (CM4).
+pub(super) fn other_authors(
+    caller: &Caller,
+    request: &CommitRequest,
+    current: &BTreeMap<NodeId, NodeRow>,
+    own: ReplicaId,
+) -> ServiceResult<BTreeMap<DeviceId, BTreeSet<NodeId>>> {
+    let mut others: BTreeMap<DeviceId, BTreeSet<NodeId>> = BTreeMap::new();
+    for update in &request.nodes {
+        for value in update.state.body().values() {
+            if current.get(&update.id).is_some_and(|row| row.state.body().covers(value.dot)) {
+                continue;
+            }
+            // The stamp of content that a device put back is still that of the event that wrote it, perhaps one of the relay's own.
+            if value.dot.replica == own {
+                let detail = "A value claims to be written by this relay, which does not know it.";
+                return Err(ServiceError::invalid("foreign_replica", detail).with("node", update.id.to_string()));
+            }
+            if Some(value.author.device) != caller.device_id {
+                others.entry(value.author.device).or_default().insert(update.id);
+            }
         }
     }
+    Ok(others)
+}
+
+/// Of these devices, those that belong to nobody who may, or once could, write in the namespace.
+pub(super) async fn strangers(
+    tx: &mut dyn ContentTx,
+    namespace: NamespaceId,
+    devices: impl IntoIterator<Item = DeviceId>,
+) -> ServiceResult<BTreeSet<DeviceId>> {
+    let mut strangers: BTreeSet<DeviceId> = devices.into_iter().collect();
+    if strangers.is_empty() {
+        return Ok(strangers);
+    }
+    for (user, _) in tx.members(namespace).await? {
+        strangers.remove(&web_device(user));
+    }
+    if !strangers.is_empty() {
+        let asked: Vec<DeviceId> = strangers.iter().copied().collect();
+        let known = tx.devices_of_members(namespace, &asked).await?;
+        strangers.retain(|device| !known.contains(device));
+    }
+    Ok(strangers)
+}
+
+/// CM4: of values that the relay has not seen.
+async fn check_authors(
+    tx: &mut dyn ContentTx,
+    entry: &Entry,
+    request: &CommitRequest,
+    current: &BTreeMap<NodeId, NodeRow>,
+    own: ReplicaId,
+) -> ServiceResult<()> {
+    let mut others = other_authors(&entry.caller, request, current, own)?;
+    let strangers = strangers(tx, entry.row.id, others.keys().copied()).await?;
+    others.retain(|device, _| strangers.contains(device));
+    let Some(stranger) = others.keys().next() else { return Ok(()) };
+    // All of them are named, so that who carries what others wrote can send the rest.
+    let nodes: BTreeSet<String> = others.values().flatten().map(ToString::to_string).collect();
+    let detail = "A value names an author whose device belongs to no member of this namespace. Nothing was committed.";
+    let refused = ServiceError::new(Kind::Forbidden, "foreign_author", detail).with("device", stranger.to_string());
+    Err(refused.with("nodes", nodes.into_iter().collect::<Vec<_>>()))
 }
 
 /// The device that stands for a user's edits through the plain API: the user's own id, so that membership decides who may be named.
@@ -372,6 +302,13 @@ fn as_frames(request: &CommitRequest) -> Bytes {
     out.freeze()
 }
 
+/// Every chunk that these states name, once.
+fn chunks_of(nodes: &[NodeUpdate]) -> Vec<ChunkId> {
+    let values = nodes.iter().flat_map(|n| n.state.body().values());
+    let named = values.filter_map(|v| v.content.file()).flat_map(|f| f.manifest.chunks().iter().map(|c| c.id));
+    named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 fn digest(request: &CommitRequest) -> ServiceResult<[u8; 32]> {
     let bytes = postcard::to_stdvec(&(&request.replica, &request.nodes)).map_err(ServiceError::internal)?;
     Ok(Sha256::digest(&bytes).into())
@@ -386,7 +323,7 @@ fn repeated(record: CommitRecord, digest: [u8; 32]) -> ServiceResult<CommitReply
 }
 
 /// Nodes that changed after the commit's base in a way that the commit does not include.
-fn stale(request: &CommitRequest, current: &BTreeMap<NodeId, NodeRow>) -> Vec<NodeId> {
+pub(super) fn stale(request: &CommitRequest, current: &BTreeMap<NodeId, NodeRow>) -> Vec<NodeId> {
     let is_stale = |n: &&NodeUpdate| current.get(&n.id).is_some_and(|row| row.seq > request.base_seq && !n.state.includes(&row.state));
     request.nodes.iter().filter(is_stale).map(|n| n.id).collect()
 }
@@ -408,15 +345,8 @@ fn check_counters(known: u64, update: &NodeUpdate, before: Option<&NodeRow>) -> 
     Ok(())
 }
 
-/// CM5. A commit is joined or not as a whole, so what comes along is as good as here. The answer names the nodes, so that the sender can send the
-/// others without them.
-async fn check_parents(
-    tx: &mut dyn ContentTx,
-    namespace: ferry_protocol::NamespaceId,
-    writes: &[NodeWrite],
-    sent: &[NodeId],
-    current: &BTreeMap<NodeId, NodeRow>,
-) -> ServiceResult<()> {
+/// The directories in which nodes came to stand that are neither here nor along with them, and those nodes.
+pub(super) fn asked_parents(writes: &[NodeWrite], sent: &[NodeId], current: &BTreeMap<NodeId, NodeRow>) -> BTreeMap<NodeId, Vec<NodeId>> {
     let sent: BTreeSet<NodeId> = sent.iter().copied().collect();
     let mut parents: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
     for write in writes {
@@ -426,12 +356,25 @@ async fn check_parents(
             parents.entry(place.parent).or_default().push(write.id);
         }
     }
+    parents
+}
+
+/// CM5. A commit is joined or not as a whole, so what comes along is as good as here. The answer names the nodes, so that the sender can send the
+/// others without them.
+async fn check_parents(
+    tx: &mut dyn ContentTx,
+    namespace: NamespaceId,
+    writes: &[NodeWrite],
+    sent: &[NodeId],
+    current: &BTreeMap<NodeId, NodeRow>,
+) -> ServiceResult<()> {
+    let mut parents = asked_parents(writes, sent, current);
     if parents.is_empty() {
         return Ok(());
     }
     let asked: Vec<NodeId> = parents.keys().copied().collect();
-    for known in tx.nodes(namespace, &asked).await? {
-        parents.remove(&known.id);
+    for known in tx.stands(namespace, &asked).await? {
+        parents.remove(&known.node);
     }
     if parents.is_empty() {
         return Ok(());
@@ -441,16 +384,8 @@ async fn check_parents(
     Err(ServiceError::invalid("unknown_parent", detail).hint("Send the directory first, or with it.").with("nodes", nodes))
 }
 
-fn wrong_length(chunk: ChunkId) -> ServiceError {
-    ServiceError::invalid("chunk_length_mismatch", "A manifest gives a chunk another length than it has.").with("chunk", chunk.to_string())
-}
-
 /// The chunks of these versions that the namespace does not hold in good state.
-pub(super) async fn missing_of(
-    tx: &mut dyn ContentTx,
-    namespace: ferry_protocol::NamespaceId,
-    versions: &[VersionWrite],
-) -> ServiceResult<Vec<ChunkId>> {
+pub(super) async fn missing_of(tx: &mut dyn ContentTx, namespace: NamespaceId, versions: &[VersionWrite]) -> ServiceResult<Vec<ChunkId>> {
     let named: BTreeMap<ChunkId, u32> = versions.iter().flat_map(|v| v.chunks.iter().map(|c| (c.id, c.len))).collect();
     let ids: Vec<ChunkId> = named.keys().copied().collect();
     let held = tx.held(namespace, &ids).await?;

@@ -1,7 +1,8 @@
 //! Whole files and parts of them, streamed from verified chunks.
 
 use super::read::runs;
-use super::{ChunkStream, Content, Entry};
+use super::recheck::RECHECK_MS;
+use super::{ChunkStream, Content, Entry, Recheck};
 use crate::service::{ServiceError, ServiceResult};
 use ferry_protocol::{ChunkRef, ContentHash, Name, NamespaceId, NodeId, RelPath, read};
 use std::ops::Range;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 pub struct Download {
     namespace: NamespaceId,
     chunks: Vec<ChunkRef>,
+    pub(super) recheck: Option<Recheck>,
     /// Its name.
     pub name: Name,
     /// Hash of the whole.
@@ -26,6 +28,13 @@ pub struct Download {
 }
 
 impl Download {
+    /// Asks this now and then while it is read.
+    #[must_use]
+    pub fn watched(mut self, recheck: Recheck) -> Self {
+        self.recheck = Some(recheck);
+        self
+    }
+
     /// The file as an entry shows it.
     pub(super) fn of(namespace: NamespaceId, path: &RelPath, shown: &read::Entry) -> ServiceResult<Self> {
         let name = path.names().last().ok_or_else(ServiceError::not_found)?.clone();
@@ -33,6 +42,7 @@ impl Download {
         Ok(Self {
             namespace,
             chunks: content.manifest.chunks().to_vec(),
+            recheck: None,
             media_type: super::derive::media_type(name.as_bytes()),
             name,
             hash: content.manifest.hash(),
@@ -61,6 +71,7 @@ impl Content {
             return Ok(Download {
                 namespace,
                 chunks,
+                recheck: None,
                 name,
                 hash: row.hash,
                 size_bytes: row.size_bytes,
@@ -77,6 +88,7 @@ impl Content {
         Ok(Download {
             namespace,
             chunks: manifest.chunks().to_vec(),
+            recheck: None,
             name,
             hash: manifest.hash(),
             size_bytes: manifest.size(),
@@ -86,7 +98,7 @@ impl Content {
     }
 
     /// Streams these bytes of the file. What cannot be served whole is an error before the first byte, as far as rows tell, and breaks the
-    /// stream off otherwise: never wrong bytes (RC4).
+    /// stream off otherwise: never wrong bytes (RC4). So does a right that has ended, a minute later at most (R21).
     pub async fn read_file(self: &Arc<Self>, download: &Download, range: Range<u64>) -> ServiceResult<ChunkStream> {
         let (mut wanted, mut at) = (Vec::new(), 0u64);
         for chunk in &download.chunks {
@@ -104,8 +116,9 @@ impl Content {
                 .source("chunks of a committed version are not in the store"));
         };
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let this = Arc::clone(self);
+        let (this, recheck) = (Arc::clone(self), download.recheck.clone());
         tokio::spawn(async move {
+            let mut asked_at_ms = this.clock.now_ms();
             let mut offsets = wanted.into_iter().map(|(at, _)| at);
             for run in runs(locations) {
                 let chunks = match this.read_run(run).await {
@@ -117,6 +130,14 @@ impl Content {
                         let error = ServiceError::unavailable("A part of this file is damaged on the relay.").source(id);
                         return drop(sender.send(Err(error)).await);
                     };
+                    if let Some(recheck) = &recheck
+                        && this.clock.now_ms() - asked_at_ms >= RECHECK_MS
+                    {
+                        if let Err(error) = recheck.ask().await {
+                            return drop(sender.send(Err(error)).await);
+                        }
+                        asked_at_ms = this.clock.now_ms();
+                    }
                     let from = range.start.saturating_sub(at).min(bytes.len() as u64) as usize;
                     let to = (range.end - at).min(bytes.len() as u64) as usize;
                     if sender.send(Ok(bytes.slice(from..to))).await.is_err() {
@@ -129,6 +150,6 @@ impl Content {
     }
 }
 
-fn is_version(wanted: &str, id: [u8; 16], number: u64) -> bool {
+pub(super) fn is_version(wanted: &str, id: [u8; 16], number: u64) -> bool {
     wanted.replace('-', "").eq_ignore_ascii_case(&hex::encode(id)) || wanted.parse() == Ok(number)
 }

@@ -2,25 +2,27 @@
 //!
 //! An edit replaces exactly the events that its maker was shown. What a device wrote meanwhile stays beside it, as with any other replica.
 
-use super::commit::{missing_of, web_device};
+use super::commit::{Changes, missing_of, web_device};
 use super::derive::{node_write, version_write};
+use super::lanes::{Turn, Wish};
 use super::settle::{Reached, put_nodes};
-use super::{Content, Entry};
+use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
 use crate::store::content::{ContentTx, NamespaceRow, NodeRow, Scope, VersionWrite};
 use ferry_protocol::wire::Role;
-use ferry_protocol::{Author, ChunkId, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, Value, node};
+use ferry_protocol::{Author, ChunkId, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, UserId, Value, node};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// How the web is named in versions and conflicted copies.
 const WEB_NAME: &str = "web";
 /// Missing chunks, and entries that need them, that an answer names.
 const NAMED_MAX: usize = 100;
 
-/// A writing transaction with a pen: stamps, values and what changed so far.
-pub(super) struct Edit {
-    tx: Box<dyn ContentTx>,
+/// What an edit writes: stamps, values and what changed so far.
+pub(super) struct Pen {
     /// The namespace inside the transaction.
     pub(super) namespace: NamespaceRow,
     replica: ReplicaId,
@@ -37,6 +39,38 @@ pub(super) struct Edit {
     named: Option<(Dot, [u8; 16])>,
 }
 
+/// A writing transaction with a pen.
+pub(super) struct Edit {
+    tx: Box<dyn ContentTx>,
+    pen: Pen,
+}
+
+impl Deref for Edit {
+    type Target = Pen;
+
+    fn deref(&self) -> &Pen {
+        &self.pen
+    }
+}
+
+impl DerefMut for Edit {
+    fn deref_mut(&mut self) -> &mut Pen {
+        &mut self.pen
+    }
+}
+
+/// What an edit does with the pen, and how many entries that are. It may be asked again, on another state of the namespace.
+pub(super) type Write = Arc<dyn Fn(&mut Pen) -> ServiceResult<usize> + Send + Sync>;
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wrote {
+    /// The feed's head after it.
+    pub(super) head_seq: u64,
+    /// How many entries it was about, as [`Write`] says.
+    pub(super) count: usize,
+}
+
 impl Content {
     /// Begins an edit of these nodes. The role is checked inside the transaction.
     pub(super) async fn edit(&self, entry: &Entry, nodes: &[NodeId]) -> ServiceResult<Edit> {
@@ -49,48 +83,43 @@ impl Content {
         let namespace = found.ok_or_else(ServiceError::not_found)?;
         super::check_membership(&entry.caller, &namespace, Role::Editor)?;
         let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
-        let before: BTreeMap<NodeId, NodeState> = rows.into_iter().map(|r| (r.id, r.state)).collect();
-        Ok(Edit {
-            tx,
-            replica,
-            author: Author { device: web_device(entry.caller.user_id), name: WEB_NAME.into() },
-            counter: namespace.max_counter,
-            namespace,
-            now_ms: self.clock.now_ms(),
-            after: before.clone(),
-            before,
-            order: Vec::new(),
-            named: None,
-        })
+        let found = rows.into_iter().map(|r| (r.id, r.state)).collect();
+        Ok(Edit { tx, pen: Pen::new(namespace, replica, entry.caller.user_id, found, self.clock.now_ms()) })
+    }
+
+    /// Carries out an edit of these nodes that needs nothing but the pen; with what others write in the namespace at the same moment (RC7).
+    pub(super) async fn write(&self, entry: &Entry, nodes: Vec<NodeId>, write: Write) -> ServiceResult<Wrote> {
+        let lane = match self.turn(entry, Wish::Edit { nodes: nodes.clone(), write: write.clone() }).await {
+            Turn::Done(done) => return Ok(Wrote { head_seq: done.head_seq, count: done.count }),
+            Turn::Failed(error) => return Err(error),
+            Turn::Alone(lane) => lane,
+        };
+        let attempt = async || {
+            let mut edit = self.edit(entry, &nodes).await?;
+            let count = write(&mut edit)?;
+            ServiceResult::Ok(Wrote { head_seq: self.finish(edit).await?, count })
+        };
+        let done = patiently!(attempt().await);
+        drop(lane);
+        done
     }
 
     /// Writes what changed and tells the listeners. Refused if a part of a new content is not in the store.
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
-        let Edit { mut tx, namespace, replica, author, counter, now_ms, before, mut after, order, named } = edit;
-        let (mut writes, mut versions) = (Vec::new(), Vec::new());
-        let mut head_seq = if order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace, replica)? };
-        self.keep_gap(&mut *tx, &namespace, head_seq, replica).await?;
-        for (id, state) in order.into_iter().filter_map(|id| Some((id, after.remove(&id)?))) {
-            let is_new = |v: &&Value| before.get(&id).is_none_or(|b| b.body().value(v.dot).is_none());
-            for value in state.body().values().iter().filter(is_new) {
-                if let Some(mut version) = version_write(namespace.id, id, value, now_ms) {
-                    if let Some((_, wanted)) = named.filter(|(dot, _)| *dot == value.dot) {
-                        version.row.version_id = wanted;
-                    }
-                    versions.push(version);
-                }
-            }
-            head_seq += 1;
-            writes.push(node_write(id, head_seq, state, before.get(&id), Some((replica, author.device))));
-        }
+        let Edit { mut tx, pen } = edit;
+        let (namespace, replica, now_ms) = (pen.namespace.clone(), pen.replica, pen.now_ms);
+        let base_seq = if pen.order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace, replica)? };
+        self.keep_gap(&mut *tx, &namespace, base_seq, replica).await?;
+        let known: Vec<NodeId> = pen.before.keys().copied().collect();
+        let Changes { writes, versions, max_counter } = pen.changes(base_seq);
+        let head_seq = base_seq + writes.len() as u64;
         // R3: a node never points at what is not there. What is looked at before the transaction may be lost since.
         let missing = missing_of(&mut *tx, namespace.id, &versions).await?;
         if !missing.is_empty() {
             tx.rollback().await?;
             return Err(lost(&missing, &versions));
         }
-        let known: Vec<NodeId> = before.keys().copied().collect();
-        let reached = Reached { head_seq, max_counter: counter, now_ms };
+        let reached = Reached { head_seq, max_counter, now_ms };
         put_nodes(&mut *tx, &namespace, &writes, &known, reached).await?;
         tx.add_versions(namespace.id, &versions).await?;
         tx.commit().await?;
@@ -105,6 +134,47 @@ impl Edit {
     /// The transaction, for what belongs to the edit beside nodes.
     pub(super) fn tx(&mut self) -> &mut dyn ContentTx {
         &mut *self.tx
+    }
+
+    /// Does nothing of it.
+    pub(super) async fn abandon(self) -> ServiceResult<()> {
+        Ok(self.tx.rollback().await?)
+    }
+}
+
+impl Pen {
+    /// A pen of this user's web access for these nodes.
+    pub(super) fn new(namespace: NamespaceRow, replica: ReplicaId, user: UserId, before: BTreeMap<NodeId, NodeState>, now_ms: i64) -> Self {
+        Self {
+            replica,
+            author: Author { device: web_device(user), name: WEB_NAME.into() },
+            counter: namespace.max_counter,
+            namespace,
+            now_ms,
+            after: before.clone(),
+            before,
+            order: Vec::new(),
+            named: None,
+        }
+    }
+
+    /// What was written, numbered after `base_seq`.
+    pub(super) fn changes(mut self, base_seq: u64) -> Changes {
+        let (mut writes, mut versions) = (Vec::new(), Vec::new());
+        for (id, state) in self.order.into_iter().filter_map(|id| Some((id, self.after.remove(&id)?))) {
+            let is_new = |v: &&Value| self.before.get(&id).is_none_or(|b| b.body().value(v.dot).is_none());
+            for value in state.body().values().iter().filter(is_new) {
+                if let Some(mut version) = version_write(self.namespace.id, id, value, self.now_ms) {
+                    if let Some((_, wanted)) = self.named.filter(|(dot, _)| *dot == value.dot) {
+                        version.row.version_id = wanted;
+                    }
+                    versions.push(version);
+                }
+            }
+            let seq = base_seq + writes.len() as u64 + 1;
+            writes.push(node_write(id, seq, state, self.before.get(&id), Some((self.replica, self.author.device))));
+        }
+        Changes { writes, versions, max_counter: self.counter }
     }
 
     /// A node as it will be.
@@ -150,11 +220,6 @@ impl Edit {
         self.after.get_mut(&id).ok_or_else(ServiceError::not_found)?.body_mut().settle(dots);
         self.order.push(id);
         Ok(())
-    }
-
-    /// Does nothing of it.
-    pub(super) async fn abandon(self) -> ServiceResult<()> {
-        Ok(self.tx.rollback().await?)
     }
 
     /// Moves a node.

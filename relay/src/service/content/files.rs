@@ -1,12 +1,13 @@
-//! Files for people and the plain API: look at, rename and move, delete; versions and usage.
+//! Files for people and the plain API: look at, rename and move, delete; usage.
 
-use super::edit::Edit;
+use super::edit::{Edit, Write};
 use super::view::Shown;
-use super::{Content, Entry, patiently};
+use super::{Content, Entry};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Dot, Name, NamespaceId, NodeId, RelPath, node, read};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Most entries that one request deletes.
 const DELETE_MAX: usize = 100_000;
@@ -49,15 +50,6 @@ pub struct FileUpdate {
     pub if_seq: Option<u64>,
 }
 
-/// A kept version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionInfo {
-    /// The version.
-    pub row: crate::store::content::VersionRow,
-    /// Whether the file shows it now.
-    pub is_current: bool,
-}
-
 /// What a user uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
@@ -68,10 +60,23 @@ pub struct Usage {
 }
 
 impl Content {
-    /// The namespace in which the caller sees this node, entered with this role.
-    pub async fn enter_by_file(&self, caller: &Caller, file: NodeId, role: Role) -> ServiceResult<Entry> {
-        let row = self.meta.locate_node(caller.user_id, file).await?.into_iter().next().ok_or_else(ServiceError::not_found)?;
-        let entry = self.part(caller, row, role).await?;
+    /// The namespace in which the caller sees this node, entered with this role: `space` if one is named. Ids are chosen by devices, so that somebody may
+    /// have chosen one that another folder of the caller's has (R16): without `space` such a node is refused rather than guessed at.
+    pub async fn enter_by_file(&self, caller: &Caller, file: NodeId, space: Option<NamespaceId>, role: Role) -> ServiceResult<Entry> {
+        let rows = self.meta.locate_node(caller.user_id, file).await?;
+        let row = match space.or(super::folder_of(caller).map(|folder| folder.namespace)) {
+            Some(wanted) => rows.into_iter().find(|row| row.id == wanted),
+            None => {
+                let shared = self.meta.locate_shared(caller.user_id, file).await?;
+                let places: BTreeSet<NamespaceId> = rows.iter().chain(&shared).map(|row| row.id).collect();
+                if places.len() > 1 {
+                    let detail = "Several folders have a file of this id. Name the folder that is meant in 'space_id'.";
+                    return Err(ServiceError::conflict("ambiguous_file", detail));
+                }
+                rows.into_iter().next()
+            }
+        };
+        let entry = self.part(caller, row.ok_or_else(ServiceError::not_found)?, role).await?;
         if !entry.within.is_root() {
             entry.confine(&self.shown(entry.row.id, file).await?.path)?;
         }
@@ -149,12 +154,11 @@ impl Content {
             return Err(ServiceError::conflict("name_taken", "There is something of that name already. Choose another name."));
         }
         let parent = parent.node();
-        let attempt = async || {
-            let mut edit = self.edit(entry, &[file]).await?;
-            edit.move_to(file, parent, name.clone())?;
-            self.finish(edit).await
-        };
-        patiently!(attempt().await)?;
+        let write: Write = Arc::new(move |pen| {
+            pen.move_to(file, parent, name.clone())?;
+            Ok(1)
+        });
+        self.write(entry, vec![file], write).await?;
         self.file_info(entry, file).await
     }
 
@@ -172,15 +176,13 @@ impl Content {
             return Err(ServiceError::too_large(format!("One request deletes at most {DELETE_MAX} entries. Delete parts of it first.")));
         }
         let ids: Vec<NodeId> = gone.iter().map(|(node, _)| *node).collect();
-        let attempt = async || {
-            let mut edit = self.edit(entry, &ids).await?;
+        let write: Write = Arc::new(move |pen| {
             for (node, dots) in &gone {
-                edit.put(*node, dots, node::Content::Tombstone)?;
+                pen.put(*node, dots, node::Content::Tombstone)?;
             }
-            self.finish(edit).await
-        };
-        patiently!(attempt().await)?;
-        Ok(gone.len())
+            Ok(gone.len())
+        });
+        Ok(self.write(entry, ids, write).await?.count)
     }
 
     /// Every entry below these directories with the events that it stands for, parents before what is in them; too many are not all in it.
@@ -214,15 +216,6 @@ impl Content {
         }
         let detail = "The file has changed since it was read. Read it again and repeat.";
         Err(ServiceError::new(Kind::PreconditionFailed, "changed", detail))
-    }
-
-    /// The versions of a file, newest first.
-    pub async fn file_versions(&self, entry: &Entry, file: NodeId) -> ServiceResult<Vec<VersionInfo>> {
-        let nodes = self.meta.nodes(entry.row.id, &[file]).await?;
-        let state = &nodes.first().ok_or_else(ServiceError::not_found)?.state;
-        let current = read::shown(state.body()).first().map(|s| s.value.dot);
-        let rows = self.meta.versions(entry.row.id, file).await?;
-        Ok(rows.into_iter().map(|row| VersionInfo { is_current: Some(row.dot) == current, row }).collect())
     }
 
     /// What the caller uses and may use.

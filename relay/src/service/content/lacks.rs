@@ -25,7 +25,8 @@ impl Content {
     }
 
     /// Looks for packs whose blobs are gone or cut off, and marks the chunks that stood there. Lists, and reads nothing: cheap enough for every
-    /// start. Returns how many chunks were marked.
+    /// start. What a list lacks is looked for once more before it is marked, and what may be where this process cannot look is left alone. Returns how
+    /// many chunks were marked.
     pub async fn find_lost_packs(&self) -> ServiceResult<u64> {
         // Rows before blobs: a pack that is stored meanwhile is not looked at, one that is swept meanwhile has no chunks any more.
         let packs = self.meta.packs().await?;
@@ -37,6 +38,14 @@ impl Content {
         }
         let mut marked = 0;
         for pack in packs.iter().filter(|p| blobs.get(&p.id).is_none_or(|length| *length < p.length_bytes)) {
+            match self.blobs.is_gone(pack.id, pack.length_bytes).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(pack = %pack.id, %error, "whether a pack is there cannot be said; its chunks are left as they are");
+                    continue;
+                }
+            }
             let there = blobs.get(&pack.id).copied().unwrap_or(0);
             let is_lost = |l: &ChunkLocation| l.offset + u64::from(l.len) > there;
             let lost: Vec<_> = self.standing_in(pack.id).await?.into_iter().filter(is_lost).map(|l| (l, "missing")).collect();

@@ -4,7 +4,7 @@
 use super::view::{Directory, Shown, View, note_rows_read, plain};
 use super::{Content, Entry, FileInfo, off_thread};
 use crate::service::{ServiceError, ServiceResult};
-use crate::store::tree::{ChildQuery, Order};
+use crate::store::tree::{ChildQuery, Order, Standing};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ferry_protocol::{Name, RelPath};
@@ -107,15 +107,20 @@ impl View<'_> {
         after: Option<(i64, &Name)>,
         limit: usize,
     ) -> ServiceResult<(Vec<Shown>, bool)> {
-        let mut found = self.contested(directory).await?;
+        // Both in one read: an entry that becomes contested, or ceases to be, between two would be in neither.
+        let (children, mut found) = match directory.nodes[..] {
+            [parent] => {
+                let query = ChildQuery { parent, order, descending, after, limit: limit.saturating_add(1) };
+                let all = self.meta.children(self.namespace, query).await?;
+                note_rows_read(self.namespace, all.len());
+                let (plain, contested): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.stand.standing == Standing::Plain);
+                (plain, self.settle(directory, contested).await?)
+            }
+            _ => (Vec::new(), self.contested(directory).await?),
+        };
         let after_cursor = after.map(|(key, name)| ListCursor { key, path: directory.path.join(name) });
         found.retain(|s| after_cursor.as_ref().is_none_or(|c| c.is_before(&ListCursor::of(s, order), descending)));
-        if let [parent] = directory.nodes[..] {
-            let query = ChildQuery { parent, order, descending, after, limit: limit.saturating_add(1) };
-            let children = self.meta.children(self.namespace, query).await?;
-            note_rows_read(self.namespace, children.len());
-            found.extend(children.iter().filter_map(|child| plain(&directory.path, child)));
-        }
+        found.extend(children.iter().filter_map(|child| plain(&directory.path, child)));
         found.sort_by_cached_key(|s| ListCursor::of(s, order));
         if descending {
             found.reverse();

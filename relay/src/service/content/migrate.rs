@@ -1,20 +1,21 @@
 //! Moving packs from one region to another: read whole, hash every chunk, write, read back, and only then switch the row.
 //!
-//! The row is the one thing that decides, so a run that was killed is begun again and goes on: what was switched is not looked at any more, and a
-//! blob without its row is written again or swept. The blob that was left goes after its row does not name it any more; whoever remembers the old
-//! place finds nothing there and looks where the rows say.
+//! The row is the one thing that decides, so a run that was killed is begun again and goes on: what was switched is not copied again, and a
+//! blob without its row is written again or swept. The blob that was left goes after its row does not name it any more, by the next run if this one
+//! is killed in between; whoever remembers the old place finds nothing there and looks where the rows say.
 
 use super::regions::{rows_for, unplaced};
 use super::{Content, patiently};
 use crate::config::DEFAULT_REGION;
 use crate::service::{ServiceError, ServiceResult};
+use crate::store::StoreError;
+use crate::store::blob::{BlobRow, BlobStore};
 use crate::store::content::{ChunkLocation, PackId, PackRow, Scope};
-use crate::store::{StoreError, blob::BlobStore};
 use bytes::Bytes;
 use ferry_protocol::ChunkId;
 use ferry_protocol::limits::REQUEST_MAX_BYTES;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Packs looked at in one step.
@@ -35,6 +36,8 @@ pub struct MigrateReport {
     pub packs_left: u64,
     /// The first of them.
     pub left: Vec<String>,
+    /// Old copies that were removed for an earlier run, which had moved their packs and was ended before it could.
+    pub old_copies_removed: u64,
 }
 
 /// From where to where, and how.
@@ -61,7 +64,7 @@ impl Content {
         let mut after = None;
         loop {
             let packs = self.meta.packs_in(migration.from, migration.from == DEFAULT_REGION, after, STEP).await?;
-            let Some(last) = packs.last() else { return Ok(report) };
+            let Some(last) = packs.last() else { break };
             after = Some(last.id);
             let ids: Vec<PackId> = packs.iter().map(|p| p.id).collect();
             let copies = self.meta.copies(&ids).await?;
@@ -82,6 +85,29 @@ impl Content {
             }
             progress(&report);
         }
+        if !migration.keep && !migration.dry_run {
+            report.old_copies_removed = self.remove_old_copies(&migration, &from, &to).await?;
+        }
+        Ok(report)
+    }
+
+    /// Removes what a run that was ended between row and blob left in the old region: copies of packs that the rows place in the new one. Of two
+    /// equal copies the older is the one that was left: a migration the other way, which writes one here now and switches its row next, keeps it.
+    async fn remove_old_copies(&self, migration: &Migration<'_>, from: &Arc<dyn BlobStore>, to: &Arc<dyn BlobStore>) -> ServiceResult<u64> {
+        let there: BTreeMap<PackId, BlobRow> = to.list().await?.into_iter().map(|blob| (blob.id, blob)).collect();
+        let is_older = |old: &BlobRow| {
+            let new = there.get(&old.id);
+            new.is_some_and(|new| new.length_bytes == old.length_bytes && old.written_at_ms <= new.written_at_ms)
+        };
+        let twice: Vec<PackId> = from.list().await?.into_iter().filter(is_older).map(|blob| blob.id).collect();
+        let mut removed = 0;
+        for (pack, regions) in self.blobs.copies_of(&twice).await? {
+            if regions.contains(migration.to) && !regions.contains(migration.from) {
+                from.delete(pack).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     fn region(&self, name: &str) -> ServiceResult<Arc<dyn BlobStore>> {
@@ -117,7 +143,7 @@ impl Content {
         if !migration.keep
             && let Err(error) = from.delete(pack.id).await
         {
-            tracing::warn!(pack = %pack.id, %error, "a pack that was moved stays in its old place until the sweep");
+            tracing::warn!(pack = %pack.id, %error, "a pack that was moved stays in its old place until the next migration or the sweep");
         }
         Ok(true)
     }

@@ -7,19 +7,26 @@
 //! * **RC4** What is served was hashed just before (I5).
 //! * **RC5** A user's used bytes are the sum of the lengths of the chunks that each namespace of the user holds; checked before anything is stored.
 //! * **RC6** Every run of a relay goes on with numbers far above those that it found, and is a replica of its own (I3, I11): see `feed.rs`.
+//! * **RC7** Who writes in a namespace at the same moment as others may be written with them in one transaction, and is answered as if alone: see
+//!   `batch.rs`.
 
+mod activity;
 mod archive;
+mod batch;
 mod changes;
 mod chunks;
 mod commit;
 mod dav;
 mod derive;
+mod diff;
 mod download;
 mod edit;
 mod feed;
 mod files;
 mod going_back;
+mod history;
 mod lacks;
+mod lanes;
 mod links;
 mod listing;
 mod migrate;
@@ -27,11 +34,14 @@ mod organise;
 mod public;
 mod purge;
 mod read;
+mod recheck;
 mod regions;
 mod relocate;
 mod repair;
+mod retention;
 mod rewind;
 mod rewrite;
+mod search;
 mod settle;
 mod shared_files;
 mod signed;
@@ -43,6 +53,7 @@ mod uploads;
 mod verify;
 mod view;
 mod watch;
+mod whole;
 mod zip;
 
 /// How often a transaction that another one stood in the way of is done again.
@@ -70,22 +81,28 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{Act, ActCursor, ActivityPage, ActivityQuery};
 pub use archive::Archive;
 pub use changes::{Change, ChangePage, Since};
 pub use chunks::ChunkStream;
 pub use dav::{DavEntry, DavKind, DavLock, DavProp, DavWrite, LockWish, WriteTerms};
+pub use diff::{Comparison, DIFF_MAX_BYTES, Hunk, Line, LineKind, Side};
 pub use download::Download;
 pub use files::parse_path;
-pub use files::{FileInfo, FileUpdate, Usage, VersionInfo};
+pub use files::{FileInfo, FileUpdate, Usage};
+pub use history::{HistoryPage, HistoryWish, Place, VersionInfo};
 pub(crate) use links::hmac_sha256;
 pub use listing::{FilePage, ListCursor, ListQuery, Sort, parse_cursor};
 pub use migrate::{MigrateReport, Migration};
 pub use organise::{Conflict, Keep};
 pub use public::PublicItem;
 pub use purge::PurgeWhat;
+pub use recheck::Recheck;
 pub use relocate::{MoveReport, MoveStep, MoveWish, Told};
 pub use repair::RepairReport;
+pub use retention::{Retention, RetentionFile, RetentionReport, RetentionRule};
 pub use rewind::{RewindCounts, RewindEntry, RewindPlan, RewindWish, Rewound};
+pub use search::{Found, SearchCursor, SearchPage, SearchQuery, kind_of};
 pub use signed::{SIGNED_FOR, SignedChunk};
 pub use sweep::SweepReport;
 pub use trash::{Restored, TrashItem};
@@ -113,8 +130,8 @@ pub const HOME_NAME: &str = "Ferry";
 pub struct ContentConfig {
     /// How many bytes a user without a limit of its own may use; nothing for any number.
     pub default_limit_bytes: Option<u64>,
-    /// How long an uploaded chunk is held before a commit names it, and an unreferenced chunk before it is deleted, in milliseconds. Longer
-    /// than the longest upload (R8).
+    /// How long an uploaded chunk is held before a commit names it, and an unreferenced chunk before it is deleted, in milliseconds (R8). An upload
+    /// may take longer: who goes on with one holds what has arrived.
     pub grace_ms: i64,
     /// The sweep merges small packs when there are so many in one region.
     pub merge_from_packs: usize,
@@ -128,8 +145,12 @@ impl Default for ContentConfig {
     }
 }
 
-/// The content service. Holds no state that matters (R7).
-pub struct Content {
+/// The content service. Holds no state that matters (R7). Copies are the same service.
+#[derive(Clone)]
+pub struct Content(Arc<Inner>);
+
+/// What the copies have in common.
+pub struct Inner {
     meta: Arc<dyn ContentStore>,
     blobs: Arc<regions::Packs>,
     bus: Arc<dyn Bus>,
@@ -139,7 +160,16 @@ pub struct Content {
     watches: watch::Watches,
     listeners: watch::Listeners,
     trees: tree::Trees,
+    lanes: lanes::Lanes,
     link_key: [u8; 32],
+}
+
+impl std::ops::Deref for Content {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
 }
 
 /// A namespace that a caller was found to be allowed to use (RC1).
@@ -199,7 +229,7 @@ impl Content {
         let blobs = Arc::new(regions::Packs::new(meta.clone(), blobs.into()));
         // The epoch is the database's, the replica the run's: after a restore nobody gives an event's name to another event.
         let identity = meta.identity(fresh_identity()?, clock.now_ms()).await?;
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             meta,
             blobs,
             bus,
@@ -209,8 +239,9 @@ impl Content {
             watches: watch::Watches::default(),
             listeners: watch::Listeners::default(),
             trees: tree::Trees::default(),
+            lanes: lanes::Lanes::default(),
             link_key,
-        })
+        })))
     }
 
     /// Gives the relay a new epoch and replica: after its database was restored from a backup (I3, I11).
@@ -427,7 +458,7 @@ fn random<const N: usize>() -> ServiceResult<[u8; N]> {
 }
 
 /// A fresh id of 16 bytes.
-pub(in crate::service) fn random_id() -> ServiceResult<[u8; 16]> {
+pub(crate) fn random_id() -> ServiceResult<[u8; 16]> {
     random()
 }
 

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// Packs of which a process remembers the regions; beyond that it begins anew.
 const REMEMBERED_MAX: usize = 65_536;
 
+/// How often a pack is looked for that moves all the time.
+const GONE_LOOKS_MAX: usize = 3;
+
 /// How long the readiness check waits for a region that is not the home.
 const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -99,7 +102,8 @@ impl Packs {
         }
     }
 
-    async fn ask_copies(&self, pack: PackId) -> ServiceResult<Copies> {
+    /// The same, as the rows say now.
+    pub(super) async fn ask_copies(&self, pack: PackId) -> ServiceResult<Copies> {
         let copies = Arc::new(self.meta.copies(&[pack]).await?.remove(&pack).unwrap_or_else(unplaced));
         let mut remembered = self.lock();
         if remembered.len() >= REMEMBERED_MAX {
@@ -158,6 +162,22 @@ impl Packs {
             self.store(&region)?;
         }
         Ok(())
+    }
+
+    /// Whether a pack surely has no byte before `end` in any region: for whoever did not find it in a list. A list of several regions is not of one
+    /// moment, and the pack may have moved from one that was not read yet to one that was.
+    pub(super) async fn is_gone(&self, pack: PackId, end: u64) -> ServiceResult<bool> {
+        for _ in 0..GONE_LOOKS_MAX {
+            self.forget(pack);
+            let before = self.copies(pack).await?;
+            if self.read(pack, end.saturating_sub(1), 1).await?.is_some() {
+                return Ok(false);
+            }
+            if *self.copies(pack).await? == *before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Leave to read these bytes from the nearest copy whose store gives it.

@@ -17,7 +17,7 @@ use crate::store::moves::{Alone, Brought, MoveRow, ShardMoves, Switched};
 use bytes::Bytes;
 use ferry_protocol::{ChunkId, NamespaceId, UserId};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -149,6 +149,28 @@ impl Content {
         }
     }
 
+    /// Shards in which nobody new is placed.
+    pub async fn closed_shards(&self) -> ServiceResult<BTreeSet<Shard>> {
+        match self.meta.moves() {
+            Some(moves) => Ok(moves.closed().await?),
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Says whether new users may be placed in a shard; who is there stays, with what they make there. One stays open.
+    pub async fn close_shard(&self, shard: Shard, is_closed: bool) -> ServiceResult<()> {
+        self.must_know(shard)?;
+        let moves = self.moves()?;
+        let closed = moves.closed().await?;
+        let others = self.meta.shards().into_iter().filter(|other| *other != shard && !closed.contains(other)).count();
+        if is_closed && others == 0 {
+            return Err(ServiceError::conflict("last_shard", format!("No other shard than {shard} takes new users."))
+                .hint("Open one with ferry-relay shard open, or add one to database.shards."));
+        }
+        let attempt = async || ServiceResult::Ok(moves.set_closed(shard, is_closed, self.clock.now_ms()).await?);
+        patiently!(attempt().await)
+    }
+
     /// What a move would copy, without changing anything.
     pub async fn rehearse_move(&self, user: UserId, to: Shard) -> ServiceResult<MoveReport> {
         let moves = self.moves()?;
@@ -214,30 +236,48 @@ impl Content {
         let pause = wish.pause_max + SWITCH_FOR;
         let until_ms = patiently!(hold(moves, row, pause).await)?;
         let held_at = Instant::now();
-        told(MoveStep::Held)?;
-        match tokio::time::timeout(wish.pause_max, self.bring_all(moves, row, true, &mut report, told)).await {
-            Ok(done) => done?,
-            Err(_) => {
-                moves.release(row).await?;
-                let text = format!("The last changes could not be copied in {} s; nothing has changed.", wish.pause_max.as_secs());
-                return Err(ServiceError::new(Kind::Unavailable, "pause_too_short", text)
-                    .hint("Allow more time with --pause, or come back when less is written."));
+        let mut has_died = false;
+        let mut hears = |step| told(step).inspect_err(|_| has_died = true);
+        let switched = self.switch_held(moves, row, wish, until_ms, &mut report, &mut hears).await;
+        if let Err(error) = switched {
+            if !has_died {
+                let_in(moves, row, &error).await;
             }
-        };
-        match moves.switch(row, until_ms).await? {
-            Switched::Done => {}
-            Switched::Lapsed => {
-                return Err(ServiceError::unavailable("Writers were let in before everybody was led to the new shard; run this again."));
-            }
-            Switched::Gone => {
-                undo(moves, row).await?;
-                return Err(ServiceError::not_found());
-            }
+            return Err(error);
         }
         report.paused_ms = u64::try_from(held_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         told(MoveStep::Switched)?;
         self.end_move(moves, row, wish.settle, told).await?;
         Ok(report)
+    }
+
+    /// What is done while writers are kept out.
+    async fn switch_held(
+        &self,
+        moves: &dyn ShardMoves,
+        row: &MoveRow,
+        wish: &MoveWish,
+        until_ms: i64,
+        report: &mut MoveReport,
+        told: &mut Told<'_>,
+    ) -> ServiceResult<()> {
+        told(MoveStep::Held)?;
+        let brought = tokio::time::timeout(wish.pause_max, self.bring_all(moves, row, true, report, told)).await;
+        brought.map_err(|_| {
+            let text = format!("The last changes could not be copied in {} s; nothing has changed.", wish.pause_max.as_secs());
+            ServiceError::new(Kind::Unavailable, "pause_too_short", text)
+                .hint("Allow more time with --pause, or come back when less is written.")
+        })??;
+        match moves.switch(row, until_ms).await? {
+            Switched::Done => Ok(()),
+            Switched::Lapsed => {
+                Err(ServiceError::unavailable("Writers were let in before everybody was led to the new shard; run this again."))
+            }
+            Switched::Gone => {
+                undo(moves, row).await?;
+                Err(ServiceError::not_found())
+            }
+        }
     }
 
     /// What comes after the switch.
@@ -417,6 +457,22 @@ async fn alone(moves: &dyn ShardMoves) -> ServiceResult<Alone> {
 
 async fn hold(moves: &dyn ShardMoves, row: &MoveRow, pause: Duration) -> ServiceResult<i64> {
     Ok(moves.hold(row, i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)).await?)
+}
+
+/// Lets writers in again after a failure in their pause, if the user surely is where they write. If not, the pause ends by itself, and whoever comes then
+/// asks the directory.
+async fn let_in(moves: &dyn ShardMoves, row: &MoveRow, after: &ServiceError) {
+    let released = async {
+        match moves.place_of(row.user).await? {
+            Some(place) if place == row.from && !after.is_in_doubt() => moves.release(row).await.map(|()| true),
+            place => Ok(place.is_none()),
+        }
+    };
+    match released.await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(user = %row.user, "where the user is now is not certain: writers come back when the pause ends"),
+        Err(error) => tracing::warn!(user = %row.user, %error, "writers could not be let in again: they come back when the pause ends"),
+    }
 }
 
 /// Takes a move back that has not been switched: writers first, then the copy.

@@ -21,12 +21,12 @@ impl Entry {
 
 impl Content {
     /// As [`Content::enter_by_file`], and besides for somebody with whom the file is shared: for what keeps to the one file.
-    pub async fn enter_file(&self, caller: &Caller, file: NodeId, role: Role) -> ServiceResult<Entry> {
-        let refusal = match self.enter_by_file(caller, file, role).await {
+    pub async fn enter_file(&self, caller: &Caller, file: NodeId, space: Option<NamespaceId>, role: Role) -> ServiceResult<Entry> {
+        let refusal = match self.enter_by_file(caller, file, space, role).await {
             Err(e) => e,
             entered => return entered,
         };
-        self.enter_shared(caller, None, file, role, refusal).await
+        self.enter_shared(caller, space, file, role, refusal).await
     }
 
     /// An entry for one file by its share, in this namespace if one is named, where another way was refused: a member who may only read may have a file

@@ -1,15 +1,16 @@
 //! Storing chunks: hash, write one pack, then the rows.
 //!
-//! The order is blob first, row second (I7): a crash between the two leaves a blob that no row knows, which the sweep removes.
+//! The order is blob first, row second (I7): a crash between the two leaves a blob that no row knows, which the sweep removes. A blob goes at once
+//! only when no row can know it: where a commit broke off, its rows may stand.
 
 use super::{Content, Entry, off_thread, random};
 use crate::config::DEFAULT_REGION;
 use crate::service::{Kind, ServiceError, ServiceResult};
 use crate::store::content::{ChunkLocation, ContentTx, PackId, PackRow, Quota};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ferry_protocol::ChunkId;
 use ferry_protocol::wire::{ChunkFrame, FRAME_HEADER_BYTES};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Chunk frames whose hashes were found to be right: the body they stand in, and where.
@@ -26,6 +27,23 @@ impl VerifiedFrames {
         Some(self.body.slice(range.start + FRAME_HEADER_BYTES..range.end))
     }
 
+    /// The chunks of several bodies as those of one.
+    pub(super) fn together<'f>(all: impl Iterator<Item = &'f Self>) -> Self {
+        let (mut body, mut frames, mut seen) = (BytesMut::new(), Vec::new(), BTreeSet::new());
+        for one in all {
+            for (id, range) in one.frames.iter().filter(|(id, _)| seen.insert(*id)) {
+                frames.push((*id, body.len()..body.len() + range.len()));
+                body.extend_from_slice(&one.body[range.clone()]);
+            }
+        }
+        Self { body: body.freeze(), frames }
+    }
+
+    /// Length of the body in bytes.
+    pub(super) fn byte_len(&self) -> usize {
+        self.body.len()
+    }
+
     /// How many distinct chunks.
     pub(super) fn len(&self) -> usize {
         self.frames.len()
@@ -37,32 +55,36 @@ impl VerifiedFrames {
     }
 }
 
+/// A body of no more bytes is hashed at once: going to another thread would take longer.
+const AT_ONCE_BYTES: usize = 64 * 1024;
+
 /// Reads and hashes a body of chunk frames (P3). One wrong hash refuses the whole.
 pub(super) async fn verify_frames(body: Bytes) -> ServiceResult<VerifiedFrames> {
-    off_thread(move || {
-        let mut frames = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut at = 0;
-        while at < body.len() {
-            let parsed = ChunkFrame::parse(&body[at..]).map_err(|e| ServiceError::malformed(e.to_string()))?;
-            let Some((frame, taken)) = parsed else {
-                return Err(ServiceError::malformed("The body ends in the middle of a chunk frame."));
-            };
-            let ChunkFrame::Chunk(id, bytes) = frame else {
-                return Err(ServiceError::malformed("An upload holds chunks only, no frames of absence."));
-            };
-            if ChunkId::of(bytes) != id {
-                let detail = format!("The bytes of chunk {id} have another hash. Nothing was stored.");
-                return Err(ServiceError::invalid("chunk_hash_mismatch", detail).with("chunk", id.to_string()));
-            }
-            if seen.insert(id) {
-                frames.push((id, at..at + taken));
-            }
-            at += taken;
+    if body.len() <= AT_ONCE_BYTES { verified(body) } else { off_thread(move || verified(body)).await? }
+}
+
+fn verified(body: Bytes) -> ServiceResult<VerifiedFrames> {
+    let mut frames = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut at = 0;
+    while at < body.len() {
+        let parsed = ChunkFrame::parse(&body[at..]).map_err(|e| ServiceError::malformed(e.to_string()))?;
+        let Some((frame, taken)) = parsed else {
+            return Err(ServiceError::malformed("The body ends in the middle of a chunk frame."));
+        };
+        let ChunkFrame::Chunk(id, bytes) = frame else {
+            return Err(ServiceError::malformed("An upload holds chunks only, no frames of absence."));
+        };
+        if ChunkId::of(bytes) != id {
+            let detail = format!("The bytes of chunk {id} have another hash. Nothing was stored.");
+            return Err(ServiceError::invalid("chunk_hash_mismatch", detail).with("chunk", id.to_string()));
         }
-        Ok(VerifiedFrames { body, frames })
-    })
-    .await?
+        if seen.insert(id) {
+            frames.push((id, at..at + taken));
+        }
+        at += taken;
+    }
+    Ok(VerifiedFrames { body, frames })
 }
 
 /// Chunks on their way in: their blob is durable, their rows are not written yet.
@@ -75,6 +97,31 @@ pub(super) struct Staged {
     all: Vec<(ChunkId, u32)>,
     /// Chunks that the store had already: their bytes were checked and not written again.
     reused: Vec<ChunkId>,
+}
+
+impl Staged {
+    /// Of these chunks those that are named.
+    pub(super) fn only(&self, wanted: &BTreeMap<ChunkId, u32>) -> Self {
+        let locations: Vec<ChunkLocation> = self.locations.iter().filter(|l| wanted.contains_key(&l.id)).copied().collect();
+        Self {
+            // A pack of which nothing is needed is none.
+            pack: self.pack.filter(|_| !locations.is_empty()),
+            region: self.region.clone(),
+            locations,
+            all: self.all.iter().filter(|(id, _)| wanted.contains_key(id)).copied().collect(),
+            reused: self.reused.iter().filter(|id| wanted.contains_key(id)).copied().collect(),
+        }
+    }
+
+    /// Whether there is nothing to be written of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether it has a blob.
+    pub(super) fn has_pack(&self) -> bool {
+        self.pack.is_some()
+    }
 }
 
 impl Content {
@@ -112,10 +159,16 @@ impl Content {
     }
 
     /// Writes the rows and holds the chunks for the namespace. False if a reused chunk is gone meanwhile: then stage without reuse.
-    /// The quota is checked here, inside the transaction, so that parallel uploads cannot pass it together (RC5).
     pub(super) async fn admit(&self, tx: &mut dyn ContentTx, entry: &Entry, staged: &Staged) -> ServiceResult<bool> {
+        let Some(new_bytes) = self.admit_rows(tx, entry, staged).await? else { return Ok(false) };
+        self.charge(tx, entry, new_bytes).await?;
+        Ok(true)
+    }
+
+    /// The same without the owner, who is to be charged for so many bytes before the transaction ends; nothing if a reused chunk is gone.
+    pub(super) async fn admit_rows(&self, tx: &mut dyn ContentTx, entry: &Entry, staged: &Staged) -> ServiceResult<Option<u64>> {
         if tx.stored(&staged.reused).await?.len() < staged.reused.len() {
-            return Ok(false);
+            return Ok(None);
         }
         if let Some(pack) = staged.pack {
             tx.add_pack(pack, &staged.locations).await?;
@@ -124,13 +177,18 @@ impl Content {
             }
         }
         let until = self.clock.now_ms().saturating_add(self.config.grace_ms);
-        let new_bytes = tx.lease_chunks(entry.row.id, &staged.all, until).await?;
+        Ok(Some(tx.lease_chunks(entry.row.id, &staged.all, until).await?))
+    }
+
+    /// Charges the owner. The quota is checked here, inside the transaction, so that parallel uploads cannot pass it together (RC5). Everybody who
+    /// writes in any of the owner's namespaces waits for this row, so it comes last.
+    pub(super) async fn charge(&self, tx: &mut dyn ContentTx, entry: &Entry, new_bytes: u64) -> ServiceResult<()> {
         if new_bytes > 0 {
             let quota = tx.quota(entry.row.owner).await?;
             self.check_quota(quota, new_bytes)?;
             tx.add_usage(entry.row.owner, new_bytes).await?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Refuses what does not fit, before it is stored.
@@ -156,6 +214,17 @@ impl Content {
             && let Err(error) = self.blobs.delete(pack.id).await
         {
             tracing::debug!(pack = %pack.id, %error, "an unused pack stays for the sweep");
+        }
+    }
+
+    /// The same after a failure, if it is certain that no row names the blob. Where the store broke off while it committed the rows may be there:
+    /// then the sweep decides.
+    pub(super) async fn discard_after(&self, staged: &Staged, error: &ServiceError) {
+        match error.is_in_doubt() {
+            true => {
+                tracing::warn!(pack = ?staged.pack.map(|p| p.id.to_string()), %error, "a pack whose rows may be there stays for the sweep")
+            }
+            false => self.discard(staged).await,
         }
     }
 

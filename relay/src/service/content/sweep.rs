@@ -130,13 +130,23 @@ impl Content {
     }
 
     /// Whether somebody, a backup, needs blobs to stay.
-    async fn sweep_is_held(&self) -> ServiceResult<bool> {
-        Ok(self.meta.sweep_held_until_ms().await? > self.clock.now_ms())
+    pub(crate) async fn sweep_is_held(&self) -> ServiceResult<bool> {
+        Ok(self.sweep_held_until_ms().await? > self.clock.now_ms())
     }
 
-    /// Keeps blobs from being deleted until then, in milliseconds since 1970: what a reader of the whole store finds named, it finds. 0 ends it.
-    pub async fn hold_sweep(&self, until_ms: i64) -> ServiceResult<()> {
-        Ok(self.meta.hold_sweep(until_ms).await?)
+    /// Until when, in milliseconds since 1970.
+    pub(crate) async fn sweep_held_until_ms(&self) -> ServiceResult<i64> {
+        Ok(self.meta.sweep_held_until_ms().await?)
+    }
+
+    /// Keeps blobs from being deleted until then, in milliseconds since 1970: what a reader of the whole store finds named, it finds.
+    pub async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> ServiceResult<()> {
+        Ok(self.meta.hold_sweep(holder, until_ms).await?)
+    }
+
+    /// Ends what this holder held.
+    pub async fn release_sweep(&self, holder: [u8; 16]) -> ServiceResult<()> {
+        Ok(self.meta.release_sweep(holder, self.clock.now_ms()).await?)
     }
 
     /// Every pack that the database names now.

@@ -13,22 +13,33 @@ use crate::store::{MetaStore, StoreError};
 use bytes::Bytes;
 use ferry_protocol::wire::{ChunkFrame, CommitReply, CommitRequest, InlineChunk, NodeUpdate, Role};
 use ferry_protocol::*;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// When the clock of every test begins, in milliseconds since 1970.
 pub(crate) const START_MS: i64 = 1_795_343_400_000;
+
+/// Something that happens once.
+type Deed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A store that does what it is told and then dies, once: what a crash after the write looks like. Or one that cannot be reached.
 pub(crate) struct Frail {
     inner: Arc<MemoryBlobs>,
     pub(crate) dies_after_put: AtomicBool,
     pub(crate) is_away: AtomicBool,
+    /// What happens, once, before it is listed.
+    pub(crate) before_list: Mutex<Option<Deed>>,
 }
 
 impl Frail {
     pub(crate) fn over(inner: &Arc<MemoryBlobs>) -> Arc<Self> {
-        Arc::new(Self { inner: inner.clone(), dies_after_put: AtomicBool::new(false), is_away: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner: inner.clone(),
+            dies_after_put: AtomicBool::new(false),
+            is_away: AtomicBool::new(false),
+            before_list: Mutex::default(),
+        })
     }
 
     fn reached(&self) -> Result<&MemoryBlobs, StoreError> {
@@ -58,6 +69,10 @@ impl BlobStore for Frail {
     }
 
     async fn list(&self) -> Result<Vec<BlobRow>, StoreError> {
+        let before = self.before_list.lock().unwrap().take();
+        if let Some(before) = before {
+            before.await;
+        }
         self.reached()?.list().await
     }
 

@@ -3,13 +3,15 @@
 //! A directory comes back with what was deleted with it: by the same device, without a longer pause between one deletion and the next. What was
 //! deleted from it before stays in the trash. If the old place is taken, it comes back beside, under a free name.
 
+use super::edit::Write;
 use super::view::{Directory, Shown};
-use super::{Content, Entry, patiently};
+use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::content::{DeletedRow, TrashedNode};
 use ferry_protocol::limits::{NAME_MAX_BYTES, PATH_DEPTH_MAX};
 use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, Value, node, read};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Most entries of one page.
 const PAGE_MAX: usize = 1000;
@@ -70,23 +72,22 @@ impl Content {
         }
         let place = self.free_place(namespace, file).await?;
         let ids: Vec<NodeId> = contents.iter().map(|(id, _)| *id).collect();
-        let attempt = async || {
-            let mut edit = self.edit(entry, &ids).await?;
+        let write: Write = Arc::new(move |pen| {
             if let Some((parent, name)) = &place {
-                edit.move_to(file, *parent, name.clone())?;
+                pen.move_to(file, *parent, name.clone())?;
             }
             let mut count = 0;
             for (id, content) in &contents {
-                let Some(state) = edit.state(*id).filter(|s| !s.body().has_living()) else { continue };
+                let Some(state) = pen.state(*id).filter(|s| !s.body().has_living()) else { continue };
                 // Every tombstone that stands now is replaced; a living value that came meanwhile stays.
                 let dots: Vec<_> = state.body().values().iter().filter(|v| v.content.is_tombstone()).map(|v| v.dot).collect();
-                edit.put(*id, &dots, content.clone())?;
+                pen.put(*id, &dots, content.clone())?;
                 count += 1;
             }
-            let head_seq = self.finish(edit).await?;
-            ServiceResult::Ok(Restored { node: file, count, head_seq })
-        };
-        patiently!(attempt().await)
+            Ok(count)
+        });
+        let wrote = self.write(entry, ids, write).await?;
+        Ok(Restored { node: file, count: wrote.count, head_seq: wrote.head_seq })
     }
 
     /// What a deleted node was; nothing if that is not known.

@@ -23,7 +23,7 @@ pub struct NewUpload {
     pub file_name: String,
     /// The directory in the namespace; the root if empty.
     pub directory: String,
-    /// The namespace; nothing for the caller's home.
+    /// The namespace; nothing for the caller's home. Of a new version: the one in which the file is meant.
     pub namespace: Option<NamespaceId>,
     /// Size in bytes.
     pub size_bytes: u64,
@@ -103,7 +103,7 @@ impl Content {
 
     /// Begins the upload of a new version of a file, whoever may write it: also somebody with whom the file alone is shared. Name and place stay.
     pub async fn begin_version(&self, caller: &Caller, file: NodeId, new: &NewUpload) -> ServiceResult<UploadBegun> {
-        let entry = self.enter_file(caller, file, Role::Editor).await?;
+        let entry = self.enter_file(caller, file, new.namespace, Role::Editor).await?;
         let path = self.path_of_file(&entry, file).await?;
         self.begin_at(&entry, &path, file, new).await
     }
@@ -141,7 +141,8 @@ impl Content {
             namespace: entry.row.id,
             user: caller.user_id,
             node,
-            path: path.to_bytes(),
+            path: RelPath::from_names(path.names()[entry.within.names().len()..].to_vec()).to_bytes(),
+            below: (!entry.within.is_root()).then(|| super::folder_of(caller)).flatten().map(|folder| folder.directory),
             hash: new.hash,
             size_bytes: new.size_bytes,
             mtime_ns: new.mtime_ns,
@@ -257,8 +258,16 @@ impl Content {
             Err(e) => self.enter_shared(caller, Some(row.namespace), row.node, Role::Editor, e).await?,
             Ok(entry) => entry,
         };
-        entry.confine_below(&RelPath::parse(&row.path).map_err(ServiceError::internal)?)?;
+        entry.confine_below(&self.path_of_upload(&row).await?)?;
         Ok((entry, row))
+    }
+
+    /// Where an upload goes now: the directory that it was begun below may be elsewhere since.
+    async fn path_of_upload(&self, row: &UploadRow) -> ServiceResult<RelPath> {
+        let path = RelPath::parse(&row.path).map_err(ServiceError::internal)?;
+        let Some(directory) = row.below else { return Ok(path) };
+        let below = self.shown(row.namespace, directory).await?.path;
+        Ok(path.names().iter().fold(below, |at, name| at.join(name)))
     }
 
     /// What an upload has and lacks.
@@ -309,15 +318,15 @@ impl Content {
         frame.extend_from_slice(&bytes);
         let verified = verify_frames(frame.freeze()).await?;
         self.precheck_quota(&entry, &verified.chunks()).await?;
-        self.store_upload_chunk(&entry, version_id, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
-        let received = self.meta.upload_chunks(row.namespace, version_id).await?.len() as u64;
+        self.store_upload_chunk(&entry, &row, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
+        let received = self.meta.upload_chunk_count(row.namespace, version_id).await?;
         Ok(UploadProgress { index, remaining: row.num_chunks.saturating_sub(received) })
     }
 
     async fn store_upload_chunk(
         &self,
         entry: &Entry,
-        version_id: [u8; 16],
+        row: &UploadRow,
         index: u64,
         chunk: ChunkRef,
         verified: &VerifiedFrames,
@@ -326,19 +335,26 @@ impl Content {
             let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
             let admitted = self.admit(&mut *tx, entry, staged).await?;
             if admitted {
-                tx.put_upload_chunk(version_id, index, chunk).await?;
+                tx.put_upload_chunk(row.version_id, index, chunk).await?;
+                // What goes on does not end, however long it takes; and what has arrived waits for the rest.
+                if self.is_half_over(row.expires_at_ms) {
+                    let until_ms = self.clock.now_ms().saturating_add(self.config.grace_ms);
+                    tx.prolong_upload(row.version_id, until_ms).await?;
+                }
                 tx.commit().await?;
             }
             ServiceResult::Ok(admitted)
         };
         for reuse in [true, false] {
             let staged = self.stage(entry, verified, reuse).await?;
-            let result = patiently!(write(&staged).await);
-            if matches!(result, Ok(true)) {
-                return Ok(());
+            match patiently!(write(&staged).await) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.discard(&staged).await,
+                Err(error) => {
+                    self.discard_after(&staged, &error).await;
+                    return Err(error);
+                }
             }
-            self.discard(&staged).await;
-            result?;
         }
         Err(ServiceError::unavailable("The store changed while it was written. Try again."))
     }
@@ -375,7 +391,7 @@ impl Content {
         let is_version = !self.meta.nodes(row.namespace, &[row.node]).await?.is_empty();
         let path = match is_version {
             true => self.path_of_file(&entry, row.node).await?,
-            false => RelPath::parse(&row.path).map_err(ServiceError::internal)?,
+            false => self.path_of_upload(&row).await?,
         };
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
         let content = FileContent::new(manifest, mtime_ns);

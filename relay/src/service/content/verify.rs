@@ -3,9 +3,9 @@
 use super::Content;
 use super::read::runs;
 use crate::service::ServiceResult;
-use crate::store::content::{ChunkLocation, DegradedVersion, PackId, RowFaults, Shard, ShardTotals, StorageTotals};
+use crate::store::content::{ChunkLocation, DegradedVersion, PackId, PackRow, RowFaults, Shard, ShardTotals, StorageTotals};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Chunks looked at in one step.
 const STEP: usize = 4096;
@@ -29,6 +29,8 @@ pub struct VerifyReport {
     pub degraded_versions: Vec<DegradedLine>,
     /// Pack rows without a blob, or with one of another length.
     pub packs_wrong: u64,
+    /// Packs that could not be looked for: in a region that does not answer, or that this process does not know. Nothing is said about their chunks.
+    pub packs_unknown: u64,
     /// Blobs without a pack row. Harmless: an upload that is under way, or the sweep's next work.
     pub stray_blobs: u64,
     /// Node states that cannot be decoded.
@@ -57,6 +59,15 @@ impl VerifyReport {
     }
 }
 
+/// How long the packs are of which a verification knows.
+#[derive(Default)]
+struct Lengths {
+    /// The longest copy that a list showed.
+    listed: BTreeMap<PackId, u64>,
+    /// Packs that were looked for apart from the lists.
+    asked: BTreeSet<PackId>,
+}
+
 impl Content {
     /// Verifies the store; with `read_data` every chunk is read and hashed.
     pub async fn verify(&self, read_data: bool) -> ServiceResult<VerifyReport> {
@@ -70,22 +81,20 @@ impl Content {
             listed.extend(rows.into_iter().map(|b| ((b.id, region.clone()), b.length_bytes)));
         }
         // The longest copy of each pack: what can be served.
-        let mut blobs: BTreeMap<PackId, u64> = BTreeMap::new();
+        let mut blobs = Lengths::default();
         for pack in &packs {
             for region in &copies[&pack.id] {
                 let found = listed.remove(&(pack.id, region.clone()));
-                let longest = blobs.entry(pack.id).or_default();
+                let longest = blobs.listed.entry(pack.id).or_default();
                 *longest = (*longest).max(found.unwrap_or(0));
-                // A pack that nothing stands in any more, healed by another or about to be swept, may be gone.
-                if found != Some(pack.length_bytes) && !self.standing_in(pack.id).await?.is_empty() {
-                    tracing::error!(pack = %pack.id, region, expected_bytes = pack.length_bytes, "a pack is missing or has another length");
-                    report.packs_wrong += 1;
+                if found != Some(pack.length_bytes) {
+                    self.note_pack(pack, region, found, &mut report).await?;
                 }
             }
         }
         report.stray_blobs = listed.len() as u64;
         for shard in self.meta.shards() {
-            self.verify_chunks(shard, &blobs, read_data, &mut report).await?;
+            self.verify_chunks(shard, &mut blobs, read_data, &mut report).await?;
         }
         let (total, first) = self.degraded(LISTED_MAX).await?;
         report.versions_degraded = total;
@@ -94,6 +103,54 @@ impl Content {
             report.states_wrong += self.meta.check_states(namespace).await?;
         }
         Ok(report)
+    }
+
+    /// Counts a pack that a list did not show whole in a region, unless it is there after all, or need not be.
+    async fn note_pack(&self, pack: &PackRow, region: &str, found: Option<u64>, report: &mut VerifyReport) -> ServiceResult<()> {
+        // A pack that nothing stands in any more, healed by another or about to be swept, may be gone.
+        if self.standing_in(pack.id).await?.is_empty() {
+            return Ok(());
+        }
+        // Moved to another region since its rows were read, or stored there while the list was made.
+        if !self.blobs.ask_copies(pack.id).await?.contains(region) {
+            return Ok(());
+        }
+        let last: ServiceResult<_> = match self.blobs.store(region) {
+            Ok(store) => store.read(pack.id, pack.length_bytes.saturating_sub(1), 1).await.map_err(Into::into),
+            Err(unknown) => Err(unknown),
+        };
+        match last {
+            Ok(Some(_)) if found.is_none() => {}
+            Ok(_) => {
+                tracing::error!(pack = %pack.id, region, expected_bytes = pack.length_bytes, "a pack is missing or has another length");
+                report.packs_wrong += 1;
+            }
+            Err(error) => {
+                tracing::warn!(pack = %pack.id, region, %error, "whether a pack is there cannot be said");
+                report.packs_unknown += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the pack of a chunk reaches as far as its end; of what the list does not show the stores are asked, once for each pack.
+    async fn is_there(&self, chunk: &ChunkLocation, blobs: &mut Lengths, report: &mut VerifyReport) -> bool {
+        let end = chunk.offset + u64::from(chunk.len);
+        let listed = blobs.listed.get(&chunk.pack).copied().unwrap_or(0);
+        if end <= listed || !blobs.asked.insert(chunk.pack) {
+            return end <= listed;
+        }
+        let is_gone = self.blobs.is_gone(chunk.pack, end).await;
+        if let Err(error) = &is_gone {
+            tracing::warn!(pack = %chunk.pack, %error, "whether a pack is there cannot be said; its chunks are left as they are");
+            report.packs_unknown += 1;
+        }
+        if matches!(is_gone, Ok(true)) {
+            return false;
+        }
+        // It was stored or moved while the lists were made, or nobody can say: no mark for any chunk of it.
+        blobs.listed.insert(chunk.pack, u64::MAX);
+        true
     }
 
     /// The chunks that stand in a pack, whichever shard it is of.
@@ -105,13 +162,7 @@ impl Content {
         Ok(found)
     }
 
-    async fn verify_chunks(
-        &self,
-        shard: Shard,
-        blobs: &BTreeMap<PackId, u64>,
-        read_data: bool,
-        report: &mut VerifyReport,
-    ) -> ServiceResult<()> {
+    async fn verify_chunks(&self, shard: Shard, blobs: &mut Lengths, read_data: bool, report: &mut VerifyReport) -> ServiceResult<()> {
         let mut after = None;
         loop {
             let step = self.meta.stored_chunks(shard, after, STEP).await?;
@@ -131,8 +182,12 @@ impl Content {
                     }
                 }
             } else {
-                let fits = |l: &ChunkLocation| blobs.get(&l.pack).is_some_and(|length| l.offset + u64::from(l.len) <= *length);
-                let bad: Vec<(ChunkLocation, &'static str)> = locations.into_iter().filter(|l| !fits(l)).map(|l| (l, "missing")).collect();
+                let mut bad: Vec<(ChunkLocation, &'static str)> = Vec::new();
+                for location in locations {
+                    if !self.is_there(&location, blobs, report).await {
+                        bad.push((location, "missing"));
+                    }
+                }
                 self.report_damage(&bad).await;
                 for (location, _) in bad {
                     note(report, location.id.to_string());

@@ -110,7 +110,7 @@ impl View<'_> {
     }
 
     /// Settles claims of which all others in the directory are plain.
-    async fn settle(&self, directory: &Directory, placed: Vec<PlacedNode>) -> ServiceResult<Vec<Shown>> {
+    pub(super) async fn settle(&self, directory: &Directory, placed: Vec<PlacedNode>) -> ServiceResult<Vec<Shown>> {
         if placed.is_empty() {
             return Ok(Vec::new());
         }

@@ -87,7 +87,6 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use crate::service::content::testing::World;
-    use crate::store::content::Scope;
     use ferry_protocol::wire::Role;
 
     #[tokio::test]
@@ -101,9 +100,7 @@ mod tests {
         assert!(!listens().await, "nobody asks twice in a moment");
         world.content.forget_members();
         assert!(listens().await && world.content.listens(&alice, home.namespace()).await.unwrap());
-        let mut tx = world.content.meta.begin(Scope::Namespace(home.namespace())).await.unwrap();
-        assert!(tx.remove_member(home.namespace(), bob.user_id).await.unwrap());
-        tx.commit().await.unwrap();
+        assert!(world.db.end_membership(home.namespace(), bob.user_id).await.unwrap());
         assert!(listens().await);
         world.clock.advance_ms(super::MEMBERS_KEPT_MS);
         assert!(!listens().await, "without a wake-up it ends by itself");

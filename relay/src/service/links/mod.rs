@@ -16,7 +16,7 @@ mod tests;
 pub use visit::VISIT_TTL_MS;
 
 use super::accounts::Accounts;
-use super::content::{Content, Entry, PublicItem, hmac_sha256};
+use super::content::{Content, Entry, PublicItem, Recheck, hmac_sha256};
 use super::shared::Shared;
 use super::{Caller, Kind, ServiceError, ServiceResult};
 use crate::clock::Clock;
@@ -206,11 +206,8 @@ impl Links {
     async fn target(&self, caller: &Caller, new: &NewLink) -> ServiceResult<(NamespaceId, NodeId)> {
         match &new.target {
             Target::Node(node) if *node != NodeId::ROOT => {
-                let entry = self.content.enter_by_file(caller, *node, Role::Editor).await?;
-                match new.namespace {
-                    Some(namespace) if namespace != entry.namespace() => Err(ServiceError::not_found()),
-                    _ => Ok((entry.namespace(), *node)),
-                }
+                let entry = self.content.enter_by_file(caller, *node, new.namespace, Role::Editor).await?;
+                Ok((entry.namespace(), *node))
             }
             target => {
                 let entry = match new.namespace {
@@ -342,6 +339,24 @@ impl Links {
         }
     }
 
+    /// Whether a link that was opened still is: for what is sent for long.
+    pub fn still_open(self: &Arc<Self>, opened: &Opened) -> Recheck {
+        let (this, link) = (Arc::clone(self), opened.link.clone());
+        Recheck::new(move || {
+            let (this, link) = (Arc::clone(&this), link.clone());
+            async move { this.check_open(&link).await }
+        })
+    }
+
+    async fn check_open(&self, opened: &Link) -> ServiceResult<()> {
+        let link = self.store.link(opened.link_id).await?.filter(|now| now.revoked_at_ms.is_none() && !self.is_over(now));
+        let link = link.filter(|now| now.password_hash == opened.password_hash && now.kind == opened.kind).ok_or_else(ended)?;
+        if self.accounts.user(link.maker).await?.disabled {
+            return Err(ended());
+        }
+        self.content.enter_public(link.maker, link.namespace, link.node).await.map(drop)
+    }
+
     /// The link of an address, as long as it is neither revoked nor over.
     async fn find(&self, token: &str, ip: IpAddr) -> ServiceResult<Link> {
         let found = if is_token(token) { self.store.link_of_token(hash_of(token)).await? } else { None };
@@ -365,10 +380,13 @@ impl Links {
         let meter = [Meter::Bucket { key: self.shared.meter_key("link-password", &link.link_id), per_minute: WRONG_PER_MINUTE }];
         let now_ms = self.clock.now_ms();
         let refused = |wait_ms: i64| too_many(wait_ms).inspect_err(|_| hit("too_many"));
-        refused(self.shared.limits.wait_ms(&meter, now_ms).await?)?;
-        if !self.accounts.is_password(password, hash).await? {
-            // Of many guesses at once no more than fit learn that they were wrong.
-            refused(self.shared.limits.count(&meter, now_ms).await?)?;
+        // Counted before it is compared: of many guesses at once no more than fit are compared at all. What was no wrong guess gives its place back.
+        refused(self.shared.limits.count(&meter, now_ms).await?)?;
+        let verdict = self.accounts.is_password(password, hash).await;
+        if !matches!(verdict, Ok(false)) {
+            self.shared.limits.give_back(&meter, now_ms).await?;
+        }
+        if !verdict? {
             hit("wrong_password");
             return Err(ServiceError::new(Kind::Unauthenticated, "wrong_password", "This is not the password of this link."));
         }

@@ -107,6 +107,60 @@ async fn wrong_passwords_wear_off(kind: Db) {
     assert!(links.unlock(&token, "open sesame", HERE).await.is_ok());
 }
 
+on_each_store!(what_is_sent_for_long_is_asked_about_again);
+
+/// R21: whatever ends a link ends what is being sent through it.
+async fn what_is_sent_for_long_is_asked_about_again(kind: Db) {
+    let world = World::on(kind).await;
+    let links = &world.app.links;
+    let watched = async |made: &LinkView| {
+        let opened = links.open(made.token.as_ref().unwrap(), None, HERE).await.unwrap();
+        let recheck = links.still_open(&opened);
+        recheck.ask().await.unwrap();
+        recheck
+    };
+    let ends = world.link(None, Some(START_MS + 1000)).await;
+    let recheck = watched(&ends).await;
+    world.clock.advance_ms(1000);
+    assert_eq!(recheck.ask().await.unwrap_err().kind(), Kind::Gone);
+    for update in [
+        LinkUpdate { password: Some(Some("open sesame".into())), ..LinkUpdate::default() },
+        LinkUpdate { kind: Some(LinkKind::View), ..LinkUpdate::default() },
+    ] {
+        let made = world.link(None, None).await;
+        let recheck = watched(&made).await;
+        links.change(&world.caller, made.link.link_id, update).await.unwrap();
+        assert_eq!(recheck.ask().await.unwrap_err().kind(), Kind::Gone);
+    }
+    let made = world.link(None, None).await;
+    let (recheck, other) = (watched(&made).await, watched(&world.link(None, None).await).await);
+    links.revoke(&world.caller, made.link.link_id).await.unwrap();
+    assert_eq!(recheck.ask().await.unwrap_err().kind(), Kind::Gone);
+    other.ask().await.unwrap();
+    let lock = crate::store::accounts::UserChange { disabled: Some(true), ..Default::default() };
+    world.app.accounts.update_user(world.caller.user_id, &lock).await.unwrap();
+    assert_eq!(other.ask().await.unwrap_err().kind(), Kind::Gone);
+}
+
+on_each_store!(of_many_guesses_at_once_few_are_compared);
+
+/// Forty-nine wrong ones and the right one behind them, all at once: only as many as fit into a minute are compared, and the right one is not among them.
+async fn of_many_guesses_at_once_few_are_compared(kind: Db) {
+    let world = World::on(kind).await;
+    let links = &world.app.links;
+    let token = world.link(Some("open sesame"), None).await.token.unwrap();
+    let guess = |n: u8| links.unlock(&token, if n == 49 { "open sesame" } else { "wrong wrong" }, HERE);
+    let answers = futures_util::future::join_all((0..50).map(guess)).await;
+    let compared = answers.iter().filter(|a| !matches!(a, Err(e) if e.kind() == Kind::TooMany)).count();
+    assert_eq!(compared, WRONG_PER_MINUTE as usize);
+    // Whoever knows it takes no place from the others.
+    world.clock.advance_ms(60_000);
+    for _ in 0..2 * WRONG_PER_MINUTE {
+        links.unlock(&token, "open sesame", HERE).await.unwrap();
+    }
+    assert_eq!(links.unlock(&token, "wrong wrong", HERE).await.unwrap_err().code(), "wrong_password");
+}
+
 on_each_store!(a_user_has_so_many_links);
 
 async fn a_user_has_so_many_links(kind: Db) {

@@ -11,6 +11,7 @@
 mod addresses;
 mod issue;
 mod pace;
+mod report;
 
 #[cfg(test)]
 mod tests;

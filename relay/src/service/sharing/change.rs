@@ -51,8 +51,8 @@ impl Sharing {
     async fn owned(&self, caller: &Caller, what: What) -> ServiceResult<(NamespaceId, Option<NodeId>)> {
         match what {
             What::Folder(namespace) => Ok((self.content.enter(caller, namespace, Role::Owner).await?.namespace(), None)),
-            What::File(file) => {
-                let entry = self.content.enter_by_file(caller, file, Role::Owner).await?;
+            What::File(file, space) => {
+                let entry = self.content.enter_by_file(caller, file, space, Role::Owner).await?;
                 match self.content.file_to_share(entry.namespace(), file).await? {
                     Some(_) => Ok((entry.namespace(), Some(file))),
                     None => {

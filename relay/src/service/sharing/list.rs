@@ -19,8 +19,8 @@ pub enum Listed {
     Open,
     /// Everybody who shares this folder.
     Folder(NamespaceId),
-    /// Everybody with whom this file is shared.
-    File(NodeId),
+    /// Everybody with whom this file is shared, and the folder in which it is meant.
+    File(NodeId, Option<NamespaceId>),
 }
 
 /// Whether a share was taken.
@@ -96,8 +96,8 @@ impl Sharing {
                 list.retain(|share| matches!(share.what, Shared::Folder(_)));
                 Ok(list)
             }
-            Listed::File(file) => {
-                let entry = self.content.enter_by_file(caller, file, Role::Owner).await?;
+            Listed::File(file, space) => {
+                let entry = self.content.enter_by_file(caller, file, space, Role::Owner).await?;
                 let mut list = self.of(Of::Namespace(entry.namespace()), caller.user_id, true).await?;
                 list.retain(|share| matches!(share.what, Shared::File(of, _) if of == file));
                 Ok(list)
@@ -121,6 +121,12 @@ impl Sharing {
             owners.insert(space.id, (self.person(space.owner, &mut names).await?, members.saturating_sub(1)));
         }
         Ok(owners)
+    }
+
+    /// The single files that are shared with the caller.
+    pub async fn files_of(&self, caller: &Caller) -> ServiceResult<Vec<(NamespaceId, NodeId)>> {
+        let files = self.store.files_shared_with(caller.user_id, LIST_MAX).await?;
+        Ok(files.into_iter().map(|shared| (shared.namespace, shared.file)).collect())
     }
 
     async fn open(&self, caller: &Caller) -> ServiceResult<Vec<ShareDoc>> {

@@ -83,8 +83,8 @@ impl std::str::FromStr for ShareRef {
 pub enum What {
     /// A folder.
     Folder(NamespaceId),
-    /// A file.
-    File(NodeId),
+    /// A file, and the folder in which it is meant.
+    File(NodeId, Option<NamespaceId>),
 }
 
 impl Sharing {

@@ -24,6 +24,7 @@ pub(in crate::store) async fn limits_are_kept(limits: &dyn LimitStore) {
     a_bucket_holds_so_many_and_drains(limits).await;
     a_pause_doubles_and_ends(limits).await;
     all_or_none_is_counted(limits).await;
+    what_was_no_failure_is_given_back(limits).await;
 }
 
 async fn a_bucket_holds_so_many_and_drains(limits: &dyn LimitStore) {
@@ -41,6 +42,20 @@ async fn a_bucket_holds_so_many_and_drains(limits: &dyn LimitStore) {
     assert_eq!(limits.wait_ms(&five, T0).await.unwrap(), 12_000, "a clock that was set back drains nothing");
     assert_eq!(limits.wait_ms(&five, T0 + 10 * MINUTE_MS).await.unwrap(), 0);
     assert_eq!(limits.wait_ms(&[], T0).await.unwrap(), 0);
+}
+
+async fn what_was_no_failure_is_given_back(limits: &dyn LimitStore) {
+    let both = [bucket(60, 3), pause(61)];
+    limits.give_back(&both, T0).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(limits.count(&both, T0).await.unwrap(), 0, "what is empty stays empty");
+    }
+    assert_eq!(limits.count(&both, T0).await.unwrap(), 20_000);
+    limits.give_back(&both, T0).await.unwrap();
+    assert_eq!(limits.wait_ms(&both[1..], T0).await.unwrap(), 0);
+    assert_eq!(limits.count(&both, T0).await.unwrap(), 0);
+    assert_eq!(limits.count(&both, T0).await.unwrap(), 20_000);
+    assert_eq!(limits.wait_ms(&both[1..], T0).await.unwrap(), 1000);
 }
 
 async fn a_pause_doubles_and_ends(limits: &dyn LimitStore) {

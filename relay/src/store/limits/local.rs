@@ -50,6 +50,12 @@ impl LimitStore for LocalLimits {
         Ok(wait_ms)
     }
 
+    async fn give_back(&self, meters: &[Meter], now_ms: i64) -> Result<(), StoreError> {
+        let mut inner = self.inner();
+        meters.iter().for_each(|meter| inner.take_back(meter, now_ms));
+        Ok(())
+    }
+
     async fn clear_and_mark(&self, clear: MeterKey, mark: MeterKey, mark_ms: i64, now_ms: i64) -> Result<(), StoreError> {
         let mut inner = self.inner();
         inner.pauses.remove(&clear);
@@ -106,6 +112,22 @@ impl Inner {
                 let pause = self.pauses.entry(key).or_insert(Pause { count: 0, at_ms: now_ms });
                 let count = if now_ms - pause.at_ms > memory_ms { 0 } else { pause.count };
                 *pause = Pause { count: count.saturating_add(1), at_ms: now_ms.max(pause.at_ms) };
+            }
+        }
+    }
+
+    fn take_back(&mut self, meter: &Meter, now_ms: i64) {
+        match *meter {
+            Meter::Bucket { key, per_minute } => {
+                if let Some(bucket) = self.buckets.get_mut(&key) {
+                    let level = (level_at(bucket, f64::from(per_minute), now_ms) - 1.0).max(0.0);
+                    *bucket = Bucket { level, at_ms: now_ms.max(bucket.at_ms) };
+                }
+            }
+            Meter::Pause { key, .. } => {
+                if let Some(pause) = self.pauses.get_mut(&key) {
+                    pause.count = pause.count.saturating_sub(1);
+                }
             }
         }
     }

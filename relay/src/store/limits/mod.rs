@@ -44,6 +44,8 @@ pub trait LimitStore: Send + Sync + 'static {
     async fn wait_ms(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError>;
     /// The same; if the answer is 0, counts one in each. Of many at once no more than fit are counted.
     async fn count(&self, meters: &[Meter], now_ms: i64) -> Result<i64, StoreError>;
+    /// Takes one back from each, whose count was no failure after all; an empty one stays empty.
+    async fn give_back(&self, meters: &[Meter], now_ms: i64) -> Result<(), StoreError>;
     /// Forgets the count of one name and sets a mark of another, for `mark_ms`.
     async fn clear_and_mark(&self, clear: MeterKey, mark: MeterKey, mark_ms: i64, now_ms: i64) -> Result<(), StoreError>;
 }

@@ -167,6 +167,28 @@ async fn addresses_are_seen_by_devices_of_a_common_namespace(store: &dyn MetaSto
     assert_eq!(peers(2, None, 0, 9).await, [], "revoked");
 }
 
+async fn reports_are_of_devices(store: &dyn MetaStore) {
+    let report = |lan_bytes| KeptReport {
+        report: Report { run_at_ms: 7, lan_bytes, relay_bytes: 3, system: "Linux".into(), version: "1".into() },
+        earlier_lan_bytes: 11,
+        earlier_relay_bytes: 12,
+        reported_at_ms: T0,
+    };
+    assert_eq!(store.report(device(1)).await.unwrap(), None);
+    let nothing = DeviceNow { device_id: device(1), report: None, at: None };
+    assert_eq!(store.reports(user(1)).await.unwrap(), std::slice::from_ref(&nothing));
+    store.put_report(device(1), &report(1)).await.unwrap();
+    store.put_report(device(1), &report(5)).await.unwrap();
+    assert_eq!(store.report(device(1)).await.unwrap(), Some(report(5)));
+    let at = Whereabouts { addresses: vec!["10.0.0.1:1".parse().unwrap()], announced_at_ms: T0 };
+    store.put_whereabouts(device(1), &at).await.unwrap();
+    let now = DeviceNow { report: Some(report(5)), at: Some(at), ..nothing };
+    assert_eq!(store.reports(user(1)).await.unwrap(), [now]);
+    assert_eq!(store.reports(user(2)).await.unwrap()[0].report, None, "of others nothing");
+    store.revoke_device(user(1), device(1), T0).await.unwrap();
+    assert_eq!(store.reports(user(1)).await.unwrap(), []);
+}
+
 async fn namespaces_come_by_id(store: &dyn PeerStore) {
     assert_eq!(store.member_namespaces(user(2), 9).await.unwrap(), [namespace(1), namespace(2)]);
     assert_eq!(store.member_namespaces(user(2), 1).await.unwrap(), [namespace(1)]);
@@ -188,4 +210,5 @@ async fn peers_are_kept_as_they_were_given(kind: Db) {
     what_was_issued_is_remembered(&*filled("b").await).await;
     addresses_are_seen_by_devices_of_a_common_namespace(&*filled("c").await).await;
     namespaces_come_by_id(&*filled("d").await).await;
+    reports_are_of_devices(&*filled("e").await).await;
 }

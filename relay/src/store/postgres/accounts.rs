@@ -91,8 +91,9 @@ async fn admins(conn: &mut PgConnection) -> Result<u64, StoreError> {
 }
 
 impl Postgres {
-    /// Stores a user; false when the address or the id is taken.
+    /// Stores a user, in a transaction; false when the address or the id is taken.
     pub(super) async fn insert_user_row(&self, conn: &mut PgConnection, user: &User) -> Result<bool, StoreError> {
+        let shard = self.shard_of_new(conn, user.user_id).await?;
         let done = sqlx::query(
             "INSERT INTO users (user_id, email, email_key, name, password_hash, role, storage_limit, disabled, created_at, shard_key)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
@@ -106,7 +107,7 @@ impl Postgres {
         .bind(user.storage_limit_bytes.map(signed))
         .bind(user.disabled)
         .bind(user.created_at_ms)
-        .bind(key(self.shard_of_new(user.user_id)))
+        .bind(key(shard))
         .execute(conn)
         .await
         .map_err(store_error)?;
@@ -168,7 +169,10 @@ impl AccountStore for Postgres {
     }
 
     async fn insert_user(&self, user: &User) -> Result<bool, StoreError> {
-        self.insert_user_row(&mut *self.directory().read().await?, user).await
+        let mut tx = self.directory().begin().await?;
+        let is_new = self.insert_user_row(tx.conn(), user).await?;
+        tx.commit().await?;
+        Ok(is_new)
     }
 
     async fn insert_first_admin(&self, user: &User, code: SecretHash, now_ms: i64) -> Result<FirstAdmin, StoreError> {
@@ -249,7 +253,8 @@ impl AccountStore for Postgres {
         Ok(done.rows_affected() == 1)
     }
 
-    /// The content first: cut short between the two, the user is still there and can be deleted again.
+    /// The content first: cut short between the two, the user is still there and can be deleted again. And once more after: what a request made meanwhile
+    /// nobody would own. Whoever is making it now is waited for (its owner's row stands in the way of ours), whoever comes later finds no user.
     async fn delete_user(&self, user_id: UserId) -> Result<bool, StoreError> {
         for (of, db) in &self.0.shards {
             let mut tx = db.begin().await?;
@@ -267,6 +272,18 @@ impl AccountStore for Postgres {
             .execute(&mut *self.directory().read().await?)
             .await
             .map_err(store_error)?;
+        for (of, db) in &self.0.shards {
+            let mut tx = db.begin().await?;
+            tx.unhurried().await?;
+            for sql in [
+                "INSERT INTO owners (shard_key, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                "DELETE FROM owners WHERE shard_key = $1 AND user_id = $2",
+            ] {
+                let statement = sqlx::query(sql).bind(key(*of)).bind(user_id.as_bytes().to_vec());
+                statement.execute(tx.conn()).await.map_err(store_error)?;
+            }
+            tx.commit().await?;
+        }
         Ok(done.rows_affected() == 1)
     }
 

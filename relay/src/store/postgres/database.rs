@@ -1,7 +1,7 @@
 //! One PostgreSQL database: a bounded pool whose connections are set up alike, with room for readers beside writers that wait for each other.
 
 use super::replicas::Replicas;
-use super::{StoreError, migrate, store_error};
+use super::{StoreError, commit_error, migrate, store_error};
 use crate::store::PoolState;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -16,6 +16,9 @@ const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 /// A connection that has been idle for so long is tried before it is used again.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
+/// Statements that a connection keeps prepared: all that the relay has. What falls out is parsed and planned anew each time.
+const STATEMENTS_KEPT: usize = 500;
 
 /// How a transaction for several reads begins.
 pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -61,7 +64,7 @@ impl Writing {
     }
 
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(store_error)
+        self.tx.commit().await.map_err(commit_error)
     }
 
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
@@ -113,7 +116,7 @@ impl Database {
                     Ok(true)
                 })
             })
-            .after_connect(|conn, _| Box::pin(async move { conn.execute(super::identity::REMEMBER_CLUSTER).await.map(drop) }))
+            .after_connect(|conn, _| Box::pin(super::identity::remember(conn)))
             .connect_lazy_with(options);
         let writers = settings.pool_size - (settings.pool_size / 4).max(1);
         Ok(Self {
@@ -212,7 +215,7 @@ pub(super) fn options(url: &str, settings: &Settings) -> Result<PgConnectOptions
         StoreError::Unavailable("database.url is not an address of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE".into())
     })?;
     let ms = |d: Duration| d.as_millis().to_string();
-    Ok(parsed.application_name("ferry-relay").options([
+    Ok(parsed.application_name("ferry-relay").statement_cache_capacity(STATEMENTS_KEPT).options([
         ("client_min_messages", "warning".to_owned()),
         ("statement_timeout", ms(settings.statement_timeout)),
         ("lock_timeout", ms(settings.lock_timeout)),

@@ -13,10 +13,31 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use std::sync::atomic::Ordering;
 
-/// What cannot change under a connection, kept in its session: the cluster and the timeline that it writes.
-pub(super) const REMEMBER_CLUSTER: &str =
+/// What hardly ever changes under a connection, kept in its session: the cluster and the timeline that it writes. A server that is promoted goes on with
+/// its sessions, so [`remember`] is asked again before a run ends for what a session remembers.
+const REMEMBER_CLUSTER: &str =
     "SELECT set_config('ferry.cluster', (SELECT system_identifier::text FROM pg_control_system()) || '/' ||
      (SELECT oid::text FROM pg_database WHERE datname = current_database()) || '/' || CASE WHEN pg_is_in_recovery() THEN 'copy' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false)";
+
+/// Remembers in the session what is written to by it. A standby is an error: whoever writes must not be led there, and waits until it is promoted.
+pub(super) async fn remember(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let cluster: String = sqlx::query_scalar(REMEMBER_CLUSTER).fetch_one(conn).await?;
+    match cluster.ends_with("/copy") {
+        true => Err(sqlx::Error::Protocol("this server is a standby; the address in the configuration must lead to the primary".into())),
+        false => Ok(()),
+    }
+}
+
+/// The same if `found` says that the database has gone back, and what is found after that: the session may have begun before a promotion.
+pub(super) async fn looked_again(conn: &mut PgConnection, found: Option<Found>) -> Result<Option<Found>, StoreError> {
+    match found {
+        Some(found) if found.has_gone_back => {
+            remember(&mut *conn).await.map_err(store_error)?;
+            read(conn).await
+        }
+        found => Ok(found),
+    }
+}
 
 /// The `relay` row with the mark as it was noted and as it is.
 const READ: &str = "SELECT r.epoch, r.replica, r.mark, current_setting('ferry.cluster') || '/' || r.tableoid::text FROM relay r";
@@ -45,6 +66,7 @@ pub(super) async fn read(conn: &mut PgConnection) -> Result<Option<Found>, Store
 /// Begins a new run, unless another process has just done so.
 pub(super) async fn renew_run(db: &Database) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
+    remember(tx.conn()).await.map_err(store_error)?;
     let mut fresh = [0; 16];
     getrandom::fill(&mut fresh).map_err(|e| StoreError::Unavailable(e.to_string()))?;
     let done = sqlx::query(
@@ -83,7 +105,11 @@ async fn insert(db: &Database, identity: Identity, now_ms: i64) -> Result<(), St
 /// The database's identity, written if it has none, in a new run if its past has changed.
 async fn settle(db: &Database, fresh: Identity, now_ms: i64) -> Result<Identity, StoreError> {
     for _ in 0..3 {
-        match read(&mut *db.read().await?).await? {
+        let mut conn = db.read().await?;
+        let found = read(&mut conn).await?;
+        let found = looked_again(&mut conn, found).await?;
+        drop(conn);
+        match found {
             Some(found) if !found.has_gone_back => return Ok(found.identity),
             Some(_) => renew_run(db).await?,
             None => insert(db, fresh, now_ms).await?,
@@ -131,4 +157,50 @@ async fn set_epoch(db: &Database, epoch: Epoch) -> Result<(), StoreError> {
     let mut tx = db.begin().await?;
     sqlx::query("UPDATE relay SET epoch = $1").bind(epoch.as_bytes().to_vec()).execute(tx.conn()).await.map_err(store_error)?;
     tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::content::{ContentStore, Scope, Shard};
+    use crate::store::testing::{cluster, server::Cluster, settings};
+    use sqlx::Connection;
+
+    fn fresh(byte: u8) -> Identity {
+        Identity { epoch: Epoch::from_bytes([byte; 16]), replica: ReplicaId::from_bytes([byte; 16]) }
+    }
+
+    /// A session that remembers what its server was before a promotion is not a database with another past.
+    #[tokio::test]
+    async fn an_old_session_begins_no_run() {
+        let store = Postgres::open(&cluster().database(), &[], &[], &settings()).await.unwrap();
+        let identity = store.identity(fresh(1), 1).await.unwrap();
+        let age = async || {
+            let sql = "SELECT set_config('ferry.cluster', '1/2/copy', false)";
+            sqlx::query(sql).execute(&mut *store.directory().read().await.unwrap()).await.unwrap();
+        };
+        for _ in 0..3 {
+            age().await;
+            let mut tx = store.begin(Scope::Shard(Shard::default())).await.unwrap();
+            assert_eq!(tx.identity().await.unwrap(), identity);
+            tx.rollback().await.unwrap();
+            age().await;
+            assert_eq!(store.identity(fresh(2), 1).await.unwrap(), identity);
+            age().await;
+            renew_run(store.directory()).await.unwrap();
+            assert_eq!(store.identity(fresh(3), 1).await.unwrap(), identity);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_standby_is_refused_until_it_is_promoted() {
+        let primary = Cluster::start_with(&["wal_level=replica"]);
+        let standby = primary.replica();
+        let mut conn = PgConnection::connect(&standby.url("postgres")).await.unwrap();
+        assert!(remember(&mut conn).await.unwrap_err().to_string().contains("standby"));
+        standby.promote();
+        remember(&mut conn).await.unwrap();
+        let mark: String = sqlx::query_scalar("SELECT current_setting('ferry.cluster')").fetch_one(&mut conn).await.unwrap();
+        assert!(mark.ends_with("/00000002"), "{mark}");
+    }
 }

@@ -170,3 +170,13 @@ pub fn store_error(error: sqlx::Error) -> StoreError {
         _ => StoreError::Unavailable(error.to_string()),
     }
 }
+
+/// The same for an error of COMMIT. Only an answer that refuses says that nothing was done: a connection that breaks, a server that ends or has no more
+/// room may have made it durable before.
+fn commit_error(error: sqlx::Error) -> StoreError {
+    let is_refused = |code: &str| (code.starts_with("40") && code != "40003") || code.starts_with("23") || code == "55P03";
+    match &error {
+        sqlx::Error::Database(db) if db.code().is_some_and(|code| is_refused(&code)) => store_error(error),
+        _ => StoreError::InDoubt(error.to_string()),
+    }
+}

@@ -3,6 +3,7 @@
 //! What is remembered may be old by a move of the user. Then the old shard refuses to write, which makes us ask again, and goes on to answer readers
 //! for some time: longer than [`KEPT_FOR`], after which everything is asked again. Whoever enters a namespace has asked anyhow.
 
+use super::moves::closed;
 use super::rows::{bytes, count, namespace};
 use super::{Postgres, StoreError, store_error};
 use crate::store::columns::{damaged, permission, role};
@@ -199,14 +200,25 @@ impl Postgres {
         }
     }
 
-    /// The shard of a new user: one of those beside the directory, if there are any, by a hash of the user's id.
-    pub(super) fn shard_of_new(&self, user: UserId) -> Shard {
-        let apart: Vec<Shard> = self.0.shards.keys().copied().filter(|s| *s != Shard::default()).collect();
-        // FNV-1a; which shard an id leads to is noted with the user, so that another number of shards changes it for nobody.
-        let hash = user.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
-        let number = (hash >> 32) as usize % apart.len().max(1);
-        apart.get(number).copied().unwrap_or_default()
+    /// The shard of a new user, whose row is written in the same transaction.
+    pub(super) async fn shard_of_new(&self, conn: &mut PgConnection, user: UserId) -> Result<Shard, StoreError> {
+        if let Some(only) = self.only_shard() {
+            return Ok(only);
+        }
+        closed::lock(conn, closed::For::Placing).await?;
+        let closed = closed::read(conn).await?;
+        Ok(shard_for(user, &self.0.shards.keys().copied().filter(|s| !closed.contains(s)).collect::<Vec<_>>()))
     }
+}
+
+/// Which of these shards a new user goes to: one of those beside the directory, if there are any, by a hash of the user's id. The directory if all are
+/// closed, which no command does.
+fn shard_for(user: UserId, open: &[Shard]) -> Shard {
+    let apart: Vec<Shard> = open.iter().copied().filter(|s| *s != Shard::default()).collect();
+    // FNV-1a; which shard an id leads to is noted with the user, so that another number of shards changes it for nobody.
+    let hash = user.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    let number = (hash >> 32) as usize % apart.len().max(1);
+    apart.get(number).copied().unwrap_or_default()
 }
 
 /// Users of one shard with what they use.

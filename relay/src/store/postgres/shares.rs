@@ -1,8 +1,10 @@
 //! Sharing on PostgreSQL, all in the directory database.
 
+use super::content::PgTx;
 use super::{Postgres, store_error};
 use crate::store::StoreError;
 use crate::store::columns::{damaged, permission, permission_text, role, role_text};
+use crate::store::content::{ContentTx, Scope};
 use crate::store::shares::{Invitation, InviteBounds, Invited, MemberRow, Of, ShareId, ShareStore, SharedFile};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
@@ -275,29 +277,33 @@ impl ShareStore for Postgres {
             .collect()
     }
 
+    /// Behind every commit that is under way: a commit that comes after the answer goes by the new role (docs/adr/0007-sharding-by-user.md).
     async fn change_member(&self, namespace: NamespaceId, user: UserId, role: Role) -> Result<bool, StoreError> {
+        let mut tx = Box::new(PgTx::begin(self, Scope::Namespace(namespace)).await?);
         let done = sqlx::query("UPDATE members SET role = $3 WHERE namespace_id = $1 AND user_id = $2 AND role <> 'owner'")
             .bind(namespace.as_bytes().to_vec())
             .bind(user.as_bytes().to_vec())
             .bind(role_text(role))
-            .execute(&mut *self.directory().read().await?)
+            .execute(tx.dir().await?)
             .await
             .map_err(store_error)?;
+        tx.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
+    /// Behind every commit that is under way, too.
     async fn end_membership(&self, namespace: NamespaceId, user: UserId) -> Result<bool, StoreError> {
-        let mut tx = self.directory().begin().await?;
+        let mut tx = Box::new(PgTx::begin(self, Scope::Namespace(namespace)).await?);
         let done = sqlx::query("DELETE FROM members WHERE namespace_id = $1 AND user_id = $2 AND role <> 'owner'")
             .bind(namespace.as_bytes().to_vec())
             .bind(user.as_bytes().to_vec())
-            .execute(tx.conn())
+            .execute(tx.dir().await?)
             .await
             .map_err(store_error)?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        note_writer(tx.conn(), namespace, user).await?;
+        note_writer(tx.dir().await?, namespace, user).await?;
         tx.commit().await?;
         Ok(true)
     }

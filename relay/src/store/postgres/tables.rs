@@ -28,6 +28,7 @@ pub(super) const TABLES: &[(&str, Home)] = &[
     ("users", Home::Directory("says which shard a user is in")),
     ("devices", Home::Directory(ACCOUNT)),
     ("device_addresses", Home::Directory("asked for the devices of members, who are users of several shards")),
+    ("device_reports", Home::Directory("of devices, which are there")),
     ("device_requests", Home::Directory(ACCOUNT)),
     ("sessions", Home::Directory(ACCOUNT)),
     ("web_sessions", Home::Directory(ACCOUNT)),

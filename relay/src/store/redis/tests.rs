@@ -153,6 +153,17 @@ async fn a_server_that_is_emptied_or_full_breaks_nothing() {
     let other = [Meter::Bucket { key: [5; 16], per_minute: 1 }];
     assert_eq!(limits.count(&other, 0).await.unwrap(), 0);
     assert!(limits.count(&other, 0).await.unwrap() > 0, "counted here");
+    assert!(limits.wait_ms(&other, 0).await.unwrap() > 0, "and who asks first is told so: a full server answers that nothing was counted");
+    limits.link.ask::<()>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("0")).await.unwrap();
+    assert_eq!(limits.count(&[Meter::Bucket { key: [6; 16], per_minute: 1 }], 0).await.unwrap(), 0, "it counts again");
+    assert!(limits.wait_ms(&other, 0).await.unwrap() > 0, "what was counted here counts until it has drained");
+    // From then on the other processes' word alone is good.
+    let elsewhere = RedisLimits::new(link(&server).await);
+    let pause = |key| Meter::Pause { key: [key; 16], free: 1, first_ms: 600_000, max_ms: 600_000, memory_ms: 900_000, unless: [8; 16] };
+    assert_eq!(limits.count(&[pause(7)], 0).await.unwrap(), 0);
+    elsewhere.clear_and_mark([7; 16], [9; 16], 1, 0).await.unwrap();
+    assert!(limits.wait_ms(&[pause(7)], 59_999).await.unwrap() > 0);
+    assert_eq!(limits.wait_ms(&[pause(7)], 60_000).await.unwrap(), 0);
     limits.link.ask::<()>(&redis::cmd("FLUSHALL")).await.unwrap();
     a.publish(feed(1));
     assert_eq!(next(&mut there).await, Heard::Wake(feed(1)), "wake-ups go on");

@@ -86,27 +86,49 @@ fn place(temp: &Path, to: &Path) -> Result<(), BackupError> {
     placed.map_err(file_error(to))
 }
 
-/// Refuses a database of another kind, and one that holds something: a restore overwrites nothing, and begins with nothing that it cannot end.
-pub async fn must_fit(config: &Config, kind: DatabaseKind) -> Result<(), BackupError> {
-    let place = Place::of(config)?;
-    let taken = match place {
-        Place::Sqlite(_) if kind != DatabaseKind::Sqlite => return Err(other_kind("PostgreSQL", "SQLite")),
-        Place::Postgres(_) if kind != DatabaseKind::Postgres => return Err(other_kind("SQLite", "PostgreSQL")),
-        Place::Sqlite(path) => path.exists().then(|| format!("there is a database already: {}", path.display())),
+/// Refuses a database of another kind, and one that holds something: a restore overwrites nothing, and begins with nothing that it cannot end. What a
+/// restore of the same backup brought before it was broken off does not stand in its way; `backup` is the hash that says which backup it is.
+pub async fn must_fit(config: &Config, kind: DatabaseKind, backup: &str) -> Result<(), BackupError> {
+    match Place::of(config)? {
+        Place::Sqlite(_) if kind != DatabaseKind::Sqlite => Err(other_kind("PostgreSQL", "SQLite")),
+        Place::Postgres(_) if kind != DatabaseKind::Postgres => Err(other_kind("SQLite", "PostgreSQL")),
+        Place::Sqlite(path) => {
+            let is_taken = path.exists();
+            fits(is_taken, read_mark(&mark_of(&path))?.as_deref(), backup, || format!("there is a database already: {}", path.display()))
+        }
         Place::Postgres(all) => {
-            let mut taken = None;
             for (name, url) in all {
                 let tables = postgres::tables(&url).await?;
-                if tables > 0 {
-                    taken = Some(format!("the PostgreSQL database '{name}' of the configuration holds {tables} tables already"));
-                }
+                let mark = if tables > 0 { postgres::mark(&url).await? } else { None };
+                fits(tables > 0, mark.as_deref(), backup, || {
+                    format!("the PostgreSQL database '{name}' of the configuration holds {tables} tables already")
+                })?;
             }
-            taken
+            Ok(())
         }
+    }
+}
+
+/// Whether a database that holds something is what a restore of this backup has brought.
+fn fits(is_taken: bool, mark: Option<&str>, backup: &str, what: impl FnOnce() -> String) -> Result<(), BackupError> {
+    let advice = match mark {
+        _ if !is_taken => return Ok(()),
+        Some(mark) if mark == backup => return Ok(()),
+        Some(_) => "a restore of another backup was broken off there: restore that one again, or empty it",
+        None => "restore into an empty one",
     };
-    match taken {
-        None => Ok(()),
-        Some(what) => Err(BackupError::InTheWay(format!("{what}; restore into an empty one, nothing was changed"))),
+    Err(BackupError::InTheWay(format!("{}; {advice}. Nothing was changed", what())))
+}
+
+/// The file beside a database of SQLite that says which backup is being restored there.
+fn mark_of(database: &Path) -> PathBuf {
+    database.with_extension("restore")
+}
+
+fn read_mark(path: &Path) -> Result<Option<String>, BackupError> {
+    match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other.map_err(file_error(path))?)),
     }
 }
 
@@ -114,12 +136,18 @@ fn other_kind(is: &str, named: &str) -> BackupError {
     BackupError::InTheWay(format!("the backup is of {is}, but database.url names {named}; set database.url to an empty {is} database"))
 }
 
-/// Puts the database from a backup's files in its place: whole or not at all. The place fits ([`must_fit`]).
-pub async fn put(config: &Config, files: &[PathBuf]) -> Result<(), BackupError> {
+/// Puts the database from a backup's files in its place. The place fits ([`must_fit`]). Each database comes whole or not at all, so one that a broken-off
+/// restore has brought is there, and stays: it is marked until the restore has ended ([`ended`]).
+pub async fn put(config: &Config, files: &[PathBuf], backup: &str) -> Result<(), BackupError> {
     match Place::of(config)? {
         Place::Sqlite(path) => {
             let Some(from) = files.first() else { return Err(BackupError::Damaged("the backup names no database".into())) };
             let temp = path.with_extension("restoring");
+            fs::write(&temp, backup).map_err(file_error(&temp))?;
+            place(&temp, &mark_of(&path))?;
+            if path.exists() {
+                return Ok(());
+            }
             fs::copy(from, &temp).map_err(file_error(&temp))?;
             place(&temp, &path)
         }
@@ -130,7 +158,23 @@ pub async fn put(config: &Config, files: &[PathBuf]) -> Result<(), BackupError> 
                 let Some(file) = file else {
                     return Err(BackupError::Damaged(format!("the backup has no dump for the database '{name}' of the configuration")));
                 };
-                postgres::restore(&url, file).await?;
+                postgres::set_mark(&url, backup).await?;
+                if postgres::tables(&url).await? == 0 {
+                    postgres::restore(&url, file).await?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The restore has ended: from now on the database is one like any other.
+pub async fn ended(config: &Config) -> Result<(), BackupError> {
+    match Place::of(config)? {
+        Place::Sqlite(path) => remove_if_there(&mark_of(&path)),
+        Place::Postgres(all) => {
+            for (_, url) in all {
+                postgres::remove_mark(&url).await?;
             }
             Ok(())
         }
@@ -145,4 +189,34 @@ pub async fn packs_of_sqlite(path: &Path) -> Result<Vec<PackRow>, StoreError> {
 /// The packs that a dump of PostgreSQL names; its tools must be able to read it.
 pub async fn packs_of_dump(path: &Path) -> Result<Vec<(PackId, u64)>, BackupError> {
     postgres::packs(path).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(result: Result<(), BackupError>) -> Option<String> {
+        result.err().map(|e| e.to_string())
+    }
+
+    /// The database of SQLite is put in its place by a rename: a restore that ended after that goes on, and only that one.
+    #[tokio::test]
+    async fn a_restore_that_was_broken_off_goes_on_and_only_that_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, file) = (dir.path().join("relay.db"), dir.path().join("saved"));
+        fs::write(&file, b"as it was saved").unwrap();
+        let mut config = Config { data: dir.path().to_owned(), ..Config::default() };
+        config.database.url = format!("sqlite://{}", path.display());
+        let fits = async |backup: &str| code(must_fit(&config, DatabaseKind::Sqlite, backup).await);
+        assert_eq!(fits("a").await, None);
+        put(&config, std::slice::from_ref(&file), "a").await.unwrap();
+        assert_eq!(fits("a").await, None);
+        assert!(fits("b").await.unwrap().contains("restore of another backup was broken off"));
+        fs::write(&path, b"with a new epoch").unwrap();
+        put(&config, &[file], "a").await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"with a new epoch", "what has come is not replaced");
+        ended(&config).await.unwrap();
+        assert!(fits("a").await.unwrap().contains("restore into an empty one"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no mark is left");
+    }
 }

@@ -60,16 +60,46 @@ async fn run(program: &str, url: Option<&str>, words: &[&std::ffi::OsStr]) -> Re
 
 /// Writes a dump of the database to `file`; consistent, whatever is written meanwhile.
 pub(super) async fn dump(url: &str, file: &Path) -> Result<(), BackupError> {
-    let words = ["--format=custom", "--no-owner", "--no-privileges", "--no-password", "--file"].map(std::ffi::OsStr::new);
-    run("pg_dump", Some(url), &[&words[..], &[file.as_os_str()]].concat()).await.map(drop)
+    // The schema of the mark (below) is no part of a relay.
+    let words = ["--format=custom", "--no-owner", "--no-privileges", "--no-password", "--exclude-schema=ferry_restore", "--file"];
+    run("pg_dump", Some(url), &[&words.map(std::ffi::OsStr::new)[..], &[file.as_os_str()]].concat()).await.map(drop)
+}
+
+/// What `psql` says to statements, which make one transaction.
+async fn ask(url: &str, sql: &str) -> Result<String, BackupError> {
+    let words = ["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align", "--command", sql].map(std::ffi::OsStr::new);
+    Ok(run("psql", Some(url), &words).await?.trim().to_owned())
 }
 
 /// How many tables the database holds.
 pub(super) async fn tables(url: &str) -> Result<u64, BackupError> {
-    let query = "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN ('pg_catalog', 'information_schema')";
-    let words = ["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--command", query].map(std::ffi::OsStr::new);
-    let said = run("psql", Some(url), &words).await?;
-    said.trim().parse().map_err(|_| BackupError::Program(format!("psql said '{}' for a number", said.trim())))
+    let query = "SELECT count(*) FROM information_schema.tables
+                 WHERE table_schema NOT IN ('pg_catalog', 'information_schema', 'ferry_restore')";
+    let said = ask(url, query).await?;
+    said.parse().map_err(|_| BackupError::Program(format!("psql said '{said}' for a number")))
+}
+
+/// Which backup is being restored there.
+pub(super) async fn mark(url: &str) -> Result<Option<String>, BackupError> {
+    if ask(url, "SELECT to_regclass('ferry_restore.mark') IS NULL").await? == "t" {
+        return Ok(None);
+    }
+    Ok(Some(ask(url, "SELECT backup FROM ferry_restore.mark").await?))
+}
+
+/// Says so. The hash is hexadecimal.
+pub(super) async fn set_mark(url: &str, backup: &str) -> Result<(), BackupError> {
+    let sql = format!(
+        "SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS ferry_restore;
+         CREATE TABLE IF NOT EXISTS ferry_restore.mark (backup text NOT NULL);
+         DELETE FROM ferry_restore.mark; INSERT INTO ferry_restore.mark VALUES ('{backup}')"
+    );
+    ask(url, &sql).await.map(drop)
+}
+
+/// Says it no more.
+pub(super) async fn remove_mark(url: &str) -> Result<(), BackupError> {
+    ask(url, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS ferry_restore CASCADE").await.map(drop)
 }
 
 /// Brings a dump back, in one transaction.

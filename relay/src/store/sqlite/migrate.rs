@@ -27,6 +27,9 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 15, name: "shares", sql: include_str!("../../../../migrations/sqlite/0015_shares.sql") },
     Migration { number: 16, name: "public_links", sql: include_str!("../../../../migrations/sqlite/0016_public_links.sql") },
     Migration { number: 17, name: "dav_locks", sql: include_str!("../../../../migrations/sqlite/0017_dav_locks.sql") },
+    Migration { number: 18, name: "retention", sql: include_str!("../../../../migrations/sqlite/0018_retention.sql") },
+    Migration { number: 19, name: "search", sql: include_str!("../../../../migrations/sqlite/0019_search.sql") },
+    Migration { number: 20, name: "upload_place", sql: include_str!("../../../../migrations/sqlite/0020_upload_place.sql") },
 ];
 
 /// Applies what is missing.

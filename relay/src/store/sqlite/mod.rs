@@ -150,3 +150,34 @@ pub fn store_error(error: sqlx::Error) -> StoreError {
         _ => StoreError::Unavailable(error.to_string()),
     }
 }
+
+/// The same for an error of COMMIT. A lock or a rule of the schema refuses and nothing was done; after a failure of the disk the end of the
+/// transaction may stand in the log, and be found there at the next start.
+fn commit_error(error: sqlx::Error) -> StoreError {
+    // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CONSTRAINT.
+    let is_refused = |code: &str| code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 19));
+    match &error {
+        sqlx::Error::Database(db) if db.code().is_some_and(|code| is_refused(&code)) => store_error(error),
+        _ => StoreError::InDoubt(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A rule that is looked at when a transaction ends refuses it; anything else that COMMIT meets leaves it open what is in the file.
+    #[tokio::test]
+    async fn only_a_refusal_says_that_nothing_was_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("relay.db")).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        sqlx::query("CREATE TABLE one (n INTEGER PRIMARY KEY)").execute(&mut *tx).await.unwrap();
+        sqlx::query("CREATE TABLE two (n INTEGER REFERENCES one DEFERRABLE INITIALLY DEFERRED)").execute(&mut *tx).await.unwrap();
+        sqlx::query("INSERT INTO two VALUES (1)").execute(&mut *tx).await.unwrap();
+        let refused = commit_error(tx.commit().await.unwrap_err());
+        assert!(matches!(refused, StoreError::Conflict(_) | StoreError::Unavailable(_)), "{refused}");
+        let disk = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert!(matches!(commit_error(disk), StoreError::InDoubt(_)));
+    }
+}

@@ -3,8 +3,8 @@
 use super::accounts::{device_id_of, user_id_of};
 use super::{Sqlite, store_error};
 use crate::store::StoreError;
-use crate::store::columns::{damaged, role};
-use crate::store::peers::{Decide, Issued, Peer, PeerStore, Whereabouts};
+use crate::store::columns::{damaged, role, signed};
+use crate::store::peers::{Decide, DeviceNow, Issued, KeptReport, Peer, PeerStore, Report, Whereabouts};
 use async_trait::async_trait;
 use ferry_protocol::grant::Member;
 use ferry_protocol::{DeviceId, NamespaceId, UserId};
@@ -81,6 +81,29 @@ fn whereabouts_of(row: &SqliteRow, column: usize) -> Result<Whereabouts, StoreEr
     Ok(Whereabouts { addresses, announced_at_ms: row.try_get(column + 1).map_err(store_error)? })
 }
 
+const REPORT: &str = "r.run_at, r.lan_bytes, r.relay_bytes, r.system, r.version, r.earlier_lan, r.earlier_relay, r.reported_at";
+
+fn counted(row: &SqliteRow, column: usize) -> Result<u64, StoreError> {
+    u64::try_from(row.try_get::<i64, _>(column).map_err(store_error)?).map_err(|_| damaged("a count of bytes"))
+}
+
+/// From eight columns.
+fn report_of(row: &SqliteRow, first: usize) -> Result<KeptReport, StoreError> {
+    let report = Report {
+        run_at_ms: row.try_get(first).map_err(store_error)?,
+        lan_bytes: counted(row, first + 1)?,
+        relay_bytes: counted(row, first + 2)?,
+        system: row.try_get(first + 3).map_err(store_error)?,
+        version: row.try_get(first + 4).map_err(store_error)?,
+    };
+    Ok(KeptReport {
+        report,
+        earlier_lan_bytes: counted(row, first + 5)?,
+        earlier_relay_bytes: counted(row, first + 6)?,
+        reported_at_ms: row.try_get(first + 7).map_err(store_error)?,
+    })
+}
+
 #[async_trait]
 impl PeerStore for Sqlite {
     async fn member_namespaces(&self, user_id: UserId, limit: u32) -> Result<Vec<NamespaceId>, StoreError> {
@@ -148,6 +171,61 @@ impl PeerStore for Sqlite {
             .bind(at.announced_at_ms)
         };
         query.execute(self.writer()).await.map(drop).map_err(store_error)
+    }
+
+    async fn report(&self, device_id: DeviceId) -> Result<Option<KeptReport>, StoreError> {
+        let sql = format!("SELECT {REPORT} FROM device_reports r WHERE device_id = ?1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(device_id.as_bytes().as_slice())
+            .fetch_optional(self.reader())
+            .await
+            .map_err(store_error)?;
+        row.map(|row| report_of(&row, 0)).transpose()
+    }
+
+    async fn put_report(&self, device_id: DeviceId, kept: &KeptReport) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO device_reports (device_id, system, version, run_at, lan_bytes, relay_bytes, earlier_lan, earlier_relay, reported_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (device_id) DO UPDATE SET system = excluded.system, version = excluded.version, run_at = excluded.run_at,
+             lan_bytes = excluded.lan_bytes, relay_bytes = excluded.relay_bytes, earlier_lan = excluded.earlier_lan,
+             earlier_relay = excluded.earlier_relay, reported_at = excluded.reported_at",
+        )
+        .bind(device_id.as_bytes().as_slice())
+        .bind(kept.report.system.clone())
+        .bind(kept.report.version.clone())
+        .bind(kept.report.run_at_ms)
+        .bind(signed(kept.report.lan_bytes))
+        .bind(signed(kept.report.relay_bytes))
+        .bind(signed(kept.earlier_lan_bytes))
+        .bind(signed(kept.earlier_relay_bytes))
+        .bind(kept.reported_at_ms)
+        .execute(self.writer())
+        .await
+        .map(drop)
+        .map_err(store_error)
+    }
+
+    async fn reports(&self, user_id: UserId) -> Result<Vec<DeviceNow>, StoreError> {
+        let sql = format!(
+            "SELECT d.device_id, a.addresses, a.announced_at, {REPORT} FROM devices d LEFT JOIN device_addresses a ON a.device_id = d.device_id
+             LEFT JOIN device_reports r ON r.device_id = d.device_id WHERE d.user_id = ?1 AND d.revoked_at IS NULL ORDER BY d.device_id"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(user_id.as_bytes().as_slice())
+            .fetch_all(self.reader())
+            .await
+            .map_err(store_error)?;
+        let is_there =
+            |row: &SqliteRow, column: usize| Ok::<_, StoreError>(row.try_get::<Option<i64>, _>(column).map_err(store_error)?.is_some());
+        let read = |row: &SqliteRow| {
+            Ok(DeviceNow {
+                device_id: device_of(row, 0)?,
+                at: if is_there(row, 2)? { Some(whereabouts_of(row, 1)?) } else { None },
+                report: if is_there(row, 3)? { Some(report_of(row, 3)?) } else { None },
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn peers(

@@ -5,7 +5,8 @@ use crate::service::UserRole;
 use crate::store::MetaStore;
 use crate::store::accounts::User;
 use crate::store::content::{NamespaceRow, NodeWrite, Scope};
-use crate::store::testing::{Db, on_each_kind};
+use crate::store::search::{Kind, NameHit, NameQuery};
+use crate::store::testing::{Db, on_each_kind, on_each_store};
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Author, DeviceId, NodeState, Place, ReplicaId, Stamp, UserId, Value, node};
 
@@ -107,7 +108,10 @@ async fn nodes_stand_where_they_were_put(kind: Db) {
     let children = async |order, descending, after: Option<(i64, &str)>, limit| {
         let after = after.map(|(key, text)| (key, name(text)));
         let after = after.as_ref().map(|(key, name)| (*key, name));
-        ids(&store.children(namespace, ChildQuery { parent: id(1), order, descending, after, limit }).await.unwrap())
+        let all = store.children(namespace, ChildQuery { parent: id(1), order, descending, after, limit }).await.unwrap();
+        let (plain, contested): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.stand.standing == Plain);
+        assert_eq!(sorted(&contested), [6, 7], "with every page, whatever it begins after: they are settled together");
+        ids(&plain)
     };
     assert_eq!(children(Order::Name, false, None, 9).await, [3, 2, 4]);
     assert_eq!(children(Order::Name, true, None, 2).await, [4, 2]);
@@ -156,4 +160,127 @@ async fn nodes_stand_where_they_were_put(kind: Db) {
     let mut tx = store.begin(Scope::Namespace(namespace)).await.unwrap();
     tx.put_nodes(&row, &[NodeWrite { seq: 11, ..nodes[7].clone() }], 11, 9, 60).await.unwrap();
     assert_eq!(tx.stands(namespace, &[id(8)]).await.unwrap(), [stand]);
+}
+
+fn query<'q>(text: &'q str, words: &'q [String]) -> NameQuery<'q> {
+    NameQuery {
+        text,
+        words,
+        kind: Kind::Any,
+        min_size: None,
+        max_size: None,
+        since_ms: None,
+        below: None,
+        not_in: &[],
+        from: None,
+        limit: 100,
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The first bytes of the nodes that are found in the one namespace.
+async fn only(store: &dyn MetaStore, query: NameQuery<'_>) -> Vec<u8> {
+    let hits = store.search_names(NamespaceId::from_bytes([9; 16]), &query).await.unwrap().expect("names are folded as they are written");
+    hits.iter().map(|hit| hit.node.as_bytes()[0]).collect()
+}
+
+on_each_kind!(names_are_searched_where_they_stand);
+
+async fn names_are_searched_where_they_stand(kind: Db) {
+    use Standing::{Contested, Hidden, Plain};
+    let dir = tempfile::tempdir().unwrap();
+    let store = kind.store(&dir).await;
+    let row = namespace(&*store).await;
+    let namespace = row.id;
+    let file = |n, parent, called, size| NodeWrite { file_type: "application/pdf", ..write(n, parent, called, (size, Plain)) };
+    let nodes = [
+        write(1, NodeId::ROOT, "Tax", (0, Plain)),
+        file(2, id(1), "Täx 2026.PDF", 10),
+        file(3, id(1), "syntax.txt", 20),
+        file(4, NodeId::ROOT, "tax.pdf", 30),
+        write(5, NodeId::ROOT, "tax hidden", (5, Hidden)),
+        write(6, NodeId::ROOT, "tax contested", (0, Contested)),
+        file(7, id(6), "100%_tax's \\ --", 40),
+        write(8, id(6), "taxes", (0, Plain)),
+        file(9, id(8), "deep", 1),
+        write(10, id(8), "link to tax", (7, Plain)),
+    ];
+    let mut tx = store.begin(Scope::Namespace(namespace)).await.unwrap();
+    tx.put_nodes(&row, &nodes, 10, 10, 40).await.unwrap();
+    tx.put_nodes(&row, &[NodeWrite { seq: 11, ..nodes[2].clone() }], 11, 10, 50).await.unwrap();
+    tx.commit().await.unwrap();
+    let found =
+        async |query: NameQuery<'_>| store.search_names(namespace, &query).await.unwrap().expect("names are folded as they are written");
+    let nodes_of = |hits: &[NameHit]| hits.iter().map(|hit| hit.node.as_bytes()[0]).collect::<Vec<_>>();
+    let tax = words("tax");
+    let all = found(query("tax", &tax)).await;
+    assert_eq!(nodes_of(&all), [1, 4, 2, 8, 3, 7, 10], "by rank, then the newest, then by id");
+    assert_eq!(all.iter().map(|hit| hit.rank).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2, 2]);
+    assert_eq!(all[4].updated_at_ms, 50);
+    for n in 0..all.len() {
+        let page = found(NameQuery { from: Some(all[n]), limit: 2, ..query("tax", &tax) }).await;
+        assert_eq!(page, all[n..all.len().min(n + 2)]);
+    }
+    let base = query("tax", &tax);
+    assert_eq!(only(&*store, NameQuery { kind: Kind::Directory, ..base }).await, [1, 8]);
+    assert_eq!(only(&*store, NameQuery { kind: Kind::Symlink, ..base }).await, [10]);
+    assert_eq!(only(&*store, NameQuery { kind: Kind::File, ..base }).await, [4, 2, 3, 7]);
+    assert_eq!(only(&*store, NameQuery { kind: Kind::Ending(&[".pdf", ".x"]), ..base }).await, [4, 2]);
+    assert_eq!(only(&*store, NameQuery { kind: Kind::Ending(&[".txt"]), ..base }).await, [3]);
+    let several = Kind::Ending(&[".md", ".pdf", ".txt", ".docx"]);
+    assert_eq!(only(&*store, NameQuery { kind: several, max_size: Some(20), ..base }).await, [2, 3]);
+    assert_eq!(only(&*store, NameQuery { min_size: Some(20), max_size: Some(30), ..base }).await, [4, 3]);
+    assert_eq!(only(&*store, NameQuery { since_ms: Some(50), ..base }).await, [3]);
+    assert_eq!(only(&*store, NameQuery { below: Some(&[id(1)]), ..base }).await, [2, 3]);
+    assert_eq!(only(&*store, NameQuery { below: Some(&[id(6), id(1)]), ..base }).await, [2, 8, 3, 7, 10]);
+    assert_eq!(only(&*store, NameQuery { not_in: &[id(1), id(8)], ..base }).await, [1, 4, 8, 7]);
+    assert_eq!(only(&*store, query("", &[])).await, [3, 1, 2, 4, 7, 8, 9, 10]);
+    // What means something in SQL means itself.
+    for (text, wanted) in [("100%_tax's \\ --", vec![7]), ("%", vec![7]), ("_", vec![7]), ("'", vec![7]), ("\\", vec![7]), ("t_x", vec![])]
+    {
+        assert_eq!(only(&*store, query(text, &words(text))).await, wanted, "{text}");
+    }
+    assert_eq!(store.contested_parents(namespace).await.unwrap(), [NodeId::ROOT]);
+    assert_eq!(store.search_names(NamespaceId::default(), &base).await.unwrap(), None, "nothing is known of what is not there");
+
+    let mut tx = store.begin(Scope::Namespace(namespace)).await.unwrap();
+    let moved = Stand { node: id(3), parent: id(8), name: name("Grün"), standing: Plain, is_displaced: true, is_directory: false };
+    tx.set_stands(namespace, &[moved]).await.unwrap();
+    let now = tx.namespace_for(namespace, row.owner).await.unwrap().unwrap();
+    tx.skip_numbers(&now, 1000, ReplicaId::from_bytes([3; 16])).await.unwrap();
+    let now = tx.namespace_for(namespace, row.owner).await.unwrap().unwrap();
+    tx.put_nodes(&now, &[NodeWrite { seq: 1001, ..file(11, id(1), "grun 2", 1) }], 1001, 10, 60).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(
+        only(&*store, query("grun", &words("grun"))).await,
+        [3, 11],
+        "a name that counts since a cycle was broken, and one after a gap in the feed"
+    );
+    assert_eq!(only(&*store, query("syntax", &words("syntax"))).await, [0u8; 0]);
+}
+
+on_each_store!(names_that_another_release_wrote_are_folded_when_they_are_searched);
+
+async fn names_that_another_release_wrote_are_folded_when_they_are_searched(kind: Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let url = kind.url(dir.path());
+    let store = kind.open(&url).await;
+    let row = namespace(&*store).await;
+    let mut tx = store.begin(Scope::Namespace(row.id)).await.unwrap();
+    let nodes = [write(1, NodeId::ROOT, "Ä", (0, Standing::Plain)), write(2, NodeId::ROOT, "B", (0, Standing::Plain))];
+    tx.put_nodes(&row, &nodes, 2, 2, 40).await.unwrap();
+    tx.commit().await.unwrap();
+    // As it was before the column came, or as a release writes that does not know it.
+    kind.sql(&url, "UPDATE files SET search_name = ''; UPDATE namespaces SET folded_seq = 0").await;
+    let a = words("a");
+    assert_eq!(store.search_names(row.id, &query("a", &a)).await.unwrap(), None);
+    let mut tx = store.begin(Scope::Namespace(row.id)).await.unwrap();
+    assert_eq!(tx.fold_names(row.id).await.unwrap(), 2);
+    assert_eq!(tx.fold_names(row.id).await.unwrap(), 0);
+    tx.commit().await.unwrap();
+    let found = store.search_names(row.id, &query("a", &a)).await.unwrap().unwrap();
+    assert_eq!(found, [NameHit { node: id(1), rank: 0, updated_at_ms: 40 }]);
 }

@@ -3,17 +3,21 @@
 //!
 //! ```text
 //! cargo build --release --bins && cargo run --release -p ferry-tests --bin relay_bench -- [OPTION VALUE]...
-//!   --only NAMES       of: transfer, routes, sockets, million, dedup      (all)
+//!   --only NAMES       of: transfer, routes, mixed, sockets, million, search, dedup      (all)
 //!   --start KIND       starts a relay itself: embedded (SQLite and a directory), s3 (SQLite and an S3 server), shared (PostgreSQL, Redis and a
 //!                      directory), cluster (PostgreSQL, Redis and an S3 server)      (embedded)
 //!   --processes N      processes of a relay that is shared or a cluster, asked in turn (1)
 //!   --urls URL,URL     measures relays that run already instead; several are processes of one relay, asked in turn
 //!   --email, --password  an administrator's account there
 //!   --clients N        clients at once in transfer (4)      --mib N      MiB that each sends (128)
-//!   --rate N           requests a second in routes (500)    --seconds N  how long each route is asked (5)
+//!   --rate N           requests a second in routes and mixed (500)    --seconds N  how long each route, or the mix, is asked (5)
+//!   --accounts N       accounts in mixed (50)
 //!   --folders N        folders that are asked about in turn in routes (8)
+//!   --routes WORDS     of routes only those that one of these words stands in, divided by commas      (all)
 //!   --sockets N        open WebSockets (1000)               --commits N  commits in sockets (64)
-//!   --files N          files in million (1000000)           --repo DIR   a git repository for dedup (.)
+//!   --files N          files in million (1000000) and in search (100000)
+//!   --writers N        commits on their way at once while it is filled (2)
+//!   --repo DIR         a git repository for dedup (.)
 //!   --minutes N        no part takes longer (20)
 //!   --dir FOLDER       where temporary folders are made     --json FILE  where the figures go
 //! ```
@@ -28,8 +32,10 @@ mod client;
 mod dedup;
 mod figures;
 mod million;
+mod mixed;
 mod routes;
 mod running;
+mod search;
 mod sockets;
 mod transfer;
 
@@ -41,7 +47,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-const WORK: [&str; 5] = ["transfer", "routes", "sockets", "million", "dedup"];
+const WORK: [&str; 7] = ["transfer", "routes", "mixed", "sockets", "million", "search", "dedup"];
 
 /// What was asked for.
 pub struct Options {
@@ -56,10 +62,13 @@ pub struct Options {
     mib: usize,
     rate: u64,
     folders: usize,
+    routes: Vec<String>,
+    accounts: usize,
+    writers: usize,
     seconds: u64,
     sockets: usize,
     commits: usize,
-    files: usize,
+    files: Option<usize>,
     repo: PathBuf,
     dir: PathBuf,
     json: Option<PathBuf>,
@@ -79,10 +88,13 @@ impl Default for Options {
             mib: 128,
             rate: 500,
             folders: 8,
+            routes: Vec::new(),
+            accounts: 50,
+            writers: 2,
             seconds: 5,
             sockets: 1000,
             commits: 64,
-            files: 1_000_000,
+            files: None,
             repo: ".".into(),
             dir: std::env::temp_dir(),
             json: None,
@@ -107,11 +119,14 @@ fn options() -> Result<Options> {
             "--clients" => options.clients = number()?,
             "--mib" => options.mib = number()?,
             "--rate" => options.rate = number()? as u64,
+            "--accounts" => options.accounts = number()?.max(1),
+            "--writers" => options.writers = number()?.max(1),
+            "--routes" => options.routes = value.split(',').map(String::from).collect(),
             "--folders" => options.folders = number()?.max(1),
             "--seconds" => options.seconds = number()? as u64,
             "--sockets" => options.sockets = number()?,
             "--commits" => options.commits = number()?,
-            "--files" => options.files = number()?,
+            "--files" => options.files = Some(number()?.max(1)),
             "--repo" => options.repo = value.into(),
             "--dir" => options.dir = value.into(),
             "--json" => options.json = Some(value.into()),
@@ -127,8 +142,10 @@ async fn part(work: &str, options: &Options, running: &Running, figures: &mut Fi
     match work {
         "transfer" => transfer::run(options, running, figures).await,
         "routes" => routes::run(options, running, figures).await,
+        "mixed" => mixed::run(options, running, figures).await,
         "sockets" => sockets::run(options, running, figures).await,
         "million" => million::run(options, running, figures).await,
+        "search" => search::run(options, running, figures).await,
         _ => dedup::run(options, running, figures).await,
     }
 }

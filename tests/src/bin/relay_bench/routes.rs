@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 const DIRECTORIES: usize = 20;
 const FILES_EACH: usize = 100;
 /// A request that is not answered so long after it was due counts as lost.
-const LOST_AFTER: Duration = Duration::from_secs(30);
+pub const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// What the routes are asked about.
-struct Ground {
+pub struct Ground {
     folder: Folder,
     space: String,
     files: Vec<String>,
@@ -34,7 +34,8 @@ fn text(node: &NodeUpdate) -> String {
     hex::encode(node.id.as_bytes())
 }
 
-async fn ground(client: &Client, doomed: usize) -> Result<Ground> {
+/// A folder of the client with files to ask about, of which so many may be deleted and as many restored.
+pub async fn ground(client: &Client, doomed: usize) -> Result<Ground> {
     let mut folder = client.folder("routes").await?;
     let space = hex::encode(folder.id.as_bytes());
     let (mut nodes, mut chunks, mut files) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,14 +78,15 @@ async fn ground(client: &Client, doomed: usize) -> Result<Ground> {
     Ok(Ground { folder, space, files, deleted, doomed: doomed_ids, head, cursor })
 }
 
-type Make = Box<dyn Fn(&Ground, &Client, usize) -> RequestBuilder + Send + Sync>;
+/// A route's request for each number.
+pub type Make = Box<dyn Fn(&Ground, &Client, usize) -> RequestBuilder + Send + Sync>;
 
 fn get(path: impl Fn(&Ground, usize) -> String + Send + Sync + 'static) -> Make {
     Box::new(move |ground, client, n| client.request(Method::GET, &path(ground, n)))
 }
 
 /// Every route that reads or changes metadata, with a request for each number.
-fn all() -> Vec<(&'static str, Make)> {
+pub fn all() -> Vec<(&'static str, Make)> {
     vec![
         ("GET /auth/verify", get(|_, _| "/auth/verify".into())),
         ("GET /auth/me", get(|_, _| "/auth/me".into())),
@@ -182,7 +184,8 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     let grounds = Arc::new(grounds);
     let clients: Vec<Client> = running.urls.iter().map(|url| client.at(url)).collect();
     let mut all_routes = serde_json::Map::new();
-    for (name, make) in all() {
+    let is_asked = |name: &str| options.routes.is_empty() || options.routes.iter().any(|word| name.contains(word.as_str()));
+    for (name, make) in all().into_iter().filter(|(name, _)| is_asked(name)) {
         let make = Arc::new(make);
         let mut outcome = ask(&grounds, &clients, &make, options).await?;
         let mut figure = outcome.latencies.json();

@@ -236,6 +236,76 @@ async fn what_cannot_be_read_breaks_the_archive_off() {
     assert!(!broken.windows(4).any(|w| w == b"PK\x05\x06"), "nobody takes it for a whole one");
 }
 
+/// Bytes that no packing makes smaller.
+fn noise(seed: u32, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+async fn end_membership(world: &World, entry: &Entry, of: &Caller) {
+    let mut tx = world.db.begin(crate::store::content::Scope::Namespace(entry.namespace())).await.unwrap();
+    assert!(tx.remove_member(entry.namespace(), of.user_id).await.unwrap());
+    tx.commit().await.unwrap();
+}
+
+on_each_store!(a_right_that_ends_ends_what_is_sent);
+
+/// R21, R44: an archive breaks off before the entry that follows, a file a minute later at most.
+async fn a_right_that_ends_ends_what_is_sent(kind: Db) {
+    const FILES: usize = 8;
+    const FILE_BYTES: usize = 1_500_000;
+    let world = World::on(kind).await;
+    let (alice, bob) = (world.user(None).await, world.user(None).await);
+    let entry = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    let ids: Vec<NodeId> = (0..FILES).map(|_| NodeId::from_bytes(world.id())).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let content = noise(n as u32 * 2, FILE_BYTES);
+        commit(&world, &entry, vec![writer.node(*id, &format!("f{n}"), file(&content))], &[content]).await;
+    }
+    let join = async || {
+        let mut tx = world.db.begin(crate::store::content::Scope::Namespace(entry.namespace())).await.unwrap();
+        tx.set_member(entry.namespace(), bob.user_id, ferry_protocol::wire::Role::Viewer, 0).await.unwrap();
+        tx.commit().await.unwrap();
+        world.content.enter(&bob, entry.namespace(), ferry_protocol::wire::Role::Viewer).await.unwrap()
+    };
+    let rest = async |mut stream: ChunkStream| {
+        let mut bytes = 0;
+        while let Some(piece) = stream.recv().await {
+            match piece {
+                Ok(piece) => bytes += piece.len(),
+                Err(error) => return (bytes, Some(error.kind())),
+            }
+        }
+        (bytes, None)
+    };
+    // While the right stands nothing breaks off.
+    let guest = join().await;
+    let plan = async |guest: &Entry| world.content.plan_archive(guest, &ids).await.unwrap().watched(world.content.still_reads(guest));
+    let whole = rest(world.content.read_archive(plan(&guest).await).await.unwrap()).await;
+    assert!(whole.0 > FILES * FILE_BYTES && whole.1.is_none(), "{whole:?}");
+    let stream = world.content.read_archive(plan(&guest).await).await.unwrap();
+    end_membership(&world, &entry, &bob).await;
+    let (bytes, broken) = rest(stream).await;
+    assert_eq!(broken, Some(Kind::NotFound));
+    assert!(bytes < 3 * FILE_BYTES, "what was on its way, not the rest: {bytes}");
+
+    let guest = join().await;
+    let download = world.content.download(&guest, ids[0], None).await.unwrap().watched(world.content.still_reads(&guest));
+    let stream = world.content.read_file(&download, 0..download.size_bytes).await.unwrap();
+    world.clock.advance_ms(60_000);
+    assert_eq!(rest(stream).await, (FILE_BYTES, None));
+    let stream = world.content.read_file(&download, 0..download.size_bytes).await.unwrap();
+    end_membership(&world, &entry, &bob).await;
+    world.clock.advance_ms(60_000);
+    let (bytes, broken) = rest(stream).await;
+    assert!(bytes < FILE_BYTES && broken == Some(Kind::NotFound), "{bytes} {broken:?}");
+}
+
 /// More entries than the old format counts: read by Python and by Info-ZIP.
 #[test]
 fn many_entries_are_counted_in_64_bits() {

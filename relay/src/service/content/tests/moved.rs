@@ -296,6 +296,44 @@ async fn a_pause_that_is_too_short_changes_nothing() {
     assert_eq!(world.content.unfinished_moves().await.unwrap(), []);
 }
 
+/// Whatever fails while writers are kept out, they are let in at once, where the user still is: they do not wait for the end of the pause.
+#[tokio::test]
+async fn a_failure_in_the_pause_lets_writers_in_at_once() {
+    let relay = relay().await;
+    let world = &relay.world;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut writer = world.writer(&alice);
+    world.add_file(&home, &mut writer, "0", b"0").await;
+    let (from, to) = (relay.place(&alice).await, relay.elsewhere(&alice).await);
+    let places = world.db.shard_totals().await.unwrap();
+    let sql = |shard: u16, sql: &str| {
+        let place = &places.iter().find(|s| s.shard == Shard(shard)).unwrap().place;
+        cluster().sql(place.rsplit('/').next().unwrap(), sql)
+    };
+    let wish = MoveWish { user: alice.user_id, to: Shard(to), pause_max: Duration::from_secs(3600), settle: Duration::ZERO };
+    // The new shard fails; then the pause is not the one any more that was begun.
+    for (name, shard, breaks, mends) in [
+        ("1", to, "ALTER TABLE files RENAME TO gone", "ALTER TABLE gone RENAME TO files"),
+        ("2", from, "UPDATE owners SET moving_until = moving_until + 1 WHERE moving_to IS NOT NULL", "SELECT 1"),
+    ] {
+        let mut told = |step: MoveStep| {
+            if matches!(step, MoveStep::Held) {
+                sql(shard, breaks);
+            }
+            Ok(())
+        };
+        world.content.move_user(&wish, &mut told).await.unwrap_err();
+        sql(shard, mends);
+        assert_eq!(relay.place(&alice).await, from);
+        add(&world.content, world, &home, &mut writer, name).await.unwrap();
+        world.content.create_namespace(&alice, None, name).await.unwrap();
+    }
+    relay.go(&alice, to).await.unwrap();
+    assert_eq!(world.content.feed(&home, 0, None, 10).await.unwrap().nodes.len(), 3);
+    relay.must_be_sound().await;
+}
+
 /// A user who is deleted in the middle of a move leaves nothing in either shard.
 #[tokio::test]
 async fn a_user_who_is_deleted_meanwhile_is_gone_everywhere() {
@@ -458,4 +496,55 @@ async fn nobody_writes_where_the_user_was() {
     tx.rollback().await.unwrap();
     second.create_namespace(&alice, None, "New").await.unwrap();
     assert_eq!(relay.namespaces().await.iter().filter(|n| **n > 0).count(), 1);
+}
+
+/// A shard that is drained takes nobody: not while its users go, and not after, in every process, until it is opened again.
+#[tokio::test]
+async fn nobody_new_is_placed_in_a_closed_shard() {
+    let relay = relay().await;
+    let Relay { world, second } = &relay;
+    let places = async || {
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..40 {
+            let user = world.user(None).await;
+            world.home(&user).await;
+            places.insert(relay.place(&user).await);
+        }
+        places
+    };
+    // By ids that say nothing, each is as likely as another.
+    assert_eq!(places().await, [1, 2, 3].into());
+    second.close_shard(Shard(2), true).await.unwrap();
+    assert_eq!(places().await, [1, 3].into());
+    second.close_shard(Shard(2), true).await.unwrap();
+    assert_eq!(world.content.closed_shards().await.unwrap(), [Shard(2)].into(), "twice is once");
+    // Those who are there stay, and what they make stands there.
+    let alice = world.user(None).await;
+    relay.go(&alice, 2).await.unwrap();
+    let before = relay.namespaces().await[2];
+    second.create_namespace(&alice, None, "New").await.unwrap();
+    assert_eq!(relay.namespaces().await[2], before + 1);
+    for shard in [1, 3] {
+        second.close_shard(Shard(shard), true).await.unwrap();
+    }
+    assert_eq!(places().await, [0].into());
+    assert_eq!(second.close_shard(Shard(0), true).await.unwrap_err().code(), "last_shard");
+    assert_eq!(second.close_shard(Shard(9), true).await.unwrap_err().code(), "no_such_shard");
+    second.close_shard(Shard(2), false).await.unwrap();
+    assert_eq!(places().await, [2].into());
+}
+
+/// Whoever has closed a shard sees all that were placed there before: one that is being placed at that moment is waited for.
+#[tokio::test]
+async fn closing_waits_for_whoever_is_being_placed() {
+    let relay = relay().await;
+    let Relay { world, second } = &relay;
+    let moves = second.meta.moves().unwrap();
+    let add = async { futures_util::future::join_all((0..12).map(|_| world.user(None))).await };
+    let close = async {
+        moves.set_closed(Shard(1), true, 0).await.unwrap();
+        second.users_in(Shard(1)).await.unwrap()
+    };
+    let (_, seen) = tokio::join!(add, close);
+    assert_eq!(second.users_in(Shard(1)).await.unwrap(), seen);
 }

@@ -3,7 +3,6 @@
 use crate::service::content::testing::{World, manifest};
 use crate::service::content::*;
 use crate::service::{Caller, Kind};
-use crate::store::content::Scope;
 use crate::store::testing::{Db, on_each_kind};
 use bytes::Bytes;
 use ferry_protocol::wire::Role;
@@ -290,8 +289,6 @@ async fn a_signed_address_is_short_lived_and_dies_with_the_membership(kind: Db) 
     let shared = world.share(&home, &bob, Role::Viewer).await;
     let (token, _) = world.content.sign_link(&shared, file.node, None, None).unwrap();
     assert!(world.content.open_link(&token).await.is_ok());
-    let mut tx = world.content.meta.begin(Scope::Namespace(home.namespace())).await.unwrap();
-    assert!(tx.remove_member(home.namespace(), bob.user_id).await.unwrap());
-    tx.commit().await.unwrap();
+    assert!(world.db.end_membership(home.namespace(), bob.user_id).await.unwrap());
     assert_eq!(world.content.open_link(&token).await.unwrap_err().kind(), Kind::NotFound);
 }

@@ -1,7 +1,7 @@
 //! Several blob stores: whose packs go where, which copy is read, what is absent and what only cannot be reached, and moving from one to another.
 
 use crate::service::content::testing::{Frail, World, collect, frames};
-use crate::service::content::{Content, ContentConfig, Entry, Migration};
+use crate::service::content::{Content, ContentConfig, Entry, MigrateReport, Migration};
 use crate::store::blob::{BlobRegions, BlobStore};
 use crate::store::blob_memory::MemoryBlobs;
 use crate::store::content::Scope;
@@ -116,6 +116,41 @@ async fn a_region_that_cannot_be_reached_is_no_damage() {
     assert_eq!(regions.world.content.storage_totals().await.unwrap().damaged_chunks, 0);
 }
 
+/// A process that was not told of a region, and lists that are not of one moment, are no reason to ask devices for bytes that are there.
+#[tokio::test]
+async fn what_a_list_lacks_is_looked_for_before_it_is_marked() {
+    let regions = Regions::new().await;
+    regions.live_in(Some("eu")).await;
+    regions.put(b"far").await;
+    let damaged = async || regions.world.content.storage_totals().await.unwrap().damaged_chunks;
+    let without = regions.world.process(regions.world.blobs.clone(), config()).await;
+    assert_eq!(without.find_lost_packs().await.unwrap(), 0);
+    let report = without.verify(false).await.unwrap();
+    assert_eq!((report.damaged, report.packs_wrong, damaged().await), (0, 0, 0));
+    assert!(report.packs_unknown > 0, "and it says so");
+
+    // Between the list of `default`, which is made first, and that of `eu` the pack moves.
+    let moves = async || {
+        let content = regions.world.content.clone();
+        *regions.frail.before_list.lock().unwrap() = Some(Box::pin(async move {
+            content.migrate_packs(Migration { from: "eu", to: "default", keep: false, dry_run: false }, |_| {}).await.unwrap();
+        }));
+    };
+    moves().await;
+    assert_eq!(regions.world.content.find_lost_packs().await.unwrap(), 0);
+    assert_eq!((regions.blobs().await, damaged().await), ([1, 0, 0], 0));
+    regions.migrate("default", "eu", false).await;
+    moves().await;
+    let report = regions.world.content.verify(false).await.unwrap();
+    assert!(report.is_sound() && report.packs_unknown == 0, "{report:?}");
+    assert_eq!((regions.blobs().await, damaged().await), ([1, 0, 0], 0));
+
+    // What is gone is gone, and found.
+    regions.world.blobs.delete(regions.world.blobs.list().await.unwrap()[0].id).await.unwrap();
+    assert_eq!(regions.world.content.verify(false).await.unwrap().damaged, 1);
+    assert_eq!(regions.world.content.find_lost_packs().await.unwrap(), 1);
+}
+
 #[tokio::test]
 async fn the_nearest_copy_is_read_and_another_one_if_that_fails() {
     let regions = Regions::new().await;
@@ -184,11 +219,25 @@ async fn a_migration_that_was_killed_goes_on() {
     let mut tx = regions.world.content.meta.begin(Scope::Shard(regions.world.content.meta.shards()[0])).await.unwrap();
     tx.set_copies(pack, &["eu".to_owned()].into()).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(regions.migrate("default", "eu", false).await, (4, 0));
-    assert_eq!(regions.blobs().await, [1, 5, 0]);
-    regions.world.clock.advance_ms(GRACE_MS + 1);
-    assert_eq!(regions.world.content.sweep(false).await.unwrap().stray_blobs_deleted, 1);
+    let report = regions.world.content.migrate_packs(migration, |_| {}).await.unwrap();
+    assert_eq!((report.packs_moved, report.packs_left, report.old_copies_removed), (4, 0, 1));
+    assert_eq!(regions.blobs().await, [0, 5, 0], "also what had been switched and not removed");
+    assert_eq!(regions.world.content.migrate_packs(migration, |_| {}).await.unwrap(), MigrateReport::default());
     assert!(regions.world.content.verify(true).await.unwrap().is_sound());
+}
+
+/// A copy that a migration the other way has just written, and not switched yet, is not what an earlier run left.
+#[tokio::test]
+async fn a_copy_that_is_younger_than_the_pack_is_not_removed() {
+    let regions = Regions::new().await;
+    regions.live_in(Some("eu")).await;
+    regions.put(b"there").await;
+    let pack = regions.eu.list().await.unwrap()[0];
+    let bytes = regions.eu.read(pack.id, 0, pack.length_bytes as usize).await.unwrap().unwrap();
+    regions.world.clock.advance_ms(1);
+    regions.world.blobs.put(pack.id, vec![bytes]).await.unwrap();
+    assert_eq!(regions.migrate("default", "eu", false).await, (0, 0));
+    assert_eq!(regions.blobs().await, [1, 1, 0]);
 }
 
 /// After a restore every pack is in one store, wherever it was before; what is not where its row says is never swept away before it is.

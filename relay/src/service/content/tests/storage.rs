@@ -1,7 +1,7 @@
 //! The sweep and verification: nothing that is needed goes, what is not needed does, and what is wrong is found.
 
 use crate::service::content::testing::{World, Writer, collect, frames};
-use crate::service::content::{ContentConfig, Entry, SweepReport};
+use crate::service::content::{ContentConfig, Entry, NewUpload, SweepReport, UploadBegun};
 use crate::store::blob::BlobStore;
 use crate::store::content::Scope;
 use crate::store::testing::{Db, on_each_store};
@@ -54,7 +54,7 @@ async fn no_blob_goes_while_somebody_holds_them(kind: Db) {
     advance();
     assert_eq!(world.content.sweep(false).await.unwrap().chunks_marked, 1);
     advance();
-    world.content.hold_sweep(now_ms() + 100 * GRACE_MS).await.unwrap();
+    world.content.hold_sweep([1; 16], now_ms() + 100 * GRACE_MS).await.unwrap();
     let held = world.content.sweep(false).await.unwrap();
     assert_eq!((held.chunks_deleted, held.stray_blobs_deleted), (1, 0));
     let read = world.content.read_pack(&packs[0], 0, packs[0].length_bytes as usize).await.unwrap();
@@ -65,6 +65,55 @@ async fn no_blob_goes_while_somebody_holds_them(kind: Db) {
     world.clock.advance_ms(200 * GRACE_MS);
     assert_eq!(world.content.sweep(false).await.unwrap().stray_blobs_deleted, 1);
     assert!(world.blobs.list().await.unwrap().is_empty());
+}
+
+on_each_store!(an_upload_may_take_longer_than_the_grace_period);
+
+/// Chunks of a large file that come in over several grace periods, while the relay sweeps, as a device sends them and as a browser does.
+async fn an_upload_may_take_longer_than_the_grace_period(kind: Db) {
+    let world = world(kind).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let parts: Vec<Vec<u8>> = (0..12u8).map(|n| vec![n; 100]).collect();
+    let ids: Vec<ChunkId> = parts.iter().map(|part| ChunkId::of(part)).collect();
+    let all: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    let commit = world.request(vec![world.writer(&alice).file(NodeId::from_bytes(world.id()), "slow", &all)], &[], 0);
+    for (n, part) in parts.iter().enumerate() {
+        // Half of those who go on ask first, the others try their luck.
+        let missing = match n % 2 {
+            0 => world.content.missing_chunks(&home, &ids).await.unwrap(),
+            _ => match world.content.commit(&home, commit.clone()).await.unwrap() {
+                CommitReply::MissingChunks(missing) => missing,
+                other => panic!("{other:?}"),
+            },
+        };
+        assert_eq!(missing.len(), parts.len() - n, "what has arrived is held");
+        world.content.put_chunks(&home, frames(&[part])).await.unwrap();
+        world.clock.advance_ms(GRACE_MS * 3 / 5);
+        world.content.sweep(false).await.unwrap();
+    }
+    assert!(matches!(world.content.commit(&home, commit).await.unwrap(), CommitReply::Accepted { .. }));
+
+    const PART: usize = 4 << 20;
+    let bytes: Vec<u8> = (0..5u8).flat_map(|n| std::iter::repeat_n(n, PART)).collect();
+    let new = NewUpload {
+        file_name: "slow too".into(),
+        directory: String::new(),
+        namespace: None,
+        size_bytes: bytes.len() as u64,
+        hash: ferry_protocol::ContentHash::of(&bytes),
+        mtime_ns: None,
+    };
+    let UploadBegun::Begun(upload) = world.content.begin_upload(&alice, &new).await.unwrap() else { panic!("nobody has it") };
+    for (n, part) in bytes.chunks(PART).enumerate() {
+        let part = bytes::Bytes::copy_from_slice(part);
+        let progress = world.content.put_upload_chunk(&alice, upload.version_id, n as u64, part, None).await.unwrap();
+        assert_eq!(progress.remaining, 4 - n as u64);
+        world.clock.advance_ms(GRACE_MS * 3 / 5);
+        world.content.sweep(false).await.unwrap();
+    }
+    world.content.complete_upload(&alice, upload.version_id).await.unwrap();
+    assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 
 on_each_store!(a_marked_chunk_that_comes_again_stays);

@@ -5,9 +5,10 @@ use super::super::derive::node_write;
 use super::super::settle::{Reached, put_nodes};
 use super::super::testing::{START_MS, World, manifest};
 use super::super::tree::Tree;
-use crate::service::content::{Entry, ListCursor, ListQuery, Sort};
+use crate::service::content::{Entry, ListCursor, ListQuery, SearchCursor, SearchQuery, Sort};
 use crate::service::{Caller, ServiceResult};
 use crate::store::content::{NodeRow, Scope};
+use crate::store::search::Kind;
 use crate::store::testing::{Db, on_each_store};
 use crate::store::tree::Standing;
 use ferry_protocol::read::States;
@@ -104,7 +105,7 @@ async fn list(world: &World, home: &Entry, mut query: ListQuery) -> ServiceResul
 }
 
 /// Everything that is read a part at a time, against the whole.
-async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::Debug) {
+pub(super) async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::Debug) {
     let namespace = home.namespace();
     let law = Tree::new(world.content.meta.all_nodes(namespace).await.unwrap().nodes);
     let view = world.content.view(namespace);
@@ -176,6 +177,61 @@ async fn shown_to_others(world: &World, home: &Entry, law: &Tree) {
     }
 }
 
+/// Every page of a search, joined.
+async fn search(world: &World, caller: &Caller, mut query: SearchQuery) -> Vec<(RelPath, NodeId)> {
+    let mut all = Vec::new();
+    loop {
+        let page = world.content.search(caller, &query, &[]).await.unwrap();
+        all.extend(page.found.into_iter().map(|f| (f.info.path, f.info.node)));
+        let Some(next) = page.next else { return all };
+        assert_eq!(SearchCursor::parse(&next.to_text()).unwrap(), next);
+        query.after = Some(next);
+        assert!(all.len() < 10_000, "pages without an end");
+    }
+}
+
+/// SQ1: a search finds what the law shows, best first, each entry once.
+async fn compare_search(world: &World, caller: &Caller, home: &Entry, what: &dyn std::fmt::Debug) {
+    let namespace = home.namespace();
+    let law = Tree::new(world.content.meta.all_nodes(namespace).await.unwrap().nodes);
+    let mut directories = vec![RelPath::root()];
+    directories.extend(law.entries.iter().filter(|(_, e)| e.content.is_dir()).map(|(path, _)| path.clone()));
+    for (text, limit) in [("a", 2), ("A.TXT", 1000), ("laptop copy", 1), ("b", 3), ("t", 1000)] {
+        for directory in &directories {
+            for kind in [Kind::Any, Kind::Directory, Kind::File, Kind::Ending(&[".txt"])] {
+                let mut wanted: Vec<_> = Vec::new();
+                for (path, entry) in law.entries.iter().filter(|(path, _)| path != &directory && path.starts_with(directory)) {
+                    let name = String::from_utf8_lossy(entry.name.as_bytes()).to_lowercase();
+                    let is_kind = match kind {
+                        Kind::Any | Kind::Symlink => true,
+                        Kind::Directory => entry.content.is_dir(),
+                        Kind::File => entry.content.file().is_some(),
+                        Kind::Ending(_) => entry.content.file().is_some() && name.ends_with(".txt"),
+                    };
+                    let typed = text.to_lowercase();
+                    if is_kind && typed.split(' ').all(|word| name.contains(word)) {
+                        let is_it = name == typed || name.strip_prefix(&format!("{typed}.")).is_some_and(|rest| !rest.contains('.'));
+                        let rank = if is_it { 0 } else { 2 - u8::from(name.starts_with(&typed)) };
+                        wanted.push(((rank, -law.rows[&entry.node].updated_at_ms, entry.node), path.clone()));
+                    }
+                }
+                wanted.sort();
+                let wanted: Vec<(RelPath, NodeId)> = wanted.into_iter().map(|((_, _, node), path)| (path, node)).collect();
+                let query = SearchQuery {
+                    text: text.into(),
+                    space: Some(namespace),
+                    directory: Some(directory.clone()),
+                    kind,
+                    limit,
+                    ..SearchQuery::default()
+                };
+                let found = search(world, caller, query).await;
+                assert_eq!(found, wanted, "'{text}' in {directory}, {kind:?}: {what:?}");
+            }
+        }
+    }
+}
+
 /// One history, compared each time after the relay was told something.
 /// Returns how many nodes were contested and how many displaced in the end.
 async fn play(world: &World, caller: &Caller, acts: &[Act]) -> (usize, usize) {
@@ -218,6 +274,7 @@ async fn play(world: &World, caller: &Caller, acts: &[Act]) -> (usize, usize) {
                 let told: States = told.collect();
                 tell(world, caller, namespace, &told).await;
                 compare(world, &home, &acts).await;
+                compare_search(world, caller, &home, &acts).await;
             }
         }
     }
@@ -236,6 +293,7 @@ async fn play(world: &World, caller: &Caller, acts: &[Act]) -> (usize, usize) {
     tx.commit().await.unwrap();
     let home = world.content.enter(caller, namespace, Role::Owner).await.unwrap();
     compare(world, &home, &acts).await;
+    compare_search(world, caller, &home, &acts).await;
     (contested, displaced)
 }
 

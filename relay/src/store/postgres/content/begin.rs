@@ -35,7 +35,7 @@ struct Begun {
 }
 
 impl PgTx {
-    pub(super) async fn begin(store: &Postgres, scope: Scope) -> Result<Self, StoreError> {
+    pub(in crate::store::postgres) async fn begin(store: &Postgres, scope: Scope) -> Result<Self, StoreError> {
         for _ in 0..BEGINS_MAX {
             let shard = match scope {
                 Scope::Shard(shard) => shard,
@@ -65,12 +65,13 @@ impl PgTx {
             if begun.moving == 2 {
                 return Err(StoreError::Unavailable("the namespace is being moved to another shard; try again".into()));
             }
-            if begun.found.as_ref().is_some_and(|found| found.has_gone_back) {
+            let found = identity::looked_again(tx.conn(), begun.found).await?;
+            if found.as_ref().is_some_and(|found| found.has_gone_back) {
                 drop(tx);
                 identity::renew_run(db).await?;
                 continue;
             }
-            let identity = begun.found.map(|found| found.identity);
+            let identity = found.map(|found| found.identity);
             return Ok(Self { store: store.clone(), shard, tx, directory: None, identity });
         }
         Err(StoreError::Contended("the place of a namespace, or the run of the relay, changes all the time".into()))

@@ -40,7 +40,8 @@ pub(super) async fn held(
     let mut out = BTreeMap::new();
     for batch in ids.chunks(BATCH) {
         let rows = sqlx::query(
-            "SELECT n.chunk_hash, c.length, n.refs, c.damaged_at IS NOT NULL FROM namespace_chunks n JOIN chunks c USING (shard_key, chunk_hash)
+            "SELECT n.chunk_hash, c.length, n.refs, c.damaged_at IS NOT NULL, n.lease_until
+             FROM namespace_chunks n JOIN chunks c USING (shard_key, chunk_hash)
              WHERE n.shard_key = $1 AND n.namespace_id = $2 AND n.chunk_hash = ANY($3)",
         )
         .bind(key(shard))
@@ -50,7 +51,12 @@ pub(super) async fn held(
         .await
         .map_err(store_error)?;
         for row in &rows {
-            let held = HeldChunk { len: length(row, 1)?, refs: count(row, 2)?, is_damaged: row.try_get(3).map_err(store_error)? };
+            let held = HeldChunk {
+                len: length(row, 1)?,
+                refs: count(row, 2)?,
+                is_damaged: row.try_get(3).map_err(store_error)?,
+                lease_until_ms: row.try_get(4).map_err(store_error)?,
+            };
             out.insert(chunk_id(row, 0)?, held);
         }
     }

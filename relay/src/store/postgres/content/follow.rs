@@ -2,8 +2,9 @@
 //! which is one row, and a replica for the pages, if it has come as far. So no reader finds less than was there when it asked: what it has written
 //! itself, or was told of, is in the page, and a cursor is never beyond the head that it is answered with.
 
-use super::nodes;
+use super::{BATCH, nodes};
 use crate::store::StoreError;
+use crate::store::columns::signed;
 use crate::store::content::{FeedSlice, Shard};
 use crate::store::postgres::database::Database;
 use crate::store::postgres::places::key;
@@ -22,13 +23,55 @@ pub(super) struct Page {
     pub(super) limit_bytes: usize,
 }
 
-/// One slice, on a connection that has a snapshot.
+impl Page {
+    /// Whether one statement, which is a snapshot by itself, answers it.
+    pub(super) fn is_one_statement(self) -> bool {
+        self.limit_nodes <= BATCH
+    }
+}
+
+/// One slice, on a connection that has a snapshot, or of a page that is one statement.
 pub(super) async fn slice(conn: &mut PgConnection, page: Page) -> Result<FeedSlice, StoreError> {
+    if page.is_one_statement() {
+        return at_once(conn, page).await;
+    }
     let Page { shard, namespace, since, limit_nodes, limit_bytes } = page;
     let head_seq = nodes::head(&mut *conn, shard, namespace).await?;
     let since_is_known = since == 0 || nodes::is_known(&mut *conn, shard, namespace, since).await?;
     let nodes = nodes::feed(conn, shard, namespace, since, limit_nodes, limit_bytes).await?;
     Ok(FeedSlice { head_seq, since_is_known, nodes })
+}
+
+/// Head, whether the number is known, and a page, in one statement.
+pub(super) const PAGE: &str =
+    "SELECT f.file_id, f.seq, f.created_at, f.updated_at, f.state, n.head_seq, coalesce((SELECT g.to_seq <= $3 FROM feed_gaps g
+        WHERE g.shard_key = $1 AND g.namespace_id = $2 AND g.from_seq < $3 ORDER BY g.from_seq DESC LIMIT 1), true)
+    FROM namespaces n LEFT JOIN LATERAL (SELECT file_id, seq, created_at, updated_at, state FROM files
+        WHERE shard_key = $1 AND namespace_id = $2 AND seq > $3 ORDER BY seq LIMIT $4) f ON true
+    WHERE n.shard_key = $1 AND n.namespace_id = $2 ORDER BY f.seq";
+
+/// The same in one round trip: devices ask for nothing more often.
+async fn at_once(conn: &mut PgConnection, page: Page) -> Result<FeedSlice, StoreError> {
+    let rows = sqlx::query(PAGE)
+        .bind(key(page.shard))
+        .bind(page.namespace.as_bytes().to_vec())
+        .bind(signed(page.since))
+        .bind(signed(page.limit_nodes as u64))
+        .fetch_all(conn)
+        .await
+        .map_err(store_error)?;
+    let Some(first) = rows.first() else { return Ok(FeedSlice { head_seq: 0, since_is_known: true, nodes: Vec::new() }) };
+    let (head_seq, since_is_known) = (count(first, 5)?, first.try_get(6).map_err(store_error)?);
+    let (mut found, mut size) = (Vec::new(), 0usize);
+    for row in &rows {
+        let Some(state) = row.try_get::<Option<&[u8]>, _>(4).map_err(store_error)? else { break };
+        size = size.saturating_add(state.len());
+        if size > page.limit_bytes && !found.is_empty() {
+            break;
+        }
+        found.push(nodes::node_row(row)?);
+    }
+    Ok(FeedSlice { head_seq, since_is_known, nodes: found })
 }
 
 /// Where a feed stands, and in which run of the relay its database is.

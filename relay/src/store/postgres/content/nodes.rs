@@ -3,7 +3,7 @@
 use super::BATCH;
 use crate::store::StoreError;
 use crate::store::columns::{decode_state, role, signed};
-use crate::store::content::{DeletedRow, NamespaceRow, NodeRow, Shard, TrashedNode};
+use crate::store::content::{DeletedRow, NamespaceRow, NodeRow, Shard, TIMES_LOOKED_AT, TrashedNode};
 use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count, maybe_bytes, namespace as namespace_id, node as node_id, user};
 use crate::store::postgres::store_error;
@@ -12,6 +12,21 @@ use ferry_protocol::{ContentHash, DeviceId, NamespaceId, NodeId, ReplicaId, User
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use std::collections::BTreeSet;
+
+/// A row of a namespace from its first eight columns, as somebody of this role sees it.
+fn namespace_row(row: &PgRow, role: Role) -> Result<NamespaceRow, StoreError> {
+    Ok(NamespaceRow {
+        id: namespace_id(row, 0)?,
+        owner: user(row, 1)?,
+        name: row.try_get(2).map_err(store_error)?,
+        is_home: row.try_get(3).map_err(store_error)?,
+        head_seq: count(row, 4)?,
+        settled_seq: count(row, 7)?,
+        max_counter: count(row, 5)?,
+        run: maybe_bytes(row, 6)?.map(ReplicaId::from_bytes),
+        role,
+    })
+}
 
 /// The rows of these namespaces; `role` is what the directory says of each.
 pub(super) async fn namespaces(
@@ -31,19 +46,55 @@ pub(super) async fn namespaces(
     .map_err(store_error)?;
     let read = |row: &PgRow| {
         let id = namespace_id(row, 0)?;
-        Ok(NamespaceRow {
-            id,
-            owner: user(row, 1)?,
-            name: row.try_get(2).map_err(store_error)?,
-            is_home: row.try_get(3).map_err(store_error)?,
-            head_seq: count(row, 4)?,
-            settled_seq: count(row, 7)?,
-            max_counter: count(row, 5)?,
-            run: maybe_bytes(row, 6)?.map(ReplicaId::from_bytes),
-            role: wanted.iter().find(|(n, _)| *n == id).map_or(Role::Viewer, |(_, role)| *role),
-        })
+        namespace_row(row, wanted.iter().find(|(n, _)| *n == id).map_or(Role::Viewer, |(_, role)| *role))
     };
     rows.iter().map(read).collect()
+}
+
+/// Memberships with their namespaces, where directory and shard are one database: what every request begins with is one round trip there.
+macro_rules! seen_by {
+    ($more:literal) => {
+        concat!(
+            "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, n.settled_seq, m.role
+             FROM members m JOIN namespaces n ON n.shard_key = $1 AND n.namespace_id = m.namespace_id WHERE m.user_id = $2",
+            $more
+        )
+    };
+}
+
+fn seen(row: &PgRow) -> Result<NamespaceRow, StoreError> {
+    namespace_row(row, role(row.try_get(8).map_err(store_error)?)?)
+}
+
+/// All namespaces of a user, from the one database that there is.
+pub(super) async fn all_seen_by(conn: &mut PgConnection, shard: Shard, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
+    let asked = sqlx::query(seen_by!("")).bind(key(shard)).bind(user.as_bytes().to_vec());
+    asked.fetch_all(conn).await.map_err(store_error)?.iter().map(seen).collect()
+}
+
+/// One of them.
+pub(super) async fn one_seen_by(
+    conn: &mut PgConnection,
+    shard: Shard,
+    user: UserId,
+    namespace: NamespaceId,
+) -> Result<Option<NamespaceRow>, StoreError> {
+    let asked = sqlx::query(seen_by!(" AND m.namespace_id = $3"));
+    let asked = asked.bind(key(shard)).bind(user.as_bytes().to_vec()).bind(namespace.as_bytes().to_vec());
+    asked.fetch_optional(conn).await.map_err(store_error)?.as_ref().map(seen).transpose()
+}
+
+/// Those in which a node exists.
+pub(super) async fn holding_seen_by(
+    conn: &mut PgConnection,
+    shard: Shard,
+    user: UserId,
+    node: NodeId,
+) -> Result<Vec<NamespaceRow>, StoreError> {
+    let asked =
+        sqlx::query(seen_by!(" AND n.namespace_id IN (SELECT f.namespace_id FROM files f WHERE f.shard_key = $1 AND f.file_id = $3)"));
+    let asked = asked.bind(key(shard)).bind(user.as_bytes().to_vec()).bind(node.as_bytes().to_vec());
+    asked.fetch_all(conn).await.map_err(store_error)?.iter().map(seen).collect()
 }
 
 /// The members of a namespace, by rising id. From the directory.
@@ -149,19 +200,21 @@ pub(super) async fn deleted(
     .fetch_all(conn)
     .await
     .map_err(store_error)?;
-    let read = |row: &PgRow| {
-        Ok(DeletedRow {
-            id: node_id(row, 0)?,
-            parent: node_id(row, 1)?,
-            name: row.try_get(2).map_err(store_error)?,
-            size_bytes: count(row, 3)?,
-            file_type: row.try_get(4).map_err(store_error)?,
-            hash: maybe_bytes(row, 5)?.map(ContentHash::from_bytes),
-            deleted_at_ms: row.try_get(6).map_err(store_error)?,
-            seq: count(row, 7)?,
-        })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(deleted_row).collect()
+}
+
+/// A row of the trash: id, parent, name, size, type, hash, time, number.
+pub(super) fn deleted_row(row: &PgRow) -> Result<DeletedRow, StoreError> {
+    Ok(DeletedRow {
+        id: node_id(row, 0)?,
+        parent: node_id(row, 1)?,
+        name: row.try_get(2).map_err(store_error)?,
+        size_bytes: count(row, 3)?,
+        file_type: row.try_get(4).map_err(store_error)?,
+        hash: maybe_bytes(row, 5)?.map(ContentHash::from_bytes),
+        deleted_at_ms: row.try_get(6).map_err(store_error)?,
+        seq: count(row, 7)?,
+    })
 }
 
 pub(super) async fn deleted_below(
@@ -218,6 +271,41 @@ pub(super) async fn is_known(conn: &mut PgConnection, shard: Shard, namespace: N
     .await
     .map_err(store_error)?;
     row.map_or(Ok(true), |row| Ok(count(&row, 0)? <= seq))
+}
+
+/// The lowest number of those nodes whose times come next after a time. An index has them in the order of their times; one that is asked for the lowest
+/// number of all that changed since reads them all, or the whole feed up to them.
+pub(super) const NEXT_IN_TIME: &str = "SELECT min(seq) FROM (SELECT seq FROM files
+    WHERE shard_key = $1 AND namespace_id = $2 AND updated_at >= $3 ORDER BY updated_at LIMIT $4) AS next";
+
+/// The lowest number of such a node among those just before a number.
+pub(super) const BEFORE_IN_FEED: &str = "SELECT min(seq) FILTER (WHERE updated_at >= $3) FROM (SELECT seq, updated_at FROM files
+    WHERE shard_key = $1 AND namespace_id = $2 AND seq < $5 ORDER BY seq DESC LIMIT $4) AS before";
+
+/// See [`crate::store::content::ContentStore::first_seq_since`].
+pub(super) async fn first_seq_since(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: NamespaceId,
+    since_ms: i64,
+) -> Result<Option<u64>, StoreError> {
+    let mut first: Option<i64> = None;
+    loop {
+        let statement = sqlx::query(if first.is_none() { NEXT_IN_TIME } else { BEFORE_IN_FEED })
+            .bind(key(shard))
+            .bind(namespace.as_bytes().to_vec())
+            .bind(since_ms)
+            .bind(signed(TIMES_LOOKED_AT));
+        let asked = match first {
+            Some(first) => statement.bind(first),
+            None => statement,
+        };
+        let found: Option<i64> = asked.fetch_one(&mut *conn).await.map_err(store_error)?.try_get(0).map_err(store_error)?;
+        match found {
+            Some(lower) => first = Some(lower),
+            None => return Ok(first.and_then(|seq| u64::try_from(seq).ok())),
+        }
+    }
 }
 
 /// Nodes in the order of the feed.

@@ -1,4 +1,4 @@
-//! Statements that take deleted nodes out of the trash for good. The namespace is locked (PG1).
+//! Statements that take deleted nodes out of the trash for good, and versions out of the history. The namespace is locked (PG1).
 
 use super::BATCH;
 use crate::store::StoreError;
@@ -8,6 +8,7 @@ use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count};
 use crate::store::postgres::store_error;
 use ferry_protocol::NodeId;
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 /// What goes with a purged node beside its versions: names that it had, and what WebDAV clients left with it.
@@ -92,23 +93,70 @@ async fn purge_batch(
         .await
         .map_err(store_error)?
         .rows_affected();
+    purged.freed_bytes = release_all(conn, shard, namespace, &refs, now_ms).await?;
+    Ok(purged)
+}
+
+/// Drops versions that no file shows; their chunks go with them.
+pub(super) async fn drop_versions(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: &NamespaceRow,
+    versions: &[[u8; 16]],
+    now_ms: i64,
+) -> Result<Purged, StoreError> {
+    let mut purged = Purged::default();
+    for batch in versions.chunks(BATCH) {
+        let ids: Vec<Vec<u8>> = batch.iter().map(|id| id.to_vec()).collect();
+        let refs = sqlx::query(
+            "SELECT fc.chunk_hash, count(*) FROM file_versions v JOIN file_chunks fc USING (shard_key, version_id)
+             WHERE v.shard_key = $1 AND v.namespace_id = $2 AND v.version_id = ANY($3) GROUP BY 1 ORDER BY 1",
+        )
+        .bind(key(shard))
+        .bind(namespace.id.as_bytes().to_vec())
+        .bind(ids.clone())
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(store_error)?;
+        purged.versions += sqlx::query("DELETE FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND version_id = ANY($3)")
+            .bind(key(shard))
+            .bind(namespace.id.as_bytes().to_vec())
+            .bind(ids)
+            .execute(&mut *conn)
+            .await
+            .map_err(store_error)?
+            .rows_affected();
+        purged.freed_bytes += release_all(conn, shard, namespace, &refs, now_ms).await?;
+    }
+    Ok(purged)
+}
+
+/// Counts references down, rows of a chunk and a number, and what the owner uses. The bytes that this frees.
+async fn release_all(
+    conn: &mut PgConnection,
+    shard: Shard,
+    namespace: &NamespaceRow,
+    refs: &[PgRow],
+    now_ms: i64,
+) -> Result<u64, StoreError> {
     let mut counted = Vec::with_capacity(refs.len());
-    for row in &refs {
+    for row in refs {
         counted.push((bytes::<32>(row, 0)?.to_vec(), signed(count(row, 1)?)));
     }
+    let mut freed_bytes = 0;
     for batch in counted.chunks(BATCH) {
-        purged.freed_bytes += release(conn, shard, namespace, batch, now_ms).await?;
+        freed_bytes += release(conn, shard, namespace, batch, now_ms).await?;
     }
-    if purged.freed_bytes > 0 {
+    if freed_bytes > 0 {
         sqlx::query("UPDATE owners SET storage_used = greatest(0, storage_used - $3) WHERE shard_key = $1 AND user_id = $2")
             .bind(key(shard))
             .bind(namespace.owner.as_bytes().to_vec())
-            .bind(signed(purged.freed_bytes))
+            .bind(signed(freed_bytes))
             .execute(conn)
             .await
             .map_err(store_error)?;
     }
-    Ok(purged)
+    Ok(freed_bytes)
 }
 
 /// Counts references down; what nothing refers to and no lease protects is held no longer. The bytes that this frees.

@@ -17,9 +17,6 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Postgres as Dialect, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The setting that says until when the sweep leaves blobs alone.
-const SWEEP_HELD: &str = "sweep_held_until_ms";
-
 impl Postgres {
     /// A connection to the shard of a namespace. A namespace that is nowhere is looked for in the directory, where it is not.
     pub(super) async fn read_at(&self, namespace: NamespaceId) -> Result<(Shard, PoolConnection<Dialect>), StoreError> {
@@ -73,6 +70,10 @@ impl ContentStore for Postgres {
     }
 
     async fn namespaces_of(&self, user: UserId) -> Result<Vec<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.only_shard() {
+            let rows = nodes::all_seen_by(&mut *self.directory().read().await?, shard, user).await?;
+            return Ok(in_order(user, true, rows));
+        }
         let mut rows = Vec::new();
         for (shard, wanted) in self.memberships_by_shard(user).await? {
             rows.extend(nodes::namespaces(&mut *self.shard(shard)?.read().await?, shard, &wanted).await?);
@@ -81,6 +82,9 @@ impl ContentStore for Postgres {
     }
 
     async fn namespace_for(&self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.only_shard() {
+            return nodes::one_seen_by(&mut *self.directory().read().await?, shard, user, namespace).await;
+        }
         let asked = self.ask_places();
         let mut conn = self.directory().read().await?;
         let Some(found) = places::membership(&mut conn, namespace, user).await? else { return Ok(None) };
@@ -104,6 +108,9 @@ impl ContentStore for Postgres {
         if let Some(slice) = follow::from_replica(db, page).await? {
             return Ok(slice);
         }
+        if page.is_one_statement() {
+            return follow::slice(&mut *db.read().await?, page).await;
+        }
         let mut snapshot = db.snapshot().await?;
         let slice = follow::slice(&mut snapshot, page).await?;
         snapshot.commit().await.map_err(store_error)?;
@@ -120,6 +127,10 @@ impl ContentStore for Postgres {
     }
 
     async fn locate_node(&self, user: UserId, node: NodeId) -> Result<Vec<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.only_shard() {
+            let rows = nodes::holding_seen_by(&mut *self.directory().read().await?, shard, user, node).await?;
+            return Ok(in_order(user, false, rows));
+        }
         let mut rows = Vec::new();
         for (shard, list) in self.memberships_by_shard(user).await? {
             let mut conn = self.shard(shard)?.read().await?;
@@ -169,15 +180,7 @@ impl ContentStore for Postgres {
 
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
-        let row = sqlx::query("SELECT min(seq) FROM files WHERE shard_key = $1 AND namespace_id = $2 AND updated_at >= $3")
-            .bind(key(shard))
-            .bind(namespace.as_bytes().to_vec())
-            .bind(since_ms)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(store_error)?;
-        let seq: Option<i64> = row.try_get(0).map_err(store_error)?;
-        Ok(seq.and_then(|s| u64::try_from(s).ok()))
+        nodes::first_seq_since(&mut conn, shard, namespace, since_ms).await
     }
 
     async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError> {
@@ -316,12 +319,29 @@ impl ContentStore for Postgres {
     }
 
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError> {
-        let text = AccountStore::setting(self, SWEEP_HELD).await?;
-        Ok(text.and_then(|t| t.parse().ok()).unwrap_or(0))
+        let rows = sqlx::query("SELECT value FROM settings WHERE key LIKE 'sweep_held%'")
+            .fetch_all(&mut *self.directory().read().await?)
+            .await
+            .map_err(store_error)?;
+        let mut until_ms = 0;
+        for row in &rows {
+            until_ms = until_ms.max(row.try_get::<&str, _>(0).map_err(store_error)?.parse().unwrap_or(0));
+        }
+        Ok(until_ms)
     }
 
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError> {
-        AccountStore::put_setting(self, SWEEP_HELD, &until_ms.to_string(), until_ms).await
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        AccountStore::put_setting(self, &sweep_hold(holder), &until_ms.to_string(), until_ms).await
+    }
+
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM settings WHERE key = $1 OR (key LIKE 'sweep_held%' AND updated_at < $2)")
+            .bind(sweep_hold(holder))
+            .bind(now_ms)
+            .execute(&mut *self.directory().read().await?)
+            .await
+            .map(drop)
+            .map_err(store_error)
     }
 
     async fn copies(&self, packs: &[PackId]) -> Result<BTreeMap<PackId, BTreeSet<String>>, StoreError> {
@@ -379,6 +399,11 @@ impl ContentStore for Postgres {
     async fn upload_chunks(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
         uploads::chunks(&mut conn, shard, version_id).await
+    }
+
+    async fn upload_chunk_count(&self, namespace: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        uploads::chunk_count(&mut conn, shard, version_id).await
     }
 
     async fn check_rows(&self) -> Result<RowFaults, StoreError> {

@@ -8,6 +8,7 @@ use crate::store::content::{NodeRow, Shard};
 use crate::store::postgres::places::key;
 use crate::store::postgres::rows::node as node_id;
 use crate::store::postgres::{Postgres, store_error};
+use crate::store::search::fold;
 use crate::store::tree::{ChildQuery, Order, PlacedNode, Stand, Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
 use ferry_protocol::{Name, NamespaceId, NodeId};
@@ -74,9 +75,8 @@ impl TreeStore for Postgres {
         let (shard, mut conn) = self.read_at(namespace).await?;
         let (bound, name) = query.bound();
         let clause = query.clause("$6", "$5");
-        let sql = format!(
-            "SELECT {PLACED} FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = $3 AND standing = 1 AND {clause} LIMIT $4"
-        );
+        let of = "FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND parent_id = $3";
+        let sql = format!("(SELECT {PLACED} {of} AND standing = 1 AND {clause} LIMIT $4) UNION ALL SELECT {PLACED} {of} AND standing = 2");
         let mut statement = sqlx::query(AssertSqlSafe(sql))
             .bind(key(shard))
             .bind(namespace.as_bytes().to_vec())
@@ -267,8 +267,10 @@ impl TreeTx for PgTx {
         let shard = self.shard;
         for batch in stands.chunks(BATCH) {
             sqlx::query(
-                "UPDATE files SET parent_id = t.parent, file_name = t.name, standing = t.standing, is_displaced = t.displaced
-                 FROM UNNEST($3::bytea[], $4::bytea[], $5::bytea[], $6::smallint[], $7::boolean[]) AS t (id, parent, name, standing, displaced)
+                "UPDATE files SET parent_id = t.parent, file_name = t.name, standing = t.standing, is_displaced = t.displaced,
+                 search_name = t.folded
+                 FROM UNNEST($3::bytea[], $4::bytea[], $5::bytea[], $6::smallint[], $7::boolean[], $8::text[])
+                 AS t (id, parent, name, standing, displaced, folded)
                  WHERE shard_key = $1 AND namespace_id = $2 AND file_id = t.id",
             )
             .bind(key(shard))
@@ -278,6 +280,7 @@ impl TreeTx for PgTx {
             .bind(batch.iter().map(|s| s.name.as_bytes().to_vec()).collect::<Vec<_>>())
             .bind(batch.iter().map(|s| s.standing.code()).collect::<Vec<_>>())
             .bind(batch.iter().map(|s| s.is_displaced).collect::<Vec<_>>())
+            .bind(batch.iter().map(|s| fold(s.name.as_bytes())).collect::<Vec<_>>())
             .execute(self.conn())
             .await
             .map_err(store_error)?;

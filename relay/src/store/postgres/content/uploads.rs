@@ -7,13 +7,14 @@ use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count, namespace, node, user};
 use crate::store::postgres::store_error;
 use ferry_protocol::{ChunkRef, ContentHash, NodeId};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use std::collections::BTreeMap;
 
 pub(super) async fn get(conn: &mut PgConnection, shard: Shard, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
     let row = sqlx::query(
         "SELECT version_id, namespace_id, user_id, file_id, path, file_hash, file_size, mtime_ns, chunk_size, num_chunks,
-         completed_at, created_at, expires_at FROM uploads WHERE shard_key = $1 AND version_id = $2",
+         completed_at, created_at, expires_at, below_id FROM uploads WHERE shard_key = $1 AND version_id = $2",
     )
     .bind(key(shard))
     .bind(version_id.to_vec())
@@ -35,7 +36,15 @@ pub(super) async fn get(conn: &mut PgConnection, shard: Shard, version_id: [u8; 
         completed_at_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
         expires_at_ms: row.try_get(12).map_err(store_error)?,
+        below: below(&row)?,
     }))
+}
+
+fn below(row: &PgRow) -> Result<Option<NodeId>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.try_get(13).map_err(store_error)?;
+    bytes
+        .map(|bytes| NodeId::from_slice(&bytes).ok_or_else(|| StoreError::Corrupt("the id of a directory has another length".into())))
+        .transpose()
 }
 
 pub(super) async fn chunks(conn: &mut PgConnection, shard: Shard, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
@@ -48,10 +57,34 @@ pub(super) async fn chunks(conn: &mut PgConnection, shard: Shard, version_id: [u
     rows.iter().map(|row| Ok((count(row, 0)?, super::chunks::chunk_ref(row, 1)?))).collect()
 }
 
+pub(super) async fn chunk_count(conn: &mut PgConnection, shard: Shard, version_id: [u8; 16]) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT count(*) FROM upload_chunks WHERE shard_key = $1 AND version_id = $2")
+        .bind(key(shard))
+        .bind(version_id.to_vec())
+        .fetch_one(conn)
+        .await
+        .map_err(store_error)?;
+    count(&row, 0)
+}
+
+/// The leases first, as whoever sends chunks takes them before the upload's row.
+pub(super) async fn prolong(conn: &mut PgConnection, shard: Shard, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE namespace_chunks SET lease_until = $3 WHERE shard_key = $1 AND lease_until < $3
+         AND namespace_id = (SELECT namespace_id FROM uploads WHERE shard_key = $1 AND version_id = $2)
+         AND chunk_hash IN (SELECT chunk_hash FROM upload_chunks WHERE shard_key = $1 AND version_id = $2)",
+        "UPDATE uploads SET expires_at = greatest(expires_at, $3) WHERE shard_key = $1 AND version_id = $2",
+    ] {
+        let statement = sqlx::query(sql).bind(key(shard)).bind(version_id.to_vec()).bind(until_ms);
+        statement.execute(&mut *conn).await.map_err(store_error)?;
+    }
+    Ok(())
+}
+
 pub(super) async fn put(conn: &mut PgConnection, shard: Shard, u: &UploadRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO uploads (shard_key, version_id, namespace_id, user_id, file_id, path, file_hash, file_size, mtime_ns, chunk_size, num_chunks,
-         completed_at, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         completed_at, created_at, expires_at, below_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(key(shard))
     .bind(u.version_id.to_vec())
@@ -67,6 +100,7 @@ pub(super) async fn put(conn: &mut PgConnection, shard: Shard, u: &UploadRow) ->
     .bind(u.completed_at_ms)
     .bind(u.created_at_ms)
     .bind(u.expires_at_ms)
+    .bind(u.below.map(|node| node.as_bytes().to_vec()))
     .execute(conn)
     .await
     .map(drop)

@@ -25,6 +25,7 @@ fn version_row(row: &PgRow) -> Result<VersionRow, StoreError> {
         author_name: row.try_get(9).map_err(store_error)?,
         wall_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
+        label: row.try_get(12).map_err(store_error)?,
     })
 }
 
@@ -36,7 +37,7 @@ pub(super) async fn of_file(
 ) -> Result<Vec<VersionRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device, author_name,
-         wall_ms, created_at FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 ORDER BY version_number DESC",
+         wall_ms, created_at, label FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND file_id = $3 ORDER BY version_number DESC",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())
@@ -55,7 +56,7 @@ pub(super) async fn one(
 ) -> Result<Option<VersionRow>, StoreError> {
     let row = sqlx::query(
         "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device, author_name,
-         wall_ms, created_at FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND version_id = $3",
+         wall_ms, created_at, label FROM file_versions WHERE shard_key = $1 AND namespace_id = $2 AND version_id = $3",
     )
     .bind(key(shard))
     .bind(namespace.as_bytes().to_vec())
@@ -235,50 +236,58 @@ async fn add_refs(conn: &mut PgConnection, shard: Shard, namespace: NamespaceId,
     .map_err(store_error)
 }
 
-pub(super) async fn commit_record(
+pub(super) async fn commit_records(
     conn: &mut PgConnection,
     shard: Shard,
     namespace: NamespaceId,
     user: UserId,
-    id: CommitId,
-) -> Result<Option<CommitRecord>, StoreError> {
-    let row = sqlx::query(
-        "SELECT digest, head_seq, gapless FROM commits WHERE shard_key = $1 AND namespace_id = $2 AND user_id = $3 AND commit_id = $4",
-    )
-    .bind(key(shard))
-    .bind(namespace.as_bytes().to_vec())
-    .bind(user.as_bytes().to_vec())
-    .bind(id.as_bytes().to_vec())
-    .fetch_optional(conn)
-    .await
-    .map_err(store_error)?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(CommitRecord { digest: bytes(&row, 0)?, head_seq: count(&row, 1)?, gapless: row.try_get(2).map_err(store_error)? }))
+    ids: &[CommitId],
+) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError> {
+    let mut out = BTreeMap::new();
+    for batch in ids.chunks(BATCH) {
+        let rows = sqlx::query(
+            "SELECT commit_id, digest, head_seq, gapless FROM commits
+             WHERE shard_key = $1 AND namespace_id = $2 AND user_id = $3 AND commit_id = ANY($4)",
+        )
+        .bind(key(shard))
+        .bind(namespace.as_bytes().to_vec())
+        .bind(user.as_bytes().to_vec())
+        .bind(batch.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(store_error)?;
+        for row in &rows {
+            let gapless = row.try_get(3).map_err(store_error)?;
+            let record = CommitRecord { digest: bytes(row, 1)?, head_seq: count(row, 2)?, gapless };
+            out.insert(CommitId::from_bytes(bytes(row, 0)?), record);
+        }
+    }
+    Ok(out)
 }
 
-pub(super) async fn add_commit_record(
+pub(super) async fn add_commit_records(
     conn: &mut PgConnection,
     shard: Shard,
     namespace: NamespaceId,
-    user: UserId,
-    id: CommitId,
-    record: CommitRecord,
+    records: &[(UserId, CommitId, CommitRecord)],
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO commits (shard_key, namespace_id, user_id, commit_id, digest, head_seq, gapless, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(key(shard))
-    .bind(namespace.as_bytes().to_vec())
-    .bind(user.as_bytes().to_vec())
-    .bind(id.as_bytes().to_vec())
-    .bind(record.digest.to_vec())
-    .bind(signed(record.head_seq))
-    .bind(record.gapless)
-    .bind(now_ms)
-    .execute(conn)
-    .await
-    .map(drop)
-    .map_err(store_error)
+    for batch in records.chunks(BATCH) {
+        sqlx::query(
+            "INSERT INTO commits (shard_key, namespace_id, created_at, user_id, commit_id, digest, head_seq, gapless)
+             SELECT $1, $2, $3, t.* FROM UNNEST($4::bytea[], $5::bytea[], $6::bytea[], $7::bigint[], $8::boolean[]) AS t",
+        )
+        .bind(key(shard))
+        .bind(namespace.as_bytes().to_vec())
+        .bind(now_ms)
+        .bind(batch.iter().map(|(user, ..)| user.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|(_, id, _)| id.as_bytes().to_vec()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|(.., r)| r.digest.to_vec()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|(.., r)| signed(r.head_seq)).collect::<Vec<_>>())
+        .bind(batch.iter().map(|(.., r)| r.gapless).collect::<Vec<_>>())
+        .execute(&mut *conn)
+        .await
+        .map_err(store_error)?;
+    }
+    Ok(())
 }

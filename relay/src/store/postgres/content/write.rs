@@ -10,6 +10,7 @@ use crate::store::content::*;
 use crate::store::postgres::database::Writing;
 use crate::store::postgres::places::{self, key};
 use crate::store::postgres::{Postgres, store_error};
+use crate::store::search::fold;
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
@@ -17,7 +18,7 @@ use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A writing transaction; `begin.rs` begins it. Dropping it rolls back.
-pub(super) struct PgTx {
+pub(in crate::store::postgres) struct PgTx {
     pub(super) store: Postgres,
     pub(super) shard: Shard,
     pub(super) tx: Writing,
@@ -32,7 +33,7 @@ impl PgTx {
     }
 
     /// A connection to the directory that sees what this transaction has done there.
-    async fn dir(&mut self) -> Result<&mut PgConnection, StoreError> {
+    pub(in crate::store::postgres) async fn dir(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.store.is_directory(self.shard) {
             return Ok(self.tx.conn());
         }
@@ -56,13 +57,14 @@ async fn put_nodes(
     let place =
         |n: &NodeWrite| n.state.places().first().map(|p| (p.parent.as_bytes().to_vec(), p.name.as_bytes().to_vec())).unwrap_or_default();
     let (parents, names): (Vec<Vec<u8>>, Vec<Vec<u8>>) = batch.iter().map(place).unzip();
+    let folded: Vec<String> = names.iter().map(|name| fold(name)).collect();
     sqlx::query(
         "INSERT INTO files (shard_key, namespace_id, user_id, created_at, updated_at, file_id, seq, state, parent_id, file_name, file_size, file_type,
-         file_hash, is_deleted, link_target, standing)
+         file_hash, is_deleted, link_target, standing, search_name)
          SELECT $1, $2, $3, $4, $4, t.* FROM UNNEST($5::bytea[], $6::bigint[], $7::bytea[], $8::bytea[], $9::bytea[], $10::bigint[], $11::text[],
-         $12::bytea[], $13::boolean[], $14::bytea[], $15::smallint[]) AS t
+         $12::bytea[], $13::boolean[], $14::bytea[], $15::smallint[], $16::text[]) AS t
          ON CONFLICT (shard_key, namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
-         file_name = excluded.file_name,
+         file_name = excluded.file_name, search_name = excluded.search_name,
          file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
          file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
          file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
@@ -85,6 +87,7 @@ async fn put_nodes(
     .bind(batch.iter().map(|n| n.is_deleted).collect::<Vec<_>>())
     .bind(batch.iter().map(|n| n.link_target.clone()).collect::<Vec<_>>())
     .bind(batch.iter().map(|n| n.standing.code()).collect::<Vec<_>>())
+    .bind(folded)
     .execute(conn)
     .await
     .map(drop)
@@ -149,6 +152,9 @@ impl ContentTx for PgTx {
     }
 
     async fn namespace_for(&mut self, namespace: NamespaceId, user: UserId) -> Result<Option<NamespaceRow>, StoreError> {
+        if let Some(shard) = self.store.only_shard() {
+            return nodes::one_seen_by(self.conn(), shard, user, namespace).await;
+        }
         let Some(found) = places::membership(self.dir().await?, namespace, user).await? else { return Ok(None) };
         let shard = self.shard;
         Ok(nodes::namespaces(self.conn(), shard, &[(namespace, found.role)]).await?.pop())
@@ -212,7 +218,8 @@ impl ContentTx for PgTx {
         }
         history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
-            "UPDATE namespaces SET head_seq = $3, settled_seq = $3, max_counter = greatest(max_counter, $4)
+            "UPDATE namespaces SET head_seq = $3, settled_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END,
+             max_counter = greatest(max_counter, $4)
              WHERE shard_key = $1 AND namespace_id = $2",
         )
         .bind(key(shard))
@@ -235,15 +242,18 @@ impl ContentTx for PgTx {
             .execute(self.conn())
             .await
             .map_err(store_error)?;
-        sqlx::query("UPDATE namespaces SET head_seq = $3, run_id = $4 WHERE shard_key = $1 AND namespace_id = $2")
-            .bind(key(shard))
-            .bind(namespace.id.as_bytes().to_vec())
-            .bind(signed(to_seq))
-            .bind(run.as_bytes().to_vec())
-            .execute(self.conn())
-            .await
-            .map(drop)
-            .map_err(store_error)
+        sqlx::query(
+            "UPDATE namespaces SET head_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END, run_id = $4
+             WHERE shard_key = $1 AND namespace_id = $2",
+        )
+        .bind(key(shard))
+        .bind(namespace.id.as_bytes().to_vec())
+        .bind(signed(to_seq))
+        .bind(run.as_bytes().to_vec())
+        .execute(self.conn())
+        .await
+        .map(drop)
+        .map_err(store_error)
     }
 
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError> {
@@ -266,21 +276,24 @@ impl ContentTx for PgTx {
         purge::purge(self.conn(), shard, namespace, nodes, now_ms).await
     }
 
-    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {
-        let shard = self.shard;
-        versions::commit_record(self.conn(), shard, namespace, user, id).await
-    }
-
-    async fn add_commit_record(
+    async fn commit_records(
         &mut self,
         namespace: NamespaceId,
         user: UserId,
-        id: CommitId,
-        record: CommitRecord,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError> {
+        let shard = self.shard;
+        versions::commit_records(self.conn(), shard, namespace, user, ids).await
+    }
+
+    async fn add_commit_records(
+        &mut self,
+        namespace: NamespaceId,
+        records: &[(UserId, CommitId, CommitRecord)],
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let shard = self.shard;
-        versions::add_commit_record(self.conn(), shard, namespace, user, id, record, now_ms).await
+        versions::add_commit_records(self.conn(), shard, namespace, records, now_ms).await
     }
 
     async fn held(&mut self, namespace: NamespaceId, ids: &[ChunkId]) -> Result<BTreeMap<ChunkId, HeldChunk>, StoreError> {
@@ -322,6 +335,11 @@ impl ContentTx for PgTx {
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
         let shard = self.shard;
         uploads::get(self.conn(), shard, version_id).await
+    }
+
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        let shard = self.shard;
+        uploads::prolong(self.conn(), shard, version_id, until_ms).await
     }
 
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! [`ShardMoves`] on PostgreSQL. Between two databases there is no common transaction: the order of the steps is what makes them one (MV1, MV2).
 
+pub(super) mod closed;
 mod rows;
 
 use super::content::chunks;
@@ -150,6 +151,21 @@ impl ShardMoves for Postgres {
             .await
             .map(drop)
             .map_err(store_error)
+    }
+
+    async fn set_closed(&self, shard: Shard, is_closed: bool, now_ms: i64) -> Result<(), StoreError> {
+        let mut tx = self.directory().begin().await?;
+        closed::lock(tx.conn(), closed::For::Change).await?;
+        let mut all = closed::read(tx.conn()).await?;
+        let has_changed = if is_closed { all.insert(shard) } else { all.remove(&shard) };
+        if has_changed {
+            closed::write(tx.conn(), &all, now_ms).await?;
+        }
+        tx.commit().await
+    }
+
+    async fn closed(&self) -> Result<BTreeSet<Shard>, StoreError> {
+        closed::read(&mut *self.directory().read().await?).await
     }
 
     async fn place_of(&self, user: UserId) -> Result<Option<Shard>, StoreError> {

@@ -49,13 +49,18 @@ pub(super) async fn held(
     let mut out = BTreeMap::new();
     for batch in ids.chunks(BATCH) {
         let mut query = QueryBuilder::new(
-            "SELECT chunk_hash, c.length, n.refs, c.damaged_at IS NOT NULL FROM namespace_chunks n JOIN chunks c USING (chunk_hash)
+            "SELECT chunk_hash, c.length, n.refs, c.damaged_at IS NOT NULL, n.lease_until FROM namespace_chunks n JOIN chunks c USING (chunk_hash)
              WHERE n.namespace_id = ",
         );
         query.push_bind(namespace.as_bytes().to_vec()).push(" AND chunk_hash");
         push_ids(&mut query, batch);
         for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
-            let held = HeldChunk { len: length(&row, 1)?, refs: count(&row, 2)?, is_damaged: row.try_get(3).map_err(store_error)? };
+            let held = HeldChunk {
+                len: length(&row, 1)?,
+                refs: count(&row, 2)?,
+                is_damaged: row.try_get(3).map_err(store_error)?,
+                lease_until_ms: row.try_get(4).map_err(store_error)?,
+            };
             out.insert(chunk_id(&row, 0)?, held);
         }
     }

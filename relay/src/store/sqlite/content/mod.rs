@@ -1,5 +1,6 @@
 //! Content on SQLite. Reads run on the reader pool, a [`ContentTx`] on the one writer connection.
 
+mod activity;
 mod chunks;
 mod dav;
 mod history;
@@ -8,9 +9,11 @@ mod purge;
 mod read;
 mod regions;
 mod repair;
+mod search;
 mod sweep;
 mod tree;
 mod uploads;
+mod versions;
 mod write;
 
 use super::{Sqlite, StoreError, store_error};
@@ -22,9 +25,6 @@ use sqlx::{Row, SqliteConnection, Transaction};
 
 /// Values in one `IN (…)` list or rows in one statement: large enough that the cost per statement vanishes, small enough to be prepared quickly.
 const BATCH: usize = 400;
-
-/// The setting that says until when the sweep leaves blobs alone.
-const SWEEP_HELD: &str = "sweep_held_until_ms";
 
 /// Every pack that a database names.
 pub(super) async fn packs_of(conn: &mut SqliteConnection) -> Result<Vec<PackRow>, StoreError> {

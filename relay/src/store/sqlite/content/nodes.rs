@@ -3,13 +3,13 @@
 use super::{BATCH, bytes, count, decode_state, role, signed, user};
 use crate::store::StoreError;
 use crate::store::columns::permission;
-use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, TrashedNode, VersionRow};
+use crate::store::content::{CommitRecord, DeletedRow, NamespaceRow, NodeRow, TIMES_LOOKED_AT, TrashedNode, VersionRow};
 use crate::store::sqlite::store_error;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkRef, CommitId, ContentHash, DeviceId, Dot, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, SqliteConnection};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NAMESPACE: &str = "SELECT n.namespace_id, n.owner_id, n.name, n.is_home, n.head_seq, n.max_counter, n.run_id, m.role,
     n.settled_seq
@@ -124,7 +124,7 @@ pub(super) async fn nodes(conn: &mut SqliteConnection, namespace: NamespaceId, i
 }
 
 const VERSION: &str = "SELECT version_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size, mtime_ns, author_device,
-    author_name, wall_ms, created_at FROM file_versions WHERE namespace_id = ";
+    author_name, wall_ms, created_at, label FROM file_versions WHERE namespace_id = ";
 
 fn version_row(row: &SqliteRow) -> Result<VersionRow, StoreError> {
     Ok(VersionRow {
@@ -139,6 +139,7 @@ fn version_row(row: &SqliteRow) -> Result<VersionRow, StoreError> {
         author_name: row.try_get(9).map_err(store_error)?,
         wall_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
+        label: row.try_get(12).map_err(store_error)?,
     })
 }
 
@@ -158,20 +159,22 @@ pub(super) async fn deleted(
     .fetch_all(conn)
     .await
     .map_err(store_error)?;
-    let read = |row: &SqliteRow| {
-        let has_hash = row.try_get::<Option<&[u8]>, _>(5).map_err(store_error)?.is_some();
-        Ok(DeletedRow {
-            id: NodeId::from_bytes(bytes(row, 0)?),
-            parent: NodeId::from_bytes(bytes(row, 1)?),
-            name: row.try_get(2).map_err(store_error)?,
-            size_bytes: count(row, 3)?,
-            file_type: row.try_get(4).map_err(store_error)?,
-            hash: if has_hash { Some(ContentHash::from_bytes(bytes(row, 5)?)) } else { None },
-            deleted_at_ms: row.try_get(6).map_err(store_error)?,
-            seq: count(row, 7)?,
-        })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(deleted_row).collect()
+}
+
+/// A row of the trash: id, parent, name, size, type, hash, time, number.
+pub(super) fn deleted_row(row: &SqliteRow) -> Result<DeletedRow, StoreError> {
+    let has_hash = row.try_get::<Option<&[u8]>, _>(5).map_err(store_error)?.is_some();
+    Ok(DeletedRow {
+        id: NodeId::from_bytes(bytes(row, 0)?),
+        parent: NodeId::from_bytes(bytes(row, 1)?),
+        name: row.try_get(2).map_err(store_error)?,
+        size_bytes: count(row, 3)?,
+        file_type: row.try_get(4).map_err(store_error)?,
+        hash: if has_hash { Some(ContentHash::from_bytes(bytes(row, 5)?)) } else { None },
+        deleted_at_ms: row.try_get(6).map_err(store_error)?,
+        seq: count(row, 7)?,
+    })
 }
 
 pub(super) async fn deleted_below(
@@ -226,21 +229,29 @@ pub(super) async fn version_chunks(conn: &mut SqliteConnection, version_id: [u8;
     rows.iter().map(|row| super::chunks::chunk_ref(row, 0)).collect()
 }
 
-pub(super) async fn commit_record(
+pub(super) async fn commit_records(
     conn: &mut SqliteConnection,
     namespace: NamespaceId,
     user: UserId,
-    id: CommitId,
-) -> Result<Option<CommitRecord>, StoreError> {
-    let row = sqlx::query("SELECT digest, head_seq, gapless FROM commits WHERE namespace_id = ?1 AND user_id = ?2 AND commit_id = ?3")
-        .bind(namespace.as_bytes().to_vec())
-        .bind(user.as_bytes().to_vec())
-        .bind(id.as_bytes().to_vec())
-        .fetch_optional(conn)
-        .await
-        .map_err(store_error)?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(CommitRecord { digest: bytes(&row, 0)?, head_seq: count(&row, 1)?, gapless: row.try_get(2).map_err(store_error)? }))
+    ids: &[CommitId],
+) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError> {
+    let mut out = BTreeMap::new();
+    for batch in ids.chunks(BATCH) {
+        let mut query = QueryBuilder::new("SELECT commit_id, digest, head_seq, gapless FROM commits WHERE namespace_id = ");
+        query.push_bind(namespace.as_bytes().to_vec()).push(" AND user_id = ").push_bind(user.as_bytes().to_vec());
+        query.push(" AND commit_id IN (");
+        let mut list = query.separated(',');
+        for id in batch {
+            list.push_bind(id.as_bytes().to_vec());
+        }
+        query.push(")");
+        for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
+            let gapless = row.try_get(3).map_err(store_error)?;
+            let record = CommitRecord { digest: bytes(&row, 1)?, head_seq: count(&row, 2)?, gapless };
+            out.insert(CommitId::from_bytes(bytes(&row, 0)?), record);
+        }
+    }
+    Ok(out)
 }
 
 pub(super) async fn devices_of_members(
@@ -292,6 +303,32 @@ pub(super) async fn is_known(conn: &mut SqliteConnection, namespace: NamespaceId
         .await
         .map_err(store_error)?;
     row.map_or(Ok(true), |row| Ok(count(&row, 0)? <= seq))
+}
+
+/// See [`crate::store::content::ContentStore::first_seq_since`].
+pub(super) async fn first_seq_since(conn: &mut SqliteConnection, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError> {
+    let mut first: Option<i64> = None;
+    loop {
+        let of_these = match first {
+            None => {
+                "SELECT min(seq) FROM (SELECT seq FROM files WHERE namespace_id = ?1 AND updated_at >= ?2 ORDER BY updated_at LIMIT ?3)"
+            }
+            Some(_) => {
+                "SELECT min(seq) FILTER (WHERE updated_at >= ?2)
+                 FROM (SELECT seq, updated_at FROM files WHERE namespace_id = ?1 AND seq < ?4 ORDER BY seq DESC LIMIT ?3)"
+            }
+        };
+        let statement = sqlx::query(of_these).bind(namespace.as_bytes().to_vec()).bind(since_ms).bind(signed(TIMES_LOOKED_AT));
+        let asked = match first {
+            Some(first) => statement.bind(first),
+            None => statement,
+        };
+        let found: Option<i64> = asked.fetch_one(&mut *conn).await.map_err(store_error)?.try_get(0).map_err(store_error)?;
+        match found {
+            Some(lower) => first = Some(lower),
+            None => return Ok(first.and_then(|seq| u64::try_from(seq).ok())),
+        }
+    }
 }
 
 /// Nodes in the order of the feed.

@@ -1,4 +1,4 @@
-//! Statements that take deleted nodes out of the trash for good.
+//! Statements that take deleted nodes out of the trash for good, and versions out of the history.
 
 use super::{BATCH, bytes, chunks, count, signed};
 use crate::store::StoreError;
@@ -78,18 +78,67 @@ async fn purge_batch(
     push_nodes(&mut query, &gone);
     purged.versions = query.build().execute(&mut *conn).await.map_err(store_error)?.rows_affected();
 
-    for batch in refs.chunks(BATCH) {
-        purged.freed_bytes += release(conn, namespace, batch, now_ms).await?;
+    purged.freed_bytes = release_all(conn, namespace, &refs, now_ms).await?;
+    Ok(purged)
+}
+
+/// Drops versions that no file shows.
+pub(super) async fn drop_versions(
+    conn: &mut SqliteConnection,
+    namespace: &NamespaceRow,
+    versions: &[[u8; 16]],
+    now_ms: i64,
+) -> Result<Purged, StoreError> {
+    let mut purged = Purged::default();
+    for batch in versions.chunks(BATCH) {
+        let of = namespace.id.as_bytes().to_vec();
+        let mut query = QueryBuilder::new(
+            "SELECT fc.chunk_hash, count(*) FROM file_versions v JOIN file_chunks fc USING (version_id) WHERE v.namespace_id = ",
+        );
+        query.push_bind(of.clone()).push(" AND v.version_id");
+        push_versions(&mut query, batch);
+        let rows = query.push(" GROUP BY 1").build().fetch_all(&mut *conn).await.map_err(store_error)?;
+        let refs = rows.iter().map(|row| Ok((chunks::chunk_id(row, 0)?, count(row, 1)?))).collect::<Result<Vec<_>, StoreError>>()?;
+        // Their chunks go with them.
+        let mut query = QueryBuilder::new("DELETE FROM file_versions WHERE namespace_id = ");
+        query.push_bind(of).push(" AND version_id");
+        push_versions(&mut query, batch);
+        purged.versions += query.build().execute(&mut *conn).await.map_err(store_error)?.rows_affected();
+        purged.freed_bytes += release_all(conn, namespace, &refs, now_ms).await?;
     }
-    if purged.freed_bytes > 0 {
+    Ok(purged)
+}
+
+/// ` IN (…)`, as blobs.
+pub(super) fn push_versions(query: &mut QueryBuilder<Sqlite>, versions: &[[u8; 16]]) {
+    query.push(" IN (");
+    let mut list = query.separated(',');
+    for id in versions {
+        list.push_bind(id.to_vec());
+    }
+    query.push(")");
+}
+
+/// Counts references down, and what the owner uses. The bytes that this frees.
+async fn release_all(
+    conn: &mut SqliteConnection,
+    namespace: &NamespaceRow,
+    refs: &[(ChunkId, u64)],
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let mut freed_bytes = 0;
+    for batch in refs.chunks(BATCH) {
+        freed_bytes += release(conn, namespace, batch, now_ms).await?;
+    }
+    if freed_bytes > 0 {
         sqlx::query("UPDATE users SET storage_used = max(0, storage_used - ?2) WHERE user_id = ?1")
             .bind(namespace.owner.as_bytes().to_vec())
-            .bind(signed(purged.freed_bytes))
+            .bind(signed(freed_bytes))
             .execute(conn)
             .await
             .map_err(store_error)?;
     }
-    Ok(purged)
+    Ok(freed_bytes)
 }
 
 /// Counts references down; what nothing refers to and no lease protects is held no longer. The bytes that this frees.

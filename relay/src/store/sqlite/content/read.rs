@@ -1,6 +1,6 @@
 //! [`ContentStore`] on the reader pool.
 
-use super::{SWEEP_HELD, bytes, chunks, count, decode_state, history, nodes, regions, signed, sweep, uploads};
+use super::{bytes, chunks, count, decode_state, history, nodes, regions, signed, sweep, uploads};
 use crate::store::StoreError;
 use crate::store::accounts::AccountStore;
 use crate::store::content::*;
@@ -142,15 +142,7 @@ impl ContentStore for Sqlite {
     }
 
     async fn first_seq_since(&self, namespace: NamespaceId, since_ms: i64) -> Result<Option<u64>, StoreError> {
-        let mut conn = self.read().await?;
-        let row = sqlx::query("SELECT min(seq) FROM files WHERE namespace_id = ?1 AND updated_at >= ?2")
-            .bind(namespace.as_bytes().to_vec())
-            .bind(since_ms)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(store_error)?;
-        let seq: Option<i64> = row.try_get(0).map_err(store_error)?;
-        Ok(seq.and_then(|s| u64::try_from(s).ok()))
+        nodes::first_seq_since(&mut *self.read().await?, namespace, since_ms).await
     }
 
     async fn deleted(&self, namespace: NamespaceId, before_seq: u64, limit: usize) -> Result<Vec<DeletedRow>, StoreError> {
@@ -270,6 +262,10 @@ impl ContentStore for Sqlite {
         uploads::chunks(&mut *self.read().await?, version_id).await
     }
 
+    async fn upload_chunk_count(&self, _: NamespaceId, version_id: [u8; 16]) -> Result<u64, StoreError> {
+        uploads::chunk_count(&mut *self.read().await?, version_id).await
+    }
+
     async fn check_rows(&self) -> Result<RowFaults, StoreError> {
         sweep::check_rows(&mut *self.read().await?).await
     }
@@ -285,12 +281,29 @@ impl ContentStore for Sqlite {
     }
 
     async fn sweep_held_until_ms(&self) -> Result<i64, StoreError> {
-        let text = AccountStore::setting(self, SWEEP_HELD).await?;
-        Ok(text.and_then(|t| t.parse().ok()).unwrap_or(0))
+        let rows = sqlx::query("SELECT value FROM settings WHERE key LIKE 'sweep_held%'")
+            .fetch_all(&mut *self.read().await?)
+            .await
+            .map_err(store_error)?;
+        let mut until_ms = 0;
+        for row in &rows {
+            until_ms = until_ms.max(row.try_get::<&str, _>(0).map_err(store_error)?.parse().unwrap_or(0));
+        }
+        Ok(until_ms)
     }
 
-    async fn hold_sweep(&self, until_ms: i64) -> Result<(), StoreError> {
-        AccountStore::put_setting(self, SWEEP_HELD, &until_ms.to_string(), until_ms).await
+    async fn hold_sweep(&self, holder: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        AccountStore::put_setting(self, &sweep_hold(holder), &until_ms.to_string(), until_ms).await
+    }
+
+    async fn release_sweep(&self, holder: [u8; 16], now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM settings WHERE key = ?1 OR (key LIKE 'sweep_held%' AND updated_at < ?2)")
+            .bind(sweep_hold(holder))
+            .bind(now_ms)
+            .execute(self.writer())
+            .await
+            .map(drop)
+            .map_err(store_error)
     }
 
     async fn namespace_ids(&self) -> Result<Vec<NamespaceId>, StoreError> {

@@ -3,6 +3,7 @@
 use super::{BATCH, SqliteTx, bytes, nodes, signed};
 use crate::store::StoreError;
 use crate::store::content::NodeRow;
+use crate::store::search::fold;
 use crate::store::sqlite::{Sqlite, store_error};
 use crate::store::tree::{ChildQuery, Order, PlacedNode, Stand, Standing, TreeStore, TreeTx};
 use async_trait::async_trait;
@@ -47,7 +48,10 @@ fn push_ids(query: &mut QueryBuilder<sqlx::Sqlite>, ids: &[NodeId]) {
 async fn children(conn: &mut SqliteConnection, namespace: NamespaceId, query: ChildQuery<'_>) -> Result<Vec<PlacedNode>, StoreError> {
     let (key, name) = query.bound();
     let clause = query.clause("?5", "?4");
-    let sql = format!("SELECT {PLACED} FROM files f WHERE namespace_id = ?1 AND parent_id = ?2 AND standing = 1 AND {clause} LIMIT ?3");
+    let of = "FROM files f WHERE namespace_id = ?1 AND parent_id = ?2";
+    let sql = format!(
+        "SELECT * FROM (SELECT {PLACED} {of} AND standing = 1 AND {clause} LIMIT ?3) UNION ALL SELECT {PLACED} {of} AND standing = 2"
+    );
     let mut statement = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(namespace.as_bytes().to_vec())
         .bind(query.parent.as_bytes().to_vec())
@@ -146,7 +150,8 @@ impl TreeStore for Sqlite {
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
             push_ids(&mut query, batch);
             query.push(") UNION SELECT u.parent_id FROM line JOIN files u ON u.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
-            query.push(" AND u.file_id = line.id) SELECT ").push(PLACED).push(" FROM line JOIN files f ON f.namespace_id = ");
+            // CROSS JOIN: the line comes first. SQLite knows no figures, and would read all of the namespace and look each up in the line.
+            query.push(" AND u.file_id = line.id) SELECT ").push(PLACED).push(" FROM line CROSS JOIN files f ON f.namespace_id = ");
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND f.file_id = line.id");
             for row in query.build().fetch_all(self.reader()).await.map_err(store_error)? {
                 out.push(placed(&row)?);
@@ -163,7 +168,7 @@ impl TreeStore for Sqlite {
             push_ids(&mut query, batch);
             query.push(") UNION SELECT d.file_id FROM below JOIN files d ON d.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
             query.push(" AND d.parent_id = below.id AND d.standing > 0 LIMIT ").push_bind(signed(limit.saturating_sub(out.len()) as u64));
-            query.push(") SELECT ").push(PLACED).push(" FROM below JOIN files f ON f.namespace_id = ");
+            query.push(") SELECT ").push(PLACED).push(" FROM below CROSS JOIN files f ON f.namespace_id = ");
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND f.file_id = below.id");
             for row in query.build().fetch_all(self.reader()).await.map_err(store_error)? {
                 out.push(placed(&row)?);
@@ -250,7 +255,7 @@ impl TreeTx for SqliteTx {
     async fn set_stands(&mut self, namespace: NamespaceId, stands: &[Stand]) -> Result<(), StoreError> {
         for one in stands {
             sqlx::query(
-                "UPDATE files SET parent_id = ?3, file_name = ?4, standing = ?5, is_displaced = ?6 WHERE namespace_id = ?1 AND file_id = ?2",
+                "UPDATE files SET parent_id = ?3, file_name = ?4, standing = ?5, is_displaced = ?6, search_name = ?7 WHERE namespace_id = ?1 AND file_id = ?2",
             )
             .bind(namespace.as_bytes().to_vec())
             .bind(one.node.as_bytes().to_vec())
@@ -258,6 +263,7 @@ impl TreeTx for SqliteTx {
             .bind(one.name.as_bytes().to_vec())
             .bind(one.standing.code())
             .bind(one.is_displaced)
+            .bind(fold(one.name.as_bytes()))
             .execute(self.conn())
             .await
             .map_err(store_error)?;

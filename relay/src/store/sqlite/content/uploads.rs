@@ -5,13 +5,14 @@ use crate::store::StoreError;
 use crate::store::content::UploadRow;
 use crate::store::sqlite::store_error;
 use ferry_protocol::{ChunkRef, ContentHash, NamespaceId, NodeId};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::BTreeMap;
 
 pub(super) async fn get(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
     let row = sqlx::query(
         "SELECT version_id, namespace_id, user_id, file_id, path, file_hash, file_size, mtime_ns, chunk_size, num_chunks,
-         completed_at, created_at, expires_at FROM uploads WHERE version_id = ?1",
+         completed_at, created_at, expires_at, below_id FROM uploads WHERE version_id = ?1",
     )
     .bind(version_id.to_vec())
     .fetch_optional(conn)
@@ -32,7 +33,15 @@ pub(super) async fn get(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Re
         completed_at_ms: row.try_get(10).map_err(store_error)?,
         created_at_ms: row.try_get(11).map_err(store_error)?,
         expires_at_ms: row.try_get(12).map_err(store_error)?,
+        below: below(&row)?,
     }))
+}
+
+fn below(row: &SqliteRow) -> Result<Option<NodeId>, StoreError> {
+    let bytes: Option<Vec<u8>> = row.try_get(13).map_err(store_error)?;
+    bytes
+        .map(|bytes| NodeId::from_slice(&bytes).ok_or_else(|| StoreError::Corrupt("the id of a directory has another length".into())))
+        .transpose()
 }
 
 pub(super) async fn chunks(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Result<BTreeMap<u64, ChunkRef>, StoreError> {
@@ -44,10 +53,27 @@ pub(super) async fn chunks(conn: &mut SqliteConnection, version_id: [u8; 16]) ->
     rows.iter().map(|row| Ok((count(row, 0)?, super::chunks::chunk_ref(row, 1)?))).collect()
 }
 
+pub(super) async fn chunk_count(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Result<u64, StoreError> {
+    let query = sqlx::query("SELECT count(*) FROM upload_chunks WHERE version_id = ?1").bind(version_id.to_vec());
+    count(&query.fetch_one(conn).await.map_err(store_error)?, 0)
+}
+
+pub(super) async fn prolong(conn: &mut SqliteConnection, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE namespace_chunks SET lease_until = ?2 WHERE lease_until < ?2
+         AND namespace_id = (SELECT namespace_id FROM uploads WHERE version_id = ?1)
+         AND chunk_hash IN (SELECT chunk_hash FROM upload_chunks WHERE version_id = ?1)",
+        "UPDATE uploads SET expires_at = max(expires_at, ?2) WHERE version_id = ?1",
+    ] {
+        sqlx::query(sql).bind(version_id.to_vec()).bind(until_ms).execute(&mut *conn).await.map_err(store_error)?;
+    }
+    Ok(())
+}
+
 pub(super) async fn put(conn: &mut SqliteConnection, u: &UploadRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO uploads (version_id, namespace_id, user_id, file_id, path, file_hash, file_size, mtime_ns, chunk_size, num_chunks,
-         completed_at, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         completed_at, created_at, expires_at, below_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )
     .bind(u.version_id.to_vec())
     .bind(u.namespace.as_bytes().to_vec())
@@ -62,6 +88,7 @@ pub(super) async fn put(conn: &mut SqliteConnection, u: &UploadRow) -> Result<()
     .bind(u.completed_at_ms)
     .bind(u.created_at_ms)
     .bind(u.expires_at_ms)
+    .bind(u.below.map(|node| node.as_bytes().to_vec()))
     .execute(conn)
     .await
     .map_err(store_error)?;

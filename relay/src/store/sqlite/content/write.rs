@@ -5,7 +5,8 @@ use super::{
 };
 use crate::store::StoreError;
 use crate::store::content::*;
-use crate::store::sqlite::store_error;
+use crate::store::search::fold;
+use crate::store::sqlite::{commit_error, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
@@ -121,7 +122,7 @@ impl SqliteTx {
 #[async_trait]
 impl ContentTx for SqliteTx {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(store_error)
+        self.tx.commit().await.map_err(commit_error)
     }
 
     async fn rollback(self: Box<Self>) -> Result<(), StoreError> {
@@ -203,7 +204,7 @@ impl ContentTx for SqliteTx {
             let states = batch.iter().map(|n| encode_state(&n.state)).collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::new(
                 "INSERT INTO files (namespace_id, file_id, seq, state, user_id, parent_id, file_name, file_size, file_type, file_hash, is_deleted,
-                 created_at, updated_at, link_target, standing, is_displaced) ",
+                 created_at, updated_at, link_target, standing, is_displaced, search_name) ",
             );
             query.push_values(batch.iter().zip(states), |mut b, (n, state)| {
                 let place = &n.state.places()[0];
@@ -222,11 +223,12 @@ impl ContentTx for SqliteTx {
                     .push_bind(now_ms)
                     .push_bind(n.link_target.clone())
                     .push_bind(n.standing.code())
-                    .push_bind(false);
+                    .push_bind(false)
+                    .push_bind(fold(place.name.as_bytes()));
             });
             query.push(
                 " ON CONFLICT (namespace_id, file_id) DO UPDATE SET seq = excluded.seq, state = excluded.state, parent_id = excluded.parent_id,
-                 file_name = excluded.file_name,
+                 file_name = excluded.file_name, search_name = excluded.search_name,
                  file_size = CASE WHEN excluded.is_deleted THEN files.file_size ELSE excluded.file_size END,
                  file_type = CASE WHEN excluded.is_deleted THEN files.file_type ELSE excluded.file_type END,
                  file_hash = CASE WHEN excluded.is_deleted THEN files.file_hash ELSE excluded.file_hash END,
@@ -237,7 +239,10 @@ impl ContentTx for SqliteTx {
             query.build().execute(self.conn()).await.map_err(store_error)?;
         }
         history::add(self.conn(), namespace.id, nodes, now_ms).await?;
-        sqlx::query("UPDATE namespaces SET head_seq = ?2, settled_seq = ?2, max_counter = max(max_counter, ?3) WHERE namespace_id = ?1")
+        sqlx::query(
+            "UPDATE namespaces SET head_seq = ?2, settled_seq = ?2, folded_seq = CASE WHEN folded_seq = head_seq THEN ?2 ELSE folded_seq END,
+             max_counter = max(max_counter, ?3) WHERE namespace_id = ?1",
+        )
             .bind(namespace.id.as_bytes().to_vec())
             .bind(signed(head_seq))
             .bind(signed(max_counter))
@@ -255,13 +260,16 @@ impl ContentTx for SqliteTx {
             .execute(self.conn())
             .await
             .map_err(store_error)?;
-        sqlx::query("UPDATE namespaces SET head_seq = ?2, run_id = ?3 WHERE namespace_id = ?1")
-            .bind(namespace.id.as_bytes().to_vec())
-            .bind(signed(to_seq))
-            .bind(run.as_bytes().to_vec())
-            .execute(self.conn())
-            .await
-            .map_err(store_error)?;
+        sqlx::query(
+            "UPDATE namespaces SET head_seq = ?2, folded_seq = CASE WHEN folded_seq = head_seq THEN ?2 ELSE folded_seq END, run_id = ?3
+             WHERE namespace_id = ?1",
+        )
+        .bind(namespace.id.as_bytes().to_vec())
+        .bind(signed(to_seq))
+        .bind(run.as_bytes().to_vec())
+        .execute(self.conn())
+        .await
+        .map_err(store_error)?;
         Ok(())
     }
 
@@ -291,32 +299,35 @@ impl ContentTx for SqliteTx {
         purge::purge(self.conn(), namespace, nodes, now_ms).await
     }
 
-    async fn commit_record(&mut self, namespace: NamespaceId, user: UserId, id: CommitId) -> Result<Option<CommitRecord>, StoreError> {
-        nodes::commit_record(self.conn(), namespace, user, id).await
-    }
-
-    async fn add_commit_record(
+    async fn commit_records(
         &mut self,
         namespace: NamespaceId,
         user: UserId,
-        id: CommitId,
-        record: CommitRecord,
+        ids: &[CommitId],
+    ) -> Result<BTreeMap<CommitId, CommitRecord>, StoreError> {
+        nodes::commit_records(self.conn(), namespace, user, ids).await
+    }
+
+    async fn add_commit_records(
+        &mut self,
+        namespace: NamespaceId,
+        records: &[(UserId, CommitId, CommitRecord)],
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO commits (namespace_id, user_id, commit_id, digest, head_seq, gapless, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )
-        .bind(namespace.as_bytes().to_vec())
-        .bind(user.as_bytes().to_vec())
-        .bind(id.as_bytes().to_vec())
-        .bind(record.digest.to_vec())
-        .bind(signed(record.head_seq))
-        .bind(record.gapless)
-        .bind(now_ms)
-        .execute(self.conn())
-        .await
-        .map_err(store_error)?;
+        for batch in records.chunks(BATCH) {
+            let mut query =
+                QueryBuilder::new("INSERT INTO commits (namespace_id, user_id, commit_id, digest, head_seq, gapless, created_at) ");
+            query.push_values(batch, |mut b, (user, id, record)| {
+                b.push_bind(namespace.as_bytes().to_vec())
+                    .push_bind(user.as_bytes().to_vec())
+                    .push_bind(id.as_bytes().to_vec())
+                    .push_bind(record.digest.to_vec())
+                    .push_bind(signed(record.head_seq))
+                    .push_bind(record.gapless)
+                    .push_bind(now_ms);
+            });
+            query.build().execute(self.conn()).await.map_err(store_error)?;
+        }
         Ok(())
     }
 
@@ -394,6 +405,10 @@ impl ContentTx for SqliteTx {
 
     async fn upload(&mut self, version_id: [u8; 16]) -> Result<Option<UploadRow>, StoreError> {
         uploads::get(self.conn(), version_id).await
+    }
+
+    async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError> {
+        uploads::prolong(self.conn(), version_id, until_ms).await
     }
 
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError> {

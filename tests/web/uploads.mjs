@@ -1,0 +1,88 @@
+// Where uploads go and what is said of them, when the person or the network does not wait.
+
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { drop, row, until } from "./harness.mjs";
+
+const lists = (path) => (url) => url.pathname === "/metadata/files" && url.searchParams.get("path") === path;
+
+export function tests(world) {
+  test("a dropped folder goes to where it was dropped, wherever the person is when it has been read", async () => {
+    for (const name of ["here", "elsewhere"]) {
+      mkdirSync(world.file(name));
+      writeFileSync(world.file(`${name}/there before.txt`), name);
+    }
+    world.settle();
+    const page = await world.page();
+    await row(page, "here").dblclick();
+    await row(page, "there before.txt").waitFor();
+    // A folder that is read only when the test says so; one of its directories cannot be read.
+    await page.evaluate(() => {
+      const file = { isFile: true, name: "late.txt", file: (done) => done(new File(["late"], "late.txt")) };
+      const closed = { isFile: false, name: "closed", createReader: () => ({ readEntries: (_, refuse) => refuse(new DOMException("no", "NotReadableError")) }) };
+      const portions = [[file, closed], []];
+      const held = new Promise((resolve) => { globalThis.goOn = resolve; });
+      const folder = { isFile: false, name: "slow", createReader: () => ({ readEntries: (done) => held.then(() => done(portions.shift())) }) };
+      const event = new Event("drop", { bubbles: true, cancelable: true });
+      Object.defineProperty(event, "dataTransfer", { value: { types: ["Files"], items: [{ kind: "file", webkitGetAsEntry: () => folder }] } });
+      document.querySelector(".files").dispatchEvent(event);
+    });
+    await page.getByRole("navigation", { name: "Path" }).getByRole("link").first().click();
+    await row(page, "elsewhere").dblclick();
+    await row(page, "there before.txt").waitFor();
+    await page.evaluate(() => globalThis.goOn());
+    await page.waitForSelector(".uploads [data-state=done]");
+    await page.locator(".uploads [data-state=failed]", { hasText: "Not all of this folder could be read" }).waitFor();
+    assert.equal(await page.getByRole("button", { name: /^Try .* again$/ }).count(), 0, "there is nothing to try");
+    assert.deepEqual(await world.axe(page), []);
+    await until("the file is on disk", () => world.exists("here/slow/late.txt"));
+    assert.ok(!world.exists("elsewhere/slow"));
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+
+  test("a name that is taken is asked about also before the list has come", async () => {
+    mkdirSync(world.file("long list"));
+    writeFileSync(world.file("long list/taken.txt"), "first");
+    world.settle();
+    const page = await world.page();
+    await row(page, "long list").waitFor();
+    let held = null;
+    const open = new Promise((resolve) => { held = resolve; });
+    await page.route(lists("/long list"), async (route) => {
+      await open;
+      await route.fallback();
+    }, { times: 1 });
+    await row(page, "long list").dblclick();
+    await page.getByRole("heading", { name: "long list" }).waitFor();
+    await drop(page, { "taken.txt": "second" });
+    await page.getByRole("button", { name: "Keep both" }).click();
+    held();
+    await row(page, "taken (2).txt").waitFor();
+    await until("both are on disk", () => world.exists("long list/taken (2).txt"));
+    assert.equal(readFileSync(world.file("long list/taken.txt"), "utf8"), "first");
+    await page.context().close();
+  });
+
+  test("a list that could not be refreshed says so, and is asked for again", async () => {
+    mkdirSync(world.file("restless"));
+    writeFileSync(world.file("restless/one.txt"), "one");
+    world.settle();
+    const page = await world.page();
+    await row(page, "restless").dblclick();
+    await row(page, "one.txt").waitFor();
+    let asked = 0;
+    await page.route(lists("/restless"), (route) => {
+      asked += 1;
+      return asked <= 2 ? route.fulfill({ status: 503, contentType: "application/problem+json", body: "{}" }) : route.fallback();
+    });
+    writeFileSync(world.file("restless/two.txt"), "two");
+    await page.locator(".status-line", { hasText: "could not be refreshed" }).waitFor();
+    await row(page, "two.txt").waitFor();
+    await page.locator(".status-line", { hasText: /^2 items · 6 bytes$/ }).waitFor();
+    assert.ok(asked > 2);
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+}

@@ -9,6 +9,7 @@ use ferry_protocol::{DeviceId, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Acts of a page when nobody says otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -40,8 +41,8 @@ async fn activity(State(app): State<AppState>, caller: Caller, Query(wish): Quer
     let page = app.content.activity(&caller, &query).await?;
     let mut people: BTreeMap<DeviceId, Value> = BTreeMap::new();
     for device in page.acts.iter().filter_map(|act| act.device) {
-        if !people.contains_key(&device) {
-            people.insert(device, who(&app, &caller, device).await?);
+        if let Entry::Vacant(place) = people.entry(device) {
+            place.insert(who(&app, &caller, device).await?);
         }
     }
     let acts: Vec<Value> = page.acts.iter().map(|act| act_json(act, &people)).collect();

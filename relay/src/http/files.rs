@@ -1,7 +1,7 @@
 //! Files for people (metadata service): several actions in one request, conflicts settled.
 
-use super::plain::{InFolder, bytes_of, file_json, node_of};
-use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes, metadata};
+use super::plain::{file_json, node_of};
+use super::{Access, AppState, Json, Problem, Query, Route, Routes, metadata};
 use crate::service::content::{Entry, FileUpdate, Keep, parse_path};
 use crate::service::{Caller, ServiceError, ServiceResult};
 use axum::extract::State;

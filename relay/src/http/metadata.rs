@@ -1,6 +1,6 @@
 //! Metadata (8002): list, look at, rename and move, delete; trash, usage.
 
-use super::plain::{InFolder, etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, time_ns, uuid};
+use super::plain::{InFolder, etag, file_json, namespace_of, node_of, parse_etag, parse_time_ns, time, uuid};
 use super::{Access, AppState, Json, Path, Problem, Query, Route, Routes};
 use crate::service::content::{Entry, FileUpdate, ListCursor, ListQuery, PurgeWhat, Sort, TrashItem, parse_cursor, parse_path};
 use crate::service::{Caller, Scope, ServiceError, ServiceResult};

@@ -46,7 +46,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct ServiceError(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: Kind,
     code: &'static str,
@@ -167,9 +167,7 @@ impl ServiceError {
 
     /// The same for one more caller.
     pub(crate) fn again(&self) -> Self {
-        let Inner { kind, code, detail, hint, extra, retry_after_s, source } = &*self.0;
-        let (detail, hint, extra, source) = (detail.clone(), hint.clone(), extra.clone(), source.clone());
-        Self(Box::new(Inner { kind: *kind, code, detail, hint, extra, retry_after_s: *retry_after_s, source }))
+        Self(self.0.clone())
     }
 
     /// Whether another transaction stood in the way, and doing it all again may help.

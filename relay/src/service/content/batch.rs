@@ -311,7 +311,7 @@ impl Content {
         self.charge(&mut *tx, entry, new_bytes).await?;
         if let Err(error) = tx.commit().await {
             let error = ServiceError::from(error);
-            return Err(if error.is_contended() { Trouble::Nothing(error) } else { Trouble::Unknown(error) });
+            return Err(if error.is_in_doubt() { Trouble::Unknown(error) } else { Trouble::Nothing(error) });
         }
         if !plan.writes.is_empty() {
             self.bus.publish(Wake::feed(namespace_id, plan.head_seq));

@@ -97,7 +97,11 @@ async fn devices_hear_who_may_take_part_and_where_they_are() {
     running.app.accounts.revoke_device(owner, second.id).await.unwrap();
     // Besides, its user's devices are told to ask for everything that is theirs.
     while wakeups.next().await.expect("it is woken") != Wakeup::Peers {}
-    let later = first.client.announce(&Announce { addresses: vec![], epochs: [(namespace, grant.epoch)].into(), ..Announce::default() }).await.unwrap();
+    let later = first
+        .client
+        .announce(&Announce { addresses: vec![], epochs: [(namespace, grant.epoch)].into(), ..Announce::default() })
+        .await
+        .unwrap();
     let without = signed(&later).open(|message, signature| key.verify(message, signature)).unwrap();
     assert!(without.is_newer_than(&grant) && without.member(second.id).is_none() && later.peers.is_empty());
     let error = second.client.announce(&Announce::default()).await.unwrap_err();

@@ -71,9 +71,9 @@ mod peers_tests;
 #[cfg(test)]
 mod previews_tests;
 #[cfg(test)]
-mod search_tests;
-#[cfg(test)]
 mod retention_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod shares_tests;
 #[cfg(test)]

@@ -33,7 +33,10 @@ pub(super) fn routes(app: &AppState) -> Routes {
             Route::post("/api/v1/files/{file_id}/versions/{version_id}/restore", Access::User, "Make a version the newest one").in_folder(),
             restore,
         )
-        .add(Route::get("/api/v1/files/{file_id}/diff", Access::User, "What is different between the text of two versions").in_folder(), diff)
+        .add(
+            Route::get("/api/v1/files/{file_id}/diff", Access::User, "What is different between the text of two versions").in_folder(),
+            diff,
+        )
         .add(
             Route::post("/api/v1/files/{file_id}/diff", Access::User, "What is different between a version and a text")
                 .body_max(TEXT_BODY_MAX)

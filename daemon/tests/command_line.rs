@@ -51,6 +51,7 @@ const EVERY_COMMAND: &[&str] = &[
     "conflict list",
     "conflict show 1",
     "conflict resolve 1 --keep-both",
+    "conflict resolve 1 --keep-copy",
     "trash list",
     "trash restore 1",
     "trash purge --all",

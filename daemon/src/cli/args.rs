@@ -366,7 +366,7 @@ pub enum FolderCommand {
         /// Name, id or path; all without
         folder: Option<String>,
     },
-    /// Change a folder: name=NAME, paused=true|false
+    /// Change a folder: name=NAME, paused=true|false, merge-text=true|false
     Set {
         /// Name, id or path
         folder: String,
@@ -538,6 +538,12 @@ pub struct KeepArgs {
     /// Keep the other version
     #[arg(long)]
     pub keep_remote: bool,
+    /// Keep the file that has the name, whoever wrote it
+    #[arg(long)]
+    pub keep_current: bool,
+    /// Keep the conflicted copy, whoever wrote it
+    #[arg(long)]
+    pub keep_copy: bool,
     /// Keep both, as two files
     #[arg(long)]
     pub keep_both: bool,

@@ -170,6 +170,7 @@ pub async fn conflict(context: &Context, command: ConflictCommand) -> Outcome<u8
                 let size = quantity::bytes(item["size"].as_u64().unwrap_or(0));
                 ui.line(&format!("  other version   {}, {size}, by {}, {when}", text(&item, "copy"), text(&item, "device")));
                 ui.line(&format!("  settle it with  ferry conflict resolve {id} --keep-local | --keep-remote | --keep-both"));
+                ui.line("                  or, by its place,  --keep-current | --keep-copy");
             });
         }
         ConflictCommand::Resolve { id, keep } => {
@@ -182,11 +183,14 @@ pub async fn conflict(context: &Context, command: ConflictCommand) -> Outcome<u8
 }
 
 fn keep_word(keep: &KeepArgs) -> &'static str {
-    match (keep.keep_local, keep.keep_remote) {
-        (true, _) => "local",
-        (_, true) => "remote",
-        _ => "both",
-    }
+    let words = [
+        (keep.keep_local, "local"),
+        (keep.keep_remote, "remote"),
+        (keep.keep_current, "current"),
+        (keep.keep_copy, "copy"),
+        (true, "both"),
+    ];
+    words.into_iter().find(|(chosen, _)| *chosen).map_or("both", |(_, word)| word)
 }
 
 async fn find_conflict(context: &Context, id: &str) -> Outcome<Value> {

@@ -178,7 +178,7 @@ struct Resolve {
     keep: Keep,
 }
 
-/// `POST /v1/conflicts/{id}/resolve` with `{"keep": "local" | "remote" | "both"}`
+/// `POST /v1/conflicts/{id}/resolve` with `{"keep": "local" | "remote" | "current" | "copy" | "both"}`
 pub async fn resolve(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, bytes: Bytes) -> Answer {
     let Resolve { keep } = body(&bytes)?;
     for running in daemon.folders() {

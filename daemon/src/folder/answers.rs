@@ -177,9 +177,9 @@ pub(super) fn conflicts(state: &mut Opened) -> Result<Vec<ConflictItem>, Command
 
 /// Settles a conflict the way a person would with a file manager; what loses goes to the trash. The engine sees it as any local change.
 pub(super) fn resolve(state: &mut Opened, id: &str, keep: Keep) -> Result<(), CommandError> {
-    let conflicts = state.engine.conflicts().map_err(tree_error)?;
-    let wanted = |c: &&Conflict| conflict_id(c) == id || c.copy.to_string() == id;
-    let Some(conflict) = conflicts.iter().find(wanted) else {
+    let mut conflicts = state.engine.conflicts().map_err(tree_error)?;
+    let wanted = |c: &Conflict| conflict_id(c) == id || c.copy.to_string() == id;
+    let Some(conflict) = conflicts.iter().position(wanted).map(|at| conflicts.swap_remove(at)) else {
         return Err(CommandError {
             kind: ErrorKind::NotFound,
             code: "not_found",
@@ -191,10 +191,13 @@ pub(super) fn resolve(state: &mut Opened, id: &str, keep: Keep) -> Result<(), Co
     let (Some(copy), original) = (stat(&conflict.copy), stat(&conflict.original)) else { return Err(changed()) };
     let copy_is_local = conflict.author.device == state.device;
     let keep_copy = match keep {
+        Keep::Local | Keep::Remote if !copy_is_local && !is_ours(state, &conflict.original)? => return Err(neither_is_ours()),
         Keep::Local => copy_is_local,
         Keep::Remote => !copy_is_local,
+        Keep::Current => false,
+        Keep::Copy => true,
         Keep::Both => {
-            let to = free_name(state, conflict)?;
+            let to = free_name(state, &conflict)?;
             return carry_out(state, vec![DiskAction::Move { from: conflict.copy.clone(), expect: copy, to }]);
         }
     };
@@ -208,6 +211,21 @@ pub(super) fn resolve(state: &mut Opened, id: &str, keep: Keep) -> Result<(), Co
         actions.push(DiskAction::Move { from: conflict.copy.clone(), expect: copy, to: conflict.original.clone() });
     }
     carry_out(state, actions)
+}
+
+/// Whether what has the name was written on this device.
+fn is_ours(state: &mut Opened, original: &RelPath) -> Result<bool, CommandError> {
+    let facts = state.engine.why(original).map_err(tree_error)?;
+    Ok(facts.wanted.and_then(|(_, author)| author).is_some_and(|(author, _)| author.device == state.device))
+}
+
+fn neither_is_ours() -> CommandError {
+    CommandError {
+        kind: ErrorKind::Conflict,
+        code: "neither_is_local",
+        message: "neither of the two versions was written on this device".into(),
+        hint: "say which one: --keep-current keeps the file that has the name, --keep-copy the copy, --keep-both both".into(),
+    }
 }
 
 fn changed() -> CommandError {

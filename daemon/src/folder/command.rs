@@ -68,6 +68,8 @@ pub enum FolderCommand {
         /// The answer.
         reply: Reply<WhyReport>,
     },
+    /// Merge two edits of one text where that is clean, or no longer.
+    MergeText(bool),
     /// List the conflicted copies.
     Conflicts {
         /// The answer.
@@ -208,6 +210,10 @@ pub enum Keep {
     Local,
     /// The others' version keeps the name; this device's goes (to the trash).
     Remote,
+    /// What has the name stays, whoever wrote it; the copy goes.
+    Current,
+    /// The copy gets the name, whoever wrote it; what has it goes.
+    Copy,
     /// Both stay, each a file of its own.
     Both,
 }

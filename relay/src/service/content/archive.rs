@@ -6,12 +6,12 @@
 //! * Before each entry it is asked whether the reader may still have it (R21, R44).
 //! * What cannot be read breaks the stream off before the archive's end, so that nobody takes a part for the whole.
 
-use super::tree::Tree;
+use super::view::{Directory, Shown, View};
 use super::zip::{Zip, shrinks};
 use super::{ChunkStream, Content, Download, Entry, Recheck, off_thread};
 use crate::service::{ServiceError, ServiceResult};
 use bytes::{Bytes, BytesMut};
-use ferry_protocol::{Name, NamespaceId, NodeId, RelPath, node, read};
+use ferry_protocol::{Name, NamespaceId, NodeId, RelPath, node};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -30,13 +30,14 @@ const OFF_THREAD_BYTES: usize = 64 * 1024;
 const LEFT_OUT_NAME: &str = "Left out.txt";
 /// Symlinks that it names.
 const LEFT_OUT_NAMED_MAX: usize = 1000;
+/// Symlinks that are read over, in one chosen folder.
+const LEFT_OUT_MAX: usize = 100_000;
 
 /// What goes into an archive.
 #[derive(Debug, Clone)]
 pub struct Archive {
     namespace: NamespaceId,
-    tree: Arc<Tree>,
-    items: Vec<(RelPath, String)>,
+    items: Vec<(Shown, String)>,
     /// Symlinks that are not in it.
     left_out: Vec<String>,
     left_out_count: usize,
@@ -68,27 +69,19 @@ impl Archive {
 impl Content {
     /// An archive of these entries of the namespace and all that is below them.
     pub async fn plan_archive(&self, entry: &Entry, nodes: &[NodeId]) -> ServiceResult<Archive> {
-        let tree = self.tree(entry.row.id).await?;
         let mut tops = BTreeSet::new();
         for node in nodes {
             let path = if *node == NodeId::ROOT { RelPath::root() } else { self.shown(entry.row.id, *node).await?.path };
             entry.confine(&path)?;
             tops.insert(path);
         }
-        self.plan_of(entry, tree, tops).await
+        plan(entry, self.view(entry.row.id), tops).await
     }
 
     /// An archive of one place of the namespace.
     pub(super) async fn plan_archive_at(&self, entry: &Entry, path: RelPath) -> ServiceResult<Archive> {
-        let tree = self.tree(entry.row.id).await?;
         entry.confine(&path)?;
-        self.plan_of(entry, tree, BTreeSet::from([path])).await
-    }
-
-    /// A hundred thousand names are folded and compared: off the threads that serve requests.
-    async fn plan_of(&self, entry: &Entry, tree: Arc<Tree>, tops: BTreeSet<RelPath>) -> ServiceResult<Archive> {
-        let entry = entry.clone();
-        off_thread(move || plan(&entry, tree, tops)).await?
+        plan(entry, self.view(entry.row.id), BTreeSet::from([path])).await
     }
 
     /// Streams an archive.
@@ -107,16 +100,14 @@ impl Content {
 
     async fn write_archive(self: &Arc<Self>, archive: Archive, out: &mut Out) -> Result<(), Broken> {
         let mut zip = Zip::default();
-        for (path, name) in &archive.items {
-            let Some(shown) = archive.tree.entries.get(path) else { continue };
+        for (shown, name) in &archive.items {
             if let Some(recheck) = &archive.recheck {
                 recheck.ask().await?;
             }
-            let times = archive.tree.rows.get(&shown.node);
-            match shown.content.file() {
-                None => out.put(&zip.directory(name, times.map_or(0, |t| t.updated_at_ms) / 1000)).await?,
+            match shown.entry.content.file() {
+                None => out.put(&zip.directory(name, shown.times.updated_at_ms / 1000)).await?,
                 Some(_) => {
-                    let mut download = Download::of(archive.namespace, path, shown)?;
+                    let mut download = Download::of(archive.namespace, &shown.path, &shown.entry)?;
                     download.recheck.clone_from(&archive.recheck);
                     zip = self.write_file(zip, name, &download, out).await?;
                 }
@@ -166,11 +157,13 @@ impl Content {
     }
 }
 
-fn plan(entry: &Entry, tree: Arc<Tree>, tops: BTreeSet<RelPath>) -> ServiceResult<Archive> {
+/// What goes into an archive of these places: read a directory at a time, and never more than an archive may hold.
+async fn plan(entry: &Entry, view: View<'_>, tops: BTreeSet<RelPath>) -> ServiceResult<Archive> {
     let mut names = Names::default();
     let (mut items, mut left_out, mut left_out_count) = (Vec::new(), Vec::new(), 0);
-    let mut add = |path: &RelPath, shown: &read::Entry, parent: Option<&RelPath>| -> ServiceResult<()> {
-        if matches!(shown.content, node::Content::Symlink(_)) {
+    let mut add = |shown: Shown, parent: Option<&RelPath>| -> ServiceResult<()> {
+        let path = &shown.path;
+        if matches!(shown.entry.content, node::Content::Symlink(_)) {
             left_out_count += 1;
             if left_out.len() < LEFT_OUT_NAMED_MAX {
                 // What is above the open part is nobody's who sees no more than that.
@@ -179,14 +172,13 @@ fn plan(entry: &Entry, tree: Arc<Tree>, tops: BTreeSet<RelPath>) -> ServiceResul
             return Ok(());
         }
         if items.len() >= ENTRIES_MAX {
-            let detail = format!("One archive holds at most {ENTRIES_MAX} entries. Choose parts of it.");
-            return Err(ServiceError::too_large(detail).with("limit", ENTRIES_MAX));
+            return Err(too_many());
         }
         let name = names.give(path, parent);
         if name.len() > PATH_MAX_BYTES {
             return Err(ServiceError::too_large("A path is too long for an archive. Choose parts of it."));
         }
-        items.push((path.clone(), name));
+        items.push((shown, name));
         Ok(())
     };
     let mut last: Option<&RelPath> = None;
@@ -196,12 +188,23 @@ fn plan(entry: &Entry, tree: Arc<Tree>, tops: BTreeSet<RelPath>) -> ServiceResul
             continue;
         }
         last = Some(top);
-        if !top.is_root() {
-            add(top, tree.entries.get(top).ok_or_else(ServiceError::not_found)?, None)?;
+        let below = match top.is_root() {
+            true => Some(Directory::root()),
+            false => {
+                let shown = view.at(top).await?.ok_or_else(ServiceError::not_found)?;
+                let below = shown.directory();
+                add(shown, None)?;
+                below
+            }
+        };
+        let Some(below) = below else { continue };
+        let (found, has_more) = view.walk(below, false, None, ENTRIES_MAX + LEFT_OUT_MAX).await?;
+        if has_more {
+            return Err(too_many());
         }
-        for (path, shown) in tree.below(top) {
-            let parent = path.split_last().map(|(parent, _)| parent).filter(|parent| !parent.is_root());
-            add(path, shown, parent.as_ref())?;
+        for shown in found {
+            let parent = shown.path.split_last().map(|(parent, _)| parent).filter(|parent| !parent.is_root());
+            add(shown, parent.as_ref())?;
         }
     }
     let name = match tops.iter().collect::<Vec<_>>()[..] {
@@ -209,7 +212,12 @@ fn plan(entry: &Entry, tree: Arc<Tree>, tops: BTreeSet<RelPath>) -> ServiceResul
         _ => safe(entry.row.name.as_bytes()),
     };
     let left_out_name = names.unused(LEFT_OUT_NAME);
-    Ok(Archive { namespace: entry.row.id, items, left_out, left_out_count, left_out_name, name, tree, recheck: None })
+    Ok(Archive { namespace: entry.row.id, items, left_out, left_out_count, left_out_name, name, recheck: None })
+}
+
+fn too_many() -> ServiceError {
+    let detail = format!("One archive holds at most {ENTRIES_MAX} entries. Choose parts of it.");
+    ServiceError::too_large(detail).with("limit", ENTRIES_MAX)
 }
 
 fn left_out_text(named: &[String], count: usize) -> String {

@@ -1,7 +1,7 @@
 //! Lists of files, a page at a time: what a page holds is read, and not what came before it. A cursor says after which entry to go on, so that what is
 //! made or removed meanwhile moves nothing.
 
-use super::view::{Directory, Shown, View, plain};
+use super::view::{Directory, Shown, View, note_rows_read, plain};
 use super::{Content, Entry, FileInfo, off_thread};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::tree::{ChildQuery, Order, Standing};
@@ -112,6 +112,7 @@ impl View<'_> {
             [parent] => {
                 let query = ChildQuery { parent, order, descending, after, limit: limit.saturating_add(1) };
                 let all = self.meta.children(self.namespace, query).await?;
+                note_rows_read(self.namespace, all.len());
                 let (plain, contested): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| p.stand.standing == Standing::Plain);
                 (plain, self.settle(directory, contested).await?)
             }
@@ -129,8 +130,28 @@ impl View<'_> {
         Ok((found, has_more))
     }
 
+    /// All that a directory shows, in the order of names.
+    pub(super) async fn list(&self, directory: &Directory) -> ServiceResult<Vec<Shown>> {
+        let mut out: Vec<Shown> = Vec::new();
+        loop {
+            let after = out.last().map(|s| (0, s.entry.name.clone()));
+            let (page, has_more) =
+                self.page(directory, (Order::Name, false), after.as_ref().map(|(key, name)| (*key, name)), PAGE_MAX).await?;
+            out.extend(page);
+            if !has_more {
+                return Ok(out);
+            }
+        }
+    }
+
     /// Everything below a directory after a cursor, by path; whether there is more.
-    async fn walk(&self, top: Directory, descending: bool, after: Option<&RelPath>, limit: usize) -> ServiceResult<(Vec<Shown>, bool)> {
+    pub(super) async fn walk(
+        &self,
+        top: Directory,
+        descending: bool,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> ServiceResult<(Vec<Shown>, bool)> {
         let mut frames = self.frames_to(top, descending, after).await?;
         let mut out = Vec::new();
         while let Some(frame) = frames.last_mut() {

@@ -4,17 +4,20 @@
 //! their folder keeps links there too. Paths are relative to what the link opens; symlinks are not shown and lead nowhere.
 
 use super::files::{check_place, name_of};
-use super::tree::Tree;
 use super::uploads::Clash;
+use super::view::{Shown, View};
 use super::{Archive, Content, Download, Entry, NewUpload, UploadBegun, UploadProgress};
 use crate::service::{Caller, Scope, Scopes, ServiceError, ServiceResult, SessionId, TokenFolder, TokenLimits, UserRole};
 use bytes::Bytes;
 use ferry_protocol::limits::NAME_MAX_BYTES;
 use ferry_protocol::wire::Role;
-use ferry_protocol::{ContentHash, Name, NamespaceId, NodeId, RelPath, UserId, node, read};
+use ferry_protocol::{ContentHash, Name, NamespaceId, NodeId, RelPath, UserId, node};
+use std::collections::BTreeSet;
 
 /// Names that are tried for a file whose name is taken.
 const NAMES_TRIED_MAX: u32 = 10_000;
+/// Of them, so many at once.
+const NAMES_TRIED_TOGETHER: u32 = 50;
 
 /// A file or folder as a link shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +37,15 @@ pub struct PublicItem {
 }
 
 impl PublicItem {
-    fn of(path: &RelPath, shown: &read::Entry) -> Option<Self> {
-        let name = path.names().last()?.as_bytes().to_vec();
-        let (is_directory, file) = match &shown.content {
+    fn of(shown: &Shown) -> Option<Self> {
+        let name = shown.path.names().last()?.as_bytes().to_vec();
+        let (is_directory, file) = match &shown.entry.content {
             node::Content::Dir => (true, None),
             node::Content::File(file) => (false, Some(file)),
             node::Content::Symlink(_) | node::Content::Tombstone => return None,
         };
         Some(Self {
-            node: shown.node,
+            node: shown.entry.node,
             media_type: if is_directory { "directory" } else { super::derive::media_type(&name) },
             name,
             is_directory,
@@ -70,8 +73,8 @@ impl Content {
 
     /// What stands at a path of what the link opens.
     pub async fn public_item(&self, entry: &Entry, path: &RelPath) -> ServiceResult<PublicItem> {
-        let tree = self.tree(entry.row.id).await?;
-        let at = within(&tree, entry, path)?;
+        let view = self.view(entry.row.id);
+        let at = within(&view, entry, path).await?;
         if at.is_root() {
             return Ok(PublicItem {
                 node: NodeId::ROOT,
@@ -82,39 +85,33 @@ impl Content {
                 mtime_ns: None,
             });
         }
-        let shown = tree.entries.get(&at).ok_or_else(ServiceError::not_found)?;
-        PublicItem::of(&at, shown).ok_or_else(ServiceError::not_found)
+        let shown = view.at(&at).await?;
+        shown.as_ref().and_then(PublicItem::of).ok_or_else(ServiceError::not_found)
     }
 
     /// What a folder of what the link opens holds, folders first.
     pub async fn public_list(&self, entry: &Entry, path: &RelPath) -> ServiceResult<Vec<PublicItem>> {
-        let tree = self.tree(entry.row.id).await?;
-        let at = within(&tree, entry, path)?;
-        if !at.is_root() && !tree.entries.get(&at).is_some_and(|e| e.content.is_dir()) {
-            return Err(ServiceError::not_found());
-        }
-        let depth = at.names().len() + 1;
-        let inside = tree.below(&at).filter(|(p, _)| p.names().len() == depth);
-        let mut items: Vec<PublicItem> = inside.filter_map(|(p, shown)| PublicItem::of(p, shown)).collect();
+        let view = self.view(entry.row.id);
+        let at = within(&view, entry, path).await?;
+        let directory = view.directory_if_any(&at).await?.ok_or_else(ServiceError::not_found)?;
+        let mut items: Vec<PublicItem> = view.list(&directory).await?.iter().filter_map(PublicItem::of).collect();
         items.sort_by_key(|item| !item.is_directory);
         Ok(items)
     }
 
     /// The file at a path of what the link opens.
     pub async fn public_download(&self, entry: &Entry, path: &RelPath) -> ServiceResult<(NodeId, Download)> {
-        let tree = self.tree(entry.row.id).await?;
-        let at = within(&tree, entry, path)?;
-        let shown = tree.entries.get(&at).filter(|e| e.content.file().is_some()).ok_or_else(ServiceError::not_found)?;
-        Ok((shown.node, Download::of(entry.row.id, &at, shown)?))
+        let view = self.view(entry.row.id);
+        let at = within(&view, entry, path).await?;
+        let shown = view.at(&at).await?.filter(|s| s.entry.content.file().is_some()).ok_or_else(ServiceError::not_found)?;
+        Ok((shown.entry.node, Download::of(entry.row.id, &at, &shown.entry)?))
     }
 
     /// An archive of a folder of what the link opens.
     pub async fn public_archive(&self, entry: &Entry, path: &RelPath) -> ServiceResult<Archive> {
-        let tree = self.tree(entry.row.id).await?;
-        let at = within(&tree, entry, path)?;
-        if !at.is_root() && !tree.entries.get(&at).is_some_and(|e| e.content.is_dir()) {
-            return Err(ServiceError::not_found());
-        }
+        let view = self.view(entry.row.id);
+        let at = within(&view, entry, path).await?;
+        view.directory_if_any(&at).await?.ok_or_else(ServiceError::not_found)?;
         self.plan_archive_at(entry, at).await
     }
 
@@ -150,10 +147,9 @@ impl Content {
 }
 
 /// The place in the namespace that a path of what the link opens names. A file has one path: its name.
-fn within(tree: &Tree, entry: &Entry, path: &RelPath) -> ServiceResult<RelPath> {
+async fn within(view: &View<'_>, entry: &Entry, path: &RelPath) -> ServiceResult<RelPath> {
     let root = &entry.within;
-    let is_directory = root.is_root() || tree.entries.get(root).is_some_and(|e| e.content.is_dir());
-    if !is_directory {
+    if view.directory_if_any(root).await?.is_none() {
         let is_it = path.is_root() || (path.names().len() == 1 && path.names().last() == root.names().last());
         return if is_it { Ok(root.clone()) } else { Err(ServiceError::not_found()) };
     }
@@ -163,15 +159,25 @@ fn within(tree: &Tree, entry: &Entry, path: &RelPath) -> ServiceResult<RelPath> 
 }
 
 /// This path, or one beside it that nothing has: `report.pdf`, `report (2).pdf`.
-pub(super) fn free_path(tree: &Tree, path: &RelPath) -> ServiceResult<RelPath> {
+pub(super) async fn free_path(view: &View<'_>, path: &RelPath) -> ServiceResult<RelPath> {
     let (directory, name) = path.split_last().ok_or_else(ServiceError::not_found)?;
-    let mut free = path.clone();
-    for n in 2..NAMES_TRIED_MAX {
-        if !tree.entries.contains_key(&free) {
+    // In a directory that is not there every name is free.
+    let Some(there) = view.directory_if_any(&directory).await? else {
+        check_place(path)?;
+        return Ok(path.clone());
+    };
+    let mut names = std::iter::once(name.clone()).chain((2..NAMES_TRIED_MAX).map(|n| numbered(name, n)));
+    loop {
+        let some: Vec<Name> = names.by_ref().take(NAMES_TRIED_TOGETHER as usize).collect();
+        if some.is_empty() {
+            break;
+        }
+        let taken = view.taken(&there, &some.iter().cloned().collect::<BTreeSet<Name>>()).await?;
+        if let Some(free) = some.iter().find(|name| !taken.contains(*name)) {
+            let free = directory.join(free);
             check_place(&free)?;
             return Ok(free);
         }
-        free = directory.join(&numbered(name, n));
     }
     Err(ServiceError::conflict("name_taken", "There are too many files of this name. Choose another name."))
 }

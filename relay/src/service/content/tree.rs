@@ -2,7 +2,7 @@
 //! read by `view.rs`.
 
 use super::{Content, off_thread};
-use crate::service::{ServiceError, ServiceResult};
+use crate::service::ServiceResult;
 use crate::store::content::NodeRow;
 use ferry_protocol::read::{self, Entry, States};
 use ferry_protocol::{NamespaceId, NodeId, RelPath};
@@ -44,21 +44,6 @@ impl Tree {
         let states: States = rows.into_iter().map(|row| (row.id, row.state)).collect();
         Self { entries: read::resolve(&states), rows: times }
     }
-
-    /// What lies below a directory, at any depth.
-    pub(super) fn below<'t>(&'t self, path: &'t RelPath) -> impl Iterator<Item = (&'t RelPath, &'t Entry)> {
-        // Paths are ordered by their names, so a directory is followed by everything below it.
-        self.entries.range(path.clone()..).skip_while(move |(p, _)| *p == path).take_while(move |(p, _)| p.starts_with(path))
-    }
-
-    /// The node of a directory; the root has one too.
-    pub(super) fn directory(&self, path: &RelPath) -> ServiceResult<NodeId> {
-        if path.is_root() {
-            return Ok(NodeId::ROOT);
-        }
-        let shown = self.entries.get(path).ok_or_else(ServiceError::not_found)?;
-        shown.content.is_dir().then_some(shown.node).ok_or_else(|| super::files::not_a_directory(path))
-    }
 }
 
 /// Trees that were asked for lately.
@@ -91,6 +76,7 @@ impl Content {
         }
         let all = self.meta.all_nodes(namespace).await?;
         let head_seq = all.head_seq;
+        super::view::note_rows_read(namespace, all.nodes.len());
         let tree = Arc::new(off_thread(move || Tree::new(all.nodes)).await?);
         self.trees.put(namespace, head_seq, &tree);
         Ok(tree)

@@ -74,10 +74,38 @@ pub(super) fn plain(directory: &RelPath, placed: &PlacedNode) -> Option<Shown> {
     Some(Shown { path: directory.join(&entry.name), entry, times: Times::from(&placed.row) })
 }
 
+/// How many rows of nodes were read, for tests that hold what an answer costs.
+#[cfg(test)]
+pub(super) mod rows_read {
+    use ferry_protocol::NamespaceId;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    static READ: Mutex<BTreeMap<NamespaceId, usize>> = Mutex::new(BTreeMap::new());
+
+    pub(in super::super) fn add(namespace: NamespaceId, rows: usize) {
+        *READ.lock().unwrap().entry(namespace).or_default() += rows;
+    }
+
+    /// How many since this was asked last.
+    pub(in super::super) fn take(namespace: NamespaceId) -> usize {
+        READ.lock().unwrap().remove(&namespace).unwrap_or(0)
+    }
+}
+
+/// Notes that so many rows were read.
+pub(super) fn note_rows_read(namespace: NamespaceId, rows: usize) {
+    #[cfg(test)]
+    rows_read::add(namespace, rows);
+    #[cfg(not(test))]
+    let _ = (namespace, rows);
+}
+
 impl View<'_> {
     /// What a directory shows beside its plain entries; all that it shows if it is several nodes.
     pub(super) async fn contested(&self, directory: &Directory) -> ServiceResult<Vec<Shown>> {
         let claims = self.meta.claims(self.namespace, &directory.nodes, directory.nodes.len() == 1).await?;
+        note_rows_read(self.namespace, claims.len());
         self.settle(directory, claims).await
     }
 
@@ -125,6 +153,7 @@ impl View<'_> {
             [node] => self.meta.named(self.namespace, *node, name).await?,
             several => self.meta.claims(self.namespace, several, false).await?,
         };
+        note_rows_read(self.namespace, claims.len());
         if directory.nodes.len() == 1
             && let Some(found) = claims.iter().find(|p| p.stand.standing == Standing::Plain)
         {
@@ -132,6 +161,16 @@ impl View<'_> {
         }
         let shown = self.settle(directory, claims).await?;
         Ok(shown.into_iter().find(|s| s.entry.name == *name))
+    }
+
+    /// Which of these names something has that a directory shows.
+    pub(super) async fn taken(&self, directory: &Directory, names: &BTreeSet<Name>) -> ServiceResult<BTreeSet<Name>> {
+        let contested = self.contested(directory).await?;
+        let mut taken: BTreeSet<Name> = contested.into_iter().map(|s| s.entry.name).filter(|name| names.contains(name)).collect();
+        if let [node] = directory.nodes[..] {
+            taken.extend(self.meta.taken(self.namespace, node, names).await?);
+        }
+        Ok(taken)
     }
 
     /// What is shown at a path; nothing for the root.
@@ -156,6 +195,14 @@ impl View<'_> {
         shown.directory().ok_or_else(|| super::files::not_a_directory(path))
     }
 
+    /// The directory at a path, if one is there.
+    pub(super) async fn directory_if_any(&self, path: &RelPath) -> ServiceResult<Option<Directory>> {
+        match path.is_root() {
+            true => Ok(Some(Directory::root())),
+            false => Ok(self.at(path).await?.and_then(|shown| shown.directory())),
+        }
+    }
+
     /// The lowest directory of a path that is there, and the names below it that are not.
     pub(super) async fn as_far_as_there<'p>(&self, path: &'p RelPath) -> ServiceResult<(Directory, &'p [Name])> {
         let mut directory = Directory::root();
@@ -174,6 +221,7 @@ impl View<'_> {
     /// The entries that show these nodes under their own names; of twins, the entry behind which they stand. Those that are not shown are not in it.
     pub(super) async fn of_nodes(&self, nodes: &[NodeId]) -> ServiceResult<BTreeMap<NodeId, Shown>> {
         let found = self.meta.line(self.namespace, nodes).await?;
+        note_rows_read(self.namespace, found.len());
         let placed: BTreeMap<NodeId, PlacedNode> = found.into_iter().map(|p| (p.row.id, p)).collect();
         let mut known: BTreeMap<NodeId, Option<Shown>> = BTreeMap::new();
         let mut settled: BTreeMap<RelPath, Vec<Shown>> = BTreeMap::new();

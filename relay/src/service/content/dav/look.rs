@@ -1,10 +1,11 @@
 //! What a place shows to a WebDAV client. Symbolic links are not shown: the protocol has no word for them, and none is followed (I12).
 //!
-//! This file alone reads the tree for WebDAV.
+//! This file alone reads what is shown for WebDAV.
 
+use crate::service::content::view::Shown;
 use crate::service::content::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
-use ferry_protocol::{ContentHash, NodeId, RelPath, node, read};
+use ferry_protocol::{ContentHash, NodeId, RelPath, node};
 
 /// A file or directory, as a WebDAV client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,16 +51,17 @@ impl DavEntry {
         Self { path, node: NodeId::ROOT, kind: DavKind::Directory, is_copy: false, created_at_ms: None, updated_at_ms: None }
     }
 
-    fn of(path: &RelPath, shown: &read::Entry, times: Option<(i64, i64)>) -> Option<Self> {
-        let kind = match &shown.content {
+    fn of(shown: &Shown) -> Option<Self> {
+        let kind = match &shown.entry.content {
             node::Content::Dir => DavKind::Directory,
             node::Content::File(file) => {
                 DavKind::File { size_bytes: file.manifest.size(), hash: file.manifest.hash(), mtime_ns: file.mtime_ns }
             }
             node::Content::Symlink(_) | node::Content::Tombstone => return None,
         };
-        let (created_at_ms, updated_at_ms) = (times.map(|t| t.0), times.map(|t| t.1));
-        Some(Self { path: path.clone(), node: shown.node, kind, is_copy: shown.copy.is_some(), created_at_ms, updated_at_ms })
+        let (created_at_ms, updated_at_ms) = (Some(shown.times.created_at_ms), Some(shown.times.updated_at_ms));
+        let (path, node, is_copy) = (shown.path.clone(), shown.entry.node, shown.entry.copy.is_some());
+        Some(Self { path, node, kind, is_copy, created_at_ms, updated_at_ms })
     }
 }
 
@@ -73,29 +75,30 @@ impl Content {
             return Ok(Some(DavEntry::root()));
         }
         let shown = self.view(entry.row.id).at(path).await?;
-        Ok(shown.and_then(|s| DavEntry::of(&s.path, &s.entry, Some((s.times.created_at_ms, s.times.updated_at_ms)))))
+        Ok(shown.as_ref().and_then(DavEntry::of))
     }
 
     /// What is in a directory, in the order of names.
     pub async fn dav_list(&self, entry: &Entry, directory: &RelPath) -> ServiceResult<Vec<DavEntry>> {
-        let tree = self.tree(entry.row.id).await?;
-        let is_above = !directory.starts_with(&entry.within);
-        if is_above && !entry.within.starts_with(directory) {
-            return Err(ServiceError::not_found());
+        let view = self.view(entry.row.id);
+        if directory.starts_with(&entry.within) {
+            let listed = view.list(&view.directory(directory).await?).await?;
+            return Ok(listed.iter().filter_map(DavEntry::of).collect());
         }
-        let depth = directory.names().len() + 1;
-        let is_shown = |path: &RelPath| path.names().len() == depth && (!is_above || entry.within.starts_with(path));
-        let listed = tree.below(directory).filter(|(path, _)| is_shown(path)).filter_map(|(path, shown)| {
-            let times = tree.rows.get(&shown.node).map(|t| (t.created_at_ms, t.updated_at_ms));
-            DavEntry::of(path, shown, times)
-        });
-        Ok(listed.collect())
+        // Above the open part there is nothing but the way down.
+        let way = entry.within.names().get(directory.names().len()).filter(|_| entry.within.starts_with(directory));
+        let way = way.ok_or_else(ServiceError::not_found)?;
+        let shown = view.look(&view.directory(directory).await?, way).await?;
+        Ok(shown.as_ref().and_then(DavEntry::of).into_iter().collect())
     }
 
     /// Whether more than `most` entries lie below a place, at any depth.
     pub async fn dav_has_more_than(&self, entry: &Entry, path: &RelPath, most: usize) -> ServiceResult<bool> {
         let from = if path.starts_with(&entry.within) { path } else { &entry.within };
-        Ok(self.tree(entry.row.id).await?.below(from).nth(most).is_some())
+        let view = self.view(entry.row.id);
+        // A file has nothing below it.
+        let Some(top) = view.directory_if_any(from).await? else { return Ok(false) };
+        Ok(view.walk(top, false, None, most).await?.1)
     }
 
     /// The node and the hash of what is shown at a place, for [`Content::download`]: a conflicted copy is one of its node's versions.

@@ -3,10 +3,10 @@
 use super::props::copy_props;
 use crate::service::content::edit::Edit;
 use crate::service::content::files::check_place;
-use crate::service::content::tree::Tree;
+use crate::service::content::view::{Shown, View};
 use crate::service::content::{Content, Entry, Keep, patiently, random};
 use crate::service::{ServiceError, ServiceResult};
-use ferry_protocol::{ChunkId, Dot, NodeId, RelPath, node, read};
+use ferry_protocol::{ChunkId, Dot, NodeId, RelPath, node};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most entries that one request copies.
@@ -58,10 +58,10 @@ impl Content {
         self.own_node(entry, to).await?;
         let (above, name) = to.split_last().ok_or_else(ServiceError::not_found)?;
         let attempt = async || {
-            let tree = self.tree(entry.row.id).await?;
-            let source = tree.entries.get(from).ok_or_else(ServiceError::not_found)?;
-            let parent = tree.directory(&above)?;
-            let doomed = replaced(&tree, to, replace)?;
+            let view = self.view(entry.row.id);
+            let source = view.at(from).await?.ok_or_else(ServiceError::not_found)?.entry;
+            let parent = view.directory(&above).await?.node();
+            let doomed = replaced(&view, to, replace).await?;
             // What is shown as one moves as one.
             let twins = source.twins.iter().filter(|(_, copy, _)| copy.is_none()).map(|(twin, _, _)| *twin);
             let moved: Vec<NodeId> = std::iter::once(source.node).chain(twins).collect();
@@ -87,18 +87,15 @@ impl Content {
         let (above, _) = to.split_last().ok_or_else(ServiceError::not_found)?;
         let with_props = self.dav_prop_nodes(entry).await?;
         let attempt = async || {
-            let tree = self.tree(entry.row.id).await?;
-            let source = tree.entries.get(from).ok_or_else(ServiceError::not_found)?;
-            tree.directory(&above)?;
-            let below = tree.below(from).filter(|(path, _)| deep && !path.starts_with(to)).take(COPY_MAX + 1);
-            let copied: Vec<(&RelPath, &read::Entry)> = std::iter::once((from, source)).chain(below).collect();
-            if copied.len() > COPY_MAX {
-                return Err(ServiceError::too_large(format!("One request copies at most {COPY_MAX} entries. Copy parts of it first.")));
-            }
-            let is_file = |shown: &read::Entry| shown.content.file().is_some();
-            let kept = tree.entries.get(to).filter(|there| replace && is_file(there) && is_file(source));
-            let doomed = if kept.is_some() { Vec::new() } else { replaced(&tree, to, replace)? };
-            let ids: Vec<NodeId> = kept.map(|k| k.node).into_iter().chain(doomed.iter().map(|(id, _)| *id)).collect();
+            let view = self.view(entry.row.id);
+            let source = view.at(from).await?.ok_or_else(ServiceError::not_found)?;
+            let parent = view.directory(&above).await?.node();
+            let copied = to_copy(&view, source, to, deep).await?;
+            let source = &copied[0].entry;
+            let there = view.at(to).await?.map(|shown| shown.entry).filter(|e| replace && e.content.file().is_some());
+            let kept = there.filter(|_| source.content.file().is_some());
+            let doomed = if kept.is_some() { Vec::new() } else { replaced(&view, to, replace).await? };
+            let ids: Vec<NodeId> = kept.iter().map(|k| k.node).chain(doomed.iter().map(|(id, _)| *id)).collect();
             let mut edit = self.edit(entry, &ids).await?;
             self.check_held(&mut edit, entry, &copied).await?;
             bury(&mut edit, &doomed)?;
@@ -108,7 +105,7 @@ impl Content {
                     edit.put(there.node, &there.dots, source.content.clone())?;
                     pairs.push((source.node, there.node));
                 }
-                None => pairs = write_copies(&mut edit, &tree, (from, to), &copied)?,
+                None => pairs = write_copies(&mut edit, parent, (from, to), &copied)?,
             }
             pairs.retain(|(old, new)| with_props.contains(old) || with_props.contains(new));
             copy_props(edit.tx(), entry.row.id, &pairs).await?;
@@ -118,8 +115,8 @@ impl Content {
     }
 
     /// Refuses to copy what the relay has lost a part of.
-    async fn check_held(&self, edit: &mut Edit, entry: &Entry, copied: &[(&RelPath, &read::Entry)]) -> ServiceResult<()> {
-        let files = copied.iter().filter_map(|(_, shown)| shown.content.file());
+    async fn check_held(&self, edit: &mut Edit, entry: &Entry, copied: &[Shown]) -> ServiceResult<()> {
+        let files = copied.iter().filter_map(|shown| shown.entry.content.file());
         let ids: BTreeSet<ChunkId> = files.flat_map(|f| f.manifest.chunks().iter().map(|c| c.id)).collect();
         let ids: Vec<ChunkId> = ids.into_iter().collect();
         let held = edit.tx().held(entry.row.id, &ids).await?;
@@ -138,44 +135,64 @@ impl Content {
     }
 }
 
-/// Creates the copies. Returns what is a copy of what.
+/// What is copied, parents before children: with `deep` also what is below, but for the place where the copy is to be.
+async fn to_copy(view: &View<'_>, source: Shown, to: &RelPath, deep: bool) -> ServiceResult<Vec<Shown>> {
+    let below = source.directory().filter(|_| deep);
+    let mut copied = vec![source];
+    if let Some(below) = below {
+        let beside = view.at(to).await?.filter(|there| there.path.starts_with(&below.path));
+        let own = match beside.as_ref().and_then(Shown::directory) {
+            Some(own) => 1 + view.walk(own, false, None, REPLACE_MAX).await?.0.len(),
+            None => usize::from(beside.is_some()),
+        };
+        let (found, _) = view.walk(below, false, None, COPY_MAX + own).await?;
+        copied.extend(found.into_iter().filter(|shown| !shown.path.starts_with(to)));
+    }
+    if copied.len() > COPY_MAX {
+        return Err(ServiceError::too_large(format!("One request copies at most {COPY_MAX} entries. Copy parts of it first.")));
+    }
+    Ok(copied)
+}
+
+/// Creates the copies, the first of them in `parent`. Returns what is a copy of what.
 fn write_copies(
     edit: &mut Edit,
-    tree: &Tree,
+    parent: NodeId,
     (from, to): (&RelPath, &RelPath),
-    copied: &[(&RelPath, &read::Entry)],
+    copied: &[Shown],
 ) -> ServiceResult<Vec<(NodeId, NodeId)>> {
     let mut made: BTreeMap<RelPath, NodeId> = BTreeMap::new();
     let mut pairs = Vec::new();
-    for (path, shown) in copied {
-        let names = to.names().iter().chain(&path.names()[from.names().len()..]).cloned().collect();
+    for shown in copied {
+        let names = to.names().iter().chain(&shown.path.names()[from.names().len()..]).cloned().collect();
         let target = RelPath::from_names(names);
         check_place(&target)?;
         let (above, name) = target.split_last().ok_or_else(ServiceError::not_found)?;
-        let parent = match made.get(&above) {
-            Some(parent) => *parent,
-            None => tree.directory(&above)?,
-        };
+        let parent = made.get(&above).copied().unwrap_or(parent);
         let id = NodeId::from_bytes(random()?);
-        edit.create(id, parent, name.clone(), shown.content.clone());
-        pairs.push((shown.node, id));
+        edit.create(id, parent, name.clone(), shown.entry.content.clone());
+        pairs.push((shown.entry.node, id));
         made.insert(target, id);
     }
     Ok(pairs)
 }
 
 /// What must go so that a place is free.
-fn replaced(tree: &Tree, place: &RelPath, replace: bool) -> ServiceResult<Vec<Doomed>> {
-    let Some(there) = tree.entries.get(place) else { return Ok(Vec::new()) };
+async fn replaced(view: &View<'_>, place: &RelPath, replace: bool) -> ServiceResult<Vec<Doomed>> {
+    let Some(there) = view.at(place).await? else { return Ok(Vec::new()) };
     if !replace {
         return Err(name_taken());
     }
+    let (below, has_more) = match there.directory() {
+        Some(directory) => view.walk(directory, false, None, REPLACE_MAX).await?,
+        None => (Vec::new(), false),
+    };
     let mut doomed = Vec::new();
-    for one in std::iter::once(there).chain(tree.below(place).map(|(_, shown)| shown)) {
-        doomed.push((one.node, one.dots.clone()));
-        doomed.extend(one.twins.iter().map(|(twin, _, dots)| (*twin, dots.clone())));
+    for one in std::iter::once(there).chain(below).map(|shown| shown.entry) {
+        doomed.push((one.node, one.dots));
+        doomed.extend(one.twins.into_iter().map(|(twin, _, dots)| (twin, dots)));
     }
-    if doomed.len() > REPLACE_MAX {
+    if has_more || doomed.len() > REPLACE_MAX {
         return Err(ServiceError::too_large(format!("One request replaces at most {REPLACE_MAX} entries. Delete parts of it first.")));
     }
     Ok(doomed)

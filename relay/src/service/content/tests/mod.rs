@@ -16,6 +16,7 @@ mod merging;
 #[cfg(feature = "cluster")]
 mod moved;
 mod organise;
+mod parts;
 mod plain;
 mod refs;
 mod regions;

@@ -65,7 +65,7 @@ fn content(n: usize) -> node::Content {
     match n % 5 {
         0 | 1 => node::Content::Dir,
         2 => node::Content::Symlink(b"there".as_slice().into()),
-        n => node::Content::File(FileContent { manifest: manifest(&[&[7; 9][..n]]), mtime_ns: 1 }),
+        n => node::Content::File(FileContent::new(manifest(&[&[7; 9][..n]]), 1)),
     }
 }
 
@@ -120,6 +120,7 @@ pub(super) async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::De
     let ids: Vec<NodeId> = law.rows.keys().copied().collect();
     let found = view.of_nodes(&ids).await.unwrap();
     assert_eq!(found.iter().map(|(id, s)| (*id, &s.path)).collect::<BTreeMap<_, _>>(), of_nodes, "{what:?}");
+    shown_to_others(world, home, &law).await;
     let mut directories: Vec<Option<RelPath>> = vec![None, Some(RelPath::root())];
     directories.extend(law.entries.iter().filter(|(_, e)| e.content.is_dir()).map(|(path, _)| Some(path.clone())));
     for directory in directories {
@@ -147,6 +148,32 @@ pub(super) async fn compare(world: &World, home: &Entry, what: &dyn std::fmt::De
             let law: Vec<&RelPath> = wanted.iter().map(|(path, _)| *path).collect();
             assert!(is_same, "{directory:?} by {sort:?}, falling {descending}:\n read {paths:?}\n law  {law:?}\n of {what:?}");
         }
+    }
+}
+
+/// What WebDAV, links and archives show of each directory, against the whole.
+async fn shown_to_others(world: &World, home: &Entry, law: &Tree) {
+    let is_link = |e: &read::Entry| matches!(e.content, node::Content::Symlink(_));
+    let mut directories = vec![RelPath::root()];
+    directories.extend(law.entries.iter().filter(|(_, e)| e.content.is_dir()).map(|(path, _)| path.clone()));
+    for directory in directories {
+        let depth = directory.names().len();
+        let below: Vec<(&RelPath, &read::Entry)> =
+            law.entries.iter().filter(|(path, e)| path.names().len() > depth && path.starts_with(&directory) && !is_link(e)).collect();
+        let inside: Vec<&RelPath> = below.iter().filter(|(path, _)| path.names().len() == depth + 1).map(|(path, _)| *path).collect();
+        let listed = world.content.dav_list(home, &directory).await.unwrap();
+        assert_eq!(listed.iter().map(|e| &e.path).collect::<Vec<_>>(), inside, "WebDAV in {directory}");
+        let public = world.content.public_list(home, &directory).await.unwrap();
+        let names = |all: Vec<Vec<u8>>| all.into_iter().collect::<std::collections::BTreeSet<Vec<u8>>>();
+        let last = |path: &RelPath| path.names().last().unwrap().as_bytes().to_vec();
+        assert_eq!(names(public.into_iter().map(|i| i.name).collect()), names(inside.iter().map(|p| last(p)).collect()), "{directory}");
+        let with_links = law.entries.keys().filter(|path| path.names().len() > depth && path.starts_with(&directory)).count();
+        for most in [0, with_links.saturating_sub(1), with_links] {
+            assert_eq!(world.content.dav_has_more_than(home, &directory, most).await.unwrap(), with_links > most, "{directory}");
+        }
+        let archive = world.content.public_archive(home, &directory).await.unwrap();
+        let with_itself = usize::from(depth > 0) + usize::from(with_links > below.len());
+        assert_eq!(archive.len(), below.len() + with_itself, "an archive of {directory}");
     }
 }
 

@@ -667,6 +667,7 @@ async fn an_archive_breaks_off_when_its_link_is_revoked(kind: Db) {
                 None => break false,
             }
         };
-        assert!(broken && bytes < 3_000_000, "{path}: {bytes}");
+        // What was on its way already still comes; how much that is depends on who ran when.
+        assert!(broken && bytes < 5_000_000, "{path}: {bytes}");
     }
 }

@@ -181,3 +181,11 @@ mod tests {
         assert!(matches!(commit_error(disk), StoreError::InDoubt(_)));
     }
 }
+
+/// Statements of a test straight to the database of an address.
+#[cfg(test)]
+pub(crate) async fn run_sql(url: &str, sql: &'static str) {
+    use sqlx::Connection;
+    let mut conn = sqlx::SqliteConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+}

@@ -182,7 +182,7 @@ export function tests(world) {
       const viewer = page.locator(".stage iframe");
       await viewer.waitFor();
       const address = await viewer.getAttribute("src");
-      assert.match(address, /^\/download\/[^?]+\?inline=1$/);
+      assert.match(address, /^\/download\/[^?]+\?space_id=[^&]+&inline=1$/);
       await until("the viewer has taken it", () => answers.includes(200));
     } else await page.locator(".stage", { hasText: "no PDF by itself" }).waitFor();
     assert.deepEqual(await world.axe(page), [], "a document");

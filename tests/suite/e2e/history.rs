@@ -28,7 +28,7 @@ fn versions_are_listed_compared_saved_and_brought_back() {
     let path = path.as_str();
     std::fs::create_dir(place.parent().expect("a folder")).expect("made");
     // Beside which the deletion below is a small one.
-    (0..10).for_each(|n| std::fs::write(cluster.devices[0].path(&format!("other {n}")), "other").expect("written"));
+    (0..10).for_each(|n| std::fs::write(cluster.devices[0].path(format!("other {n}")), "other").expect("written"));
     for text in ["one\ntwo\n", "one\n2\n"] {
         std::fs::write(&place, text).expect("written");
         cluster.settle();

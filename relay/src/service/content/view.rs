@@ -74,25 +74,6 @@ pub(super) fn plain(directory: &RelPath, placed: &PlacedNode) -> Option<Shown> {
     Some(Shown { path: directory.join(&entry.name), entry, times: Times::from(&placed.row) })
 }
 
-/// How many rows of nodes were read, for tests that hold what an answer costs.
-#[cfg(test)]
-pub(super) mod rows_read {
-    use ferry_protocol::NamespaceId;
-    use std::collections::BTreeMap;
-    use std::sync::Mutex;
-
-    static READ: Mutex<BTreeMap<NamespaceId, usize>> = Mutex::new(BTreeMap::new());
-
-    pub(in super::super) fn add(namespace: NamespaceId, rows: usize) {
-        *READ.lock().unwrap().entry(namespace).or_default() += rows;
-    }
-
-    /// How many since this was asked last.
-    pub(in super::super) fn take(namespace: NamespaceId) -> usize {
-        READ.lock().unwrap().remove(&namespace).unwrap_or(0)
-    }
-}
-
 /// Notes that so many rows were read.
 pub(super) fn note_rows_read(namespace: NamespaceId, rows: usize) {
     #[cfg(test)]
@@ -270,5 +251,24 @@ impl Content {
     /// A namespace, to be read.
     pub(super) fn view(&self, namespace: NamespaceId) -> View<'_> {
         View { meta: &*self.meta, namespace }
+    }
+}
+
+/// How many rows of nodes were read, for tests that hold what an answer costs.
+#[cfg(test)]
+pub(super) mod rows_read {
+    use ferry_protocol::NamespaceId;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    static READ: Mutex<BTreeMap<NamespaceId, usize>> = Mutex::new(BTreeMap::new());
+
+    pub(in super::super) fn add(namespace: NamespaceId, rows: usize) {
+        *READ.lock().unwrap().entry(namespace).or_default() += rows;
+    }
+
+    /// How many since this was asked last.
+    pub(in super::super) fn take(namespace: NamespaceId) -> usize {
+        READ.lock().unwrap().remove(&namespace).unwrap_or(0)
     }
 }

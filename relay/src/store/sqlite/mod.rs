@@ -162,6 +162,14 @@ fn commit_error(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// Statements of a test straight to the database of an address.
+#[cfg(test)]
+pub(crate) async fn run_sql(url: &str, sql: &'static str) {
+    use sqlx::Connection;
+    let mut conn = sqlx::SqliteConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,12 +188,4 @@ mod tests {
         let disk = sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::StorageFull));
         assert!(matches!(commit_error(disk), StoreError::InDoubt(_)));
     }
-}
-
-/// Statements of a test straight to the database of an address.
-#[cfg(test)]
-pub(crate) async fn run_sql(url: &str, sql: &'static str) {
-    use sqlx::Connection;
-    let mut conn = sqlx::SqliteConnection::connect(url).await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
 }

@@ -3,6 +3,8 @@
 pub mod accounts;
 pub mod activity;
 pub mod blob;
+#[cfg(test)]
+mod blob_contract;
 pub mod blob_dir;
 pub mod blob_memory;
 #[cfg(feature = "cluster")]

@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { drop, row, until } from "./harness.mjs";
+import { becomes, drop, row, until } from "./harness.mjs";
 
 const PAGES = ["files", "shared", "trash", "conflicts", "links", "devices", "settings", "admin"];
 
@@ -16,9 +16,9 @@ export function tests(world) {
     // The first stop is the way past the navigation.
     await page.evaluate(() => document.activeElement.blur());
     await press("Tab");
-    assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
+    await becomes("skip", () => page.evaluate(() => document.activeElement.className));
     await press("Enter");
-    assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+    await becomes("main", () => page.evaluate(() => document.activeElement.id));
     const focusOn = async (selector) => {
       for (let i = 0; i < 40; i += 1) {
         if (await page.evaluate((s) => document.activeElement.matches(s), selector)) return;
@@ -32,7 +32,7 @@ export function tests(world) {
     await page.keyboard.type("Keys");
     await press("Enter");
     await row(page, "Keys").waitFor();
-    assert.equal(await page.evaluate(() => document.activeElement.getAttribute("role")), "grid");
+    await becomes("grid", () => page.evaluate(() => document.activeElement.getAttribute("role")));
     await press("F2");
     await page.locator("dialog input").waitFor();
     await page.keyboard.type("Keyboard");

@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import { createServer, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 
 const modules = createRequire(join(process.env.FERRY_WEB_MODULES ?? resolve("node_modules"), "..", "from.js"));
 const { chromium } = modules("playwright-core");
@@ -30,6 +31,14 @@ export async function until(what, look, deadlineMs = DEADLINE_MS) {
     if (Date.now() > end) throw new Error(`not in time: ${what}${last ? ` (${last.message})` : ""}`);
     await new Promise((go) => setTimeout(go, 50));
   }
+}
+
+/** Waits until `look` gives just this. */
+export async function becomes(wanted, look) {
+  let last;
+  await until(`${JSON.stringify(wanted)}`, async () => isDeepStrictEqual(last = await look(), wanted)).catch((error) => {
+    throw new Error(`${error.message}, last ${JSON.stringify(last)}`);
+  });
 }
 
 async function freePort() {
@@ -133,7 +142,7 @@ export class Harness {
   }
 
   ferry(args, input = "") {
-    return spawnSync(join(bin, "ferry"), args, { env: this.#deviceEnv(), cwd: this.home, input, encoding: "utf8", timeout: 120_000 });
+    return spawnSync(join(bin, "ferry"), args, { env: this.#deviceEnv(), cwd: this.home, input, encoding: "utf8", timeout: 180_000 });
   }
 
   #must(args, input) {
@@ -143,7 +152,7 @@ export class Harness {
 
   /** Waits until the device has brought everything there and back. */
   settle() {
-    this.#must(["wait", "--timeout", "60"]);
+    this.#must(["wait", "--timeout", "120"]);
   }
 
   file(name) {
@@ -159,7 +168,7 @@ export class Harness {
     const context = await this.browser.newContext({ colorScheme, viewport, locale, acceptDownloads: true, ...rest });
     if (process.env.FERRY_WEB_DISK) await context.route(`${this.url}/**`, fromDisk);
     const page = await context.newPage();
-    page.setDefaultTimeout(20_000);
+    page.setDefaultTimeout(DEADLINE_MS);
     page.troubles = [];
     page.on("pageerror", (error) => page.troubles.push(`error: ${error.message}`));
     page.on("dialog", (dialog) => { page.troubles.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
@@ -180,13 +189,21 @@ export class Harness {
     await page.waitForSelector("#main > *");
   }
 
-  /** What axe finds wrong on the page. */
+  /** What axe finds wrong on the page, and still does a moment later: what is on its way, a style or a part that is being drawn, is no state of it. */
   async axe(page) {
     // The page's policy forbids scripts of others, this one too; the debugger may do it all the same.
     await page.evaluate(AXE);
-    // The browser's own viewer of documents is no page of ours.
-    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { iframes: false, runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-    return violations.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);
+    const look = async () => {
+      // The browser's own viewer of documents is no page of ours.
+      const { violations } = await page.evaluate(() => globalThis.axe.run(document, { iframes: false, runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+      return violations.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);
+    };
+    let found = await look();
+    for (let again = 0; found.length && again < 5; again += 1) {
+      await new Promise((go) => setTimeout(go, 1000));
+      found = await look();
+    }
+    return found;
   }
 
   async close() {

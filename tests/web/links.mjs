@@ -4,7 +4,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync, mkdirSync, writeFileSync } from "node:fs";
-import { row, until } from "./harness.mjs";
+import { becomes, row, until } from "./harness.mjs";
 
 /** Opens the links of an entry in the list. */
 async function openLinks(page, name) {
@@ -133,7 +133,7 @@ export function tests(world) {
     await page.goto(`${world.url}/#/links`);
     const item = page.locator(".link-item", { hasText: "1 zip.txt" });
     await item.waitFor();
-    assert.match(await item.textContent(), /0 of 1 downloads/);
+    await becomes(true, async () => /0 of 1 downloads/.test(await item.textContent()));
     assert.deepEqual(await world.axe(page), [], "the page of links");
     const guest = await stranger(world);
     assert.equal((await guest.request.get(`${address}/raw/1%20zip.txt`)).status(), 200);

@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { until } from "./harness.mjs";
+import { becomes, until } from "./harness.mjs";
 
 const PAGES = [["activity", "Activity"], ["storage", "Storage"], ["rewind", "Rewind a folder"], ["trash", "Trash"], ["devices", "Devices"]];
 const item = (page, text) => page.locator(".rows > li", { hasText: text });
@@ -17,7 +17,7 @@ export function tests(world) {
     await page.getByRole("link", { name: "Activity" }).click();
     const group = item(page, "added 5 items").first();
     await group.waitFor();
-    assert.match(await group.textContent(), /You added 5 items.*Ferry › Lemurs · on LAPTOP/);
+    await becomes(true, async () => /You added 5 items.*Ferry › Lemurs · on LAPTOP/.test(await group.textContent()));
     await group.locator("summary").click();
     await group.getByRole("link", { name: "lemur 3.txt" }).waitFor();
     // It goes on by itself, and what was open stays open.
@@ -26,7 +26,7 @@ export function tests(world) {
     world.settle();
     await item(page, "changed “lemur 1.txt”").waitFor();
     await item(page, "deleted “lemur 2.txt”").waitFor();
-    assert.ok(await group.getByRole("link", { name: "lemur 3.txt" }).isVisible());
+    await becomes(true, () => group.getByRole("link", { name: "lemur 3.txt" }).isVisible());
     assert.deepEqual(await world.axe(page), [], "activity");
     await item(page, "changed “lemur 1.txt”").getByRole("link").click();
     await page.locator('.grid-row[aria-selected="true"]', { hasText: "lemur 1.txt" }).waitFor();
@@ -54,9 +54,9 @@ export function tests(world) {
     await page.goto(`${world.url}/#/rewind/${(await page.evaluate(() => fetch("/sync/v1/namespaces").then((answer) => answer.json())))[0].id}/${good}`);
     await page.getByRole("button", { name: "Show what would change" }).click();
     await page.getByRole("heading", { name: /^What would change in/ }).waitFor();
-    assert.match(await item(page, "okapi.txt").textContent(), /older version/);
-    assert.match(await item(page, "tapir.txt").textContent(), /comes back/);
-    assert.match(await item(page, "ransom.txt").textContent(), /to the trash/);
+    await becomes(true, async () => /older version/.test(await item(page, "okapi.txt").textContent()));
+    await becomes(true, async () => /comes back/.test(await item(page, "tapir.txt").textContent()));
+    await becomes(true, async () => /to the trash/.test(await item(page, "ransom.txt").textContent()));
     assert.equal(readFileSync(world.file("okapi.txt"), "utf8"), "bad", "a look changes nothing");
     assert.deepEqual(await world.axe(page), [], "a plan");
     if (process.env.FERRY_SHOTS) await page.screenshot({ path: `${process.env.FERRY_SHOTS}/rewind-plan.png` });
@@ -90,12 +90,12 @@ export function tests(world) {
     const dialog = page.getByRole("dialog");
     await dialog.getByLabel("What").selectOption("365");
     await dialog.getByText(/^0 items/).waitFor();
-    assert.ok(await dialog.getByRole("button", { name: "Delete for good" }).isDisabled());
+    await becomes(true, () => dialog.getByRole("button", { name: "Delete for good" }).isDisabled());
     await dialog.getByLabel("What").selectOption("0");
     assert.deepEqual(await world.axe(page), [], "emptying");
     await dialog.getByRole("button", { name: "Delete for good" }).click();
     await page.getByRole("heading", { name: "The trash is empty" }).waitFor();
-    assert.ok(await page.getByRole("button", { name: "Empty trash …" }).isHidden());
+    await becomes(true, () => page.getByRole("button", { name: "Empty trash …" }).isHidden());
     assert.deepEqual(page.troubles, []);
     await page.context().close();
   });
@@ -109,7 +109,7 @@ export function tests(world) {
     await page.getByRole("heading", { name: "Storage", exact: true }).waitFor();
     const saved = page.locator(".facts div", { hasText: "Equal parts stored once" }).locator("strong");
     await saved.waitFor();
-    assert.match(await saved.textContent(), /kB|MB/);
+    await becomes(true, async () => /kB|MB/.test(await saved.textContent()));
     await page.goto(`${world.url}/#/devices`);
     await item(page, "LAPTOP").waitFor();
     await until("what the device says of itself", async () => {
@@ -117,7 +117,7 @@ export function tests(world) {
       await item(page, "LAPTOP").waitFor();
       return /Linux.*Ferry \d/.test(await item(page, "LAPTOP").textContent());
     });
-    assert.match(await item(page, "LAPTOP").textContent(), /Through the relay only/);
+    await becomes(true, async () => /Through the relay only/.test(await item(page, "LAPTOP").textContent()));
     assert.deepEqual(page.troubles, []);
     await page.context().close();
   });

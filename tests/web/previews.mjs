@@ -4,7 +4,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { png, wav, pdf } from "./samples.mjs";
-import { row, until } from "./harness.mjs";
+import { becomes, row, until } from "./harness.mjs";
 
 const MARKDOWN = `# Plan
 
@@ -72,14 +72,14 @@ export function tests(world) {
     await page.locator(".stage", { hasText: "cannot be shown" }).waitFor();
     await page.keyboard.press("ArrowRight");
     await page.locator(".stage pre", { hasText: "the last one" }).waitFor();
-    assert.ok(await page.getByRole("button", { name: "Next file" }).isDisabled());
+    await becomes(true, () => page.getByRole("button", { name: "Next file" }).isDisabled());
     const [download] = await Promise.all([page.waitForEvent("download"), page.locator("dialog").getByRole("button", { name: "Download" }).click()]);
     assert.equal(readFileSync(await download.path(), "utf8"), "the last one");
     await page.keyboard.press("ArrowLeft");
     await page.getByRole("heading", { name: "c broken.png" }).waitFor();
     await page.keyboard.press("Escape");
     await page.locator("dialog").waitFor({ state: "detached" });
-    assert.ok(await page.evaluate(() => document.activeElement.getAttribute("role") === "grid"));
+    await becomes("grid", () => page.evaluate(() => document.activeElement.getAttribute("role")));
     assert.deepEqual(page.troubles, []);
     await page.context().close();
   });
@@ -94,13 +94,13 @@ export function tests(world) {
     assert.deepEqual(await shown.locator("a").evaluateAll((links) => links.map((link) => [link.textContent, link.getAttribute("href"), link.rel])), [["out", "https://example.org/x", "noopener noreferrer"]]);
     assert.equal(await shown.locator("script").count(), 0);
     await shown.locator("pre", { hasText: "<script>globalThis.hit = 1</script>" }).waitFor();
-    assert.deepEqual(await shown.locator("td").allTextContents(), ["1", "2"]);
-    assert.equal(await shown.locator(".code-keyword", { hasText: "const" }).count(), 1);
-    assert.equal(await shown.getByRole("img", { name: "done", exact: true }).count(), 1);
+    await becomes(["1", "2"], () => shown.locator("td").allTextContents());
+    await becomes(1, () => shown.locator(".code-keyword", { hasText: "const" }).count());
+    await becomes(1, () => shown.getByRole("img", { name: "done", exact: true }).count());
     assert.deepEqual(await world.axe(page), [], "Markdown");
     await page.getByRole("button", { name: "Source" }).click();
     await page.locator(".stage .line", { hasText: "# Plan" }).waitFor();
-    assert.equal(await page.locator(".stage .line").count(), MARKDOWN.split("\n").length - 1);
+    await becomes(MARKDOWN.split("\n").length - 1, () => page.locator(".stage .line").count());
     await page.getByRole("button", { name: "Formatted" }).click();
     await shown.waitFor();
     assert.equal(await page.evaluate(() => globalThis.hit), undefined);

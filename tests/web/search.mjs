@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
-import { row, until } from "./harness.mjs";
+import { becomes, row, until } from "./harness.mjs";
 
 const CAROL = "carol@example.com";
 
@@ -21,13 +21,13 @@ export function tests(world) {
     const page = await world.page();
     await page.locator(".grid").focus();
     await page.keyboard.press("/");
-    assert.equal(await page.evaluate(() => document.activeElement.name), "q");
+    await becomes("q", () => page.evaluate(() => document.activeElement.name));
     await page.keyboard.type("ZEPHYR");
     await hit(page, "zephyr plan.txt").waitFor();
-    assert.equal(await page.evaluate(() => document.activeElement.name), "q", "who types goes on typing");
+    await becomes("q", () => page.evaluate(() => document.activeElement.name));
     await until("what it is, then what begins so", async () => (await names(page)).slice(0, 2).join() === "Zephyr,zephyr plan.txt");
-    assert.equal((await names(page)).length, 5);
-    assert.match(await hit(page, "zephyr plan.txt").textContent(), /Ferry › Zephyr › Übersicht 2026/);
+    await becomes(5, async () => (await names(page)).length);
+    await becomes(true, async () => /Ferry › Zephyr › Übersicht 2026/.test(await hit(page, "zephyr plan.txt").textContent()));
     await page.getByText("5 results", { exact: true }).waitFor();
     assert.deepEqual(await world.axe(page), [], "results");
 
@@ -35,7 +35,7 @@ export function tests(world) {
     await page.keyboard.press("ControlOrMeta+a");
     await page.keyboard.type("plan zeph");
     await until("one is left", async () => (await names(page)).join() === "zephyr plan.txt");
-    assert.deepEqual(await page.locator("mark").allTextContents(), ["zeph", "plan"]);
+    await becomes(["zeph", "plan"], () => page.locator("mark").allTextContents());
     await page.keyboard.press("ControlOrMeta+a");
     await page.keyboard.type("ubersicht");
     await hit(page, "Übersicht 2026").waitFor();
@@ -54,7 +54,7 @@ export function tests(world) {
     await until("pictures alone", async () => (await names(page)).join() === "old zephyr.png");
     await page.reload();
     await until("the same again", async () => (await names(page)).join() === "old zephyr.png");
-    assert.equal(await page.locator("input[name=q]").inputValue(), "zephyr");
+    await becomes("zephyr", () => page.locator("input[name=q]").inputValue());
     await page.getByRole("combobox", { name: "Kind" }).selectOption("");
     await page.getByRole("combobox", { name: "Changed" }).selectOption("7");
     await page.getByRole("combobox", { name: "Size" }).selectOption("1000000");
@@ -66,7 +66,7 @@ export function tests(world) {
     await page.locator("input[name=q]").focus();
     await page.keyboard.press("ArrowDown");
     await page.keyboard.press("ArrowDown");
-    assert.equal(await page.evaluate(() => document.activeElement.querySelector("strong").textContent), "zephyr plan.txt");
+    await becomes("zephyr plan.txt", () => page.evaluate(() => document.activeElement.querySelector("strong").textContent));
     await page.keyboard.press("Enter");
     await row(page, "zephyr plan.txt").waitFor();
     await until("it is selected", async () => (await row(page, "zephyr plan.txt").getAttribute("aria-selected")) === "true");
@@ -114,7 +114,7 @@ export function tests(world) {
     await guest.getByRole("button", { name: "Preview “pangolin.txt”" }).waitFor();
     await guest.locator("input[name=q]").fill("pangolin");
     await hit(guest, "pangolin.txt").waitFor();
-    assert.match(await hit(guest, "pangolin.txt").textContent(), /Shared with me/);
+    await becomes(true, async () => /Shared with me/.test(await hit(guest, "pangolin.txt").textContent()));
     await dialog.getByRole("button", { name: /^Remove/ }).click();
     await guest.getByRole("heading", { name: "Nothing found" }).waitFor();
     assert.deepEqual([...owner.troubles, ...guest.troubles], []);

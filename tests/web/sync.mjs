@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { drop, row, until } from "./harness.mjs";
+import { becomes, drop, row, until } from "./harness.mjs";
 
 export function tests(world) {
   test("a click in the middle of a refresh hits the row it was meant for", async () => {
@@ -66,7 +66,7 @@ export function tests(world) {
     await page.getByRole("button", { name: "Version history" }).click();
     const versions = page.locator(".versions > li");
     await until("two versions", async () => (await versions.count()) === 2);
-    assert.match(await versions.first().textContent(), /LAPTOP/);
+    await becomes(true, async () => /LAPTOP/.test(await versions.first().textContent()));
     await versions.nth(1).getByRole("button", { name: "Preview" }).click();
     await page.locator(".stage pre", { hasText: "the first telling" }).waitFor();
     await page.keyboard.press("Escape");
@@ -139,7 +139,7 @@ export function tests(world) {
     await page.getByRole("link", { name: "Conflicts" }).click();
     const card = page.locator(".card", { hasText: "plan.txt" });
     await card.waitFor();
-    assert.equal(await card.locator(".side").count(), 2);
+    await becomes(2, () => card.locator(".side").count());
     await card.getByRole("button", { name: "Keep both" }).click();
     await card.waitFor({ state: "detached" });
     world.settle();

@@ -18,8 +18,8 @@ const SIGNS = { same: "", added: "+", removed: "−" };
 export const isComparable = (version) => version.file_size <= TEXT_MAX_BYTES;
 
 /** Shows what `newer` changed; any two of `versions` can be chosen. */
-export function compareVersions(entry, versions, newer) {
-  withStyle("history");
+export async function compareVersions(entry, versions, newer) {
+  await withStyle("history");
   return dialog(t("compare.title", { name: shown(entry.file_name) }), () => {
     const options = versions.map((one) => [String(one.version_number), optionText(one)]);
     const from = field(t("compare.from"), { options });

@@ -19,7 +19,8 @@ withStyle("preview");
 const OWN_ARROWS = "video,audio,pre,iframe,.zoomed,.markdown,.table-frame";
 
 /** Shows `entry`; arrows go through `files`. */
-export function showPreview(entry, files, actions) {
+export async function showPreview(entry, files, actions) {
+  await withStyle("preview");
   return dialog(shown(entry.file_name), (_, element) => {
     let at = Math.max(0, files.indexOf(entry));
     const stage = h("div", { class: "stage" });

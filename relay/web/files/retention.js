@@ -59,8 +59,8 @@ export function folderRule(space) {
 }
 
 /** @returns a promise: whether the rule was changed */
-export function changeRule(space, rule, ownersRule = null) {
-  withStyle("history");
+export async function changeRule(space, rule, ownersRule = null) {
+  await withStyle("history");
   return dialog(t(space ? "retention.titleFolder" : "retention.title"), (close) => {
     const step = rule ? stepOf(rule) : space ? "inherit" : "forever";
     const versions = field(t("retention.versions"), { options: [

@@ -2,11 +2,18 @@
 
 import { h } from "./dom.js";
 
-const known = new Set();
+const known = new Map();
 
-/** Adds `styles/NAME.css` to the page, once. */
+/**
+ * Adds `styles/NAME.css` to the page, once.
+ * @returns a promise: it is there, or did not come, and then the page does without
+ */
 export function withStyle(name) {
-  if (known.has(name)) return;
-  known.add(name);
-  document.head.append(h("link", { rel: "stylesheet", href: new URL(`../styles/${name}.css`, import.meta.url).href }));
+  if (!known.has(name)) {
+    known.set(name, new Promise((go) => {
+      const href = new URL(`../styles/${name}.css`, import.meta.url).href;
+      document.head.append(h("link", { rel: "stylesheet", href, onload: go, onerror: go }));
+    }));
+  }
+  return known.get(name);
 }

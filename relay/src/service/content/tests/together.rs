@@ -9,9 +9,14 @@ use crate::store::testing::{Db, on_each_kind};
 use ferry_protocol::wire::{CommitReply, Role};
 use ferry_protocol::{ChunkId, NodeId, ReplicaId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 const GRACE_MS: i64 = 1000;
+/// Who works beside the sweep, and how far the clock may go while each of them does one turn.
+const PEOPLE: usize = 4;
+const TURN_MS: i64 = 25_000;
 
 on_each_kind!(the_same_chunk_from_many_at_once_is_stored_once_and_right);
 
@@ -96,27 +101,33 @@ async fn a_commit_id_of_another_user_is_another(kind: Db) {
 
 on_each_kind!(the_sweep_beside_everybody_takes_nothing_that_is_needed, flavor = "multi_thread", worker_threads = 2);
 
-/// X13: uploads, commits, deletions, restores and readers beside a sweep that never rests. The grace period is longer than any of them takes.
+/// X13: uploads, commits, deletions, restores and readers beside a sweep that never rests. The grace period is longer than any of them takes: time goes on
+/// by turns, since who waits on a slow machine would outlive a period that is counted in sweeps.
 async fn the_sweep_beside_everybody_takes_nothing_that_is_needed(kind: Db) {
     let world = Arc::new(World::with_on(kind, ContentConfig { grace_ms: 60_000, ..ContentConfig::default() }).await);
     let done = Arc::new(AtomicBool::new(false));
+    let turn = Arc::new(AtomicI64::new(0));
+    let next_turn = Arc::new(Barrier::new(PEOPLE));
     let sweeper = {
-        let (world, done) = (world.clone(), done.clone());
+        let (world, done, turn) = (world.clone(), done.clone(), turn.clone());
         tokio::spawn(async move {
-            let mut rewritten = 0;
+            let (mut rewritten, mut at_ms) = (0, 0);
             while !done.load(Ordering::Relaxed) {
-                world.clock.advance_ms(5_000);
+                if at_ms < (turn.load(Ordering::Relaxed) + 1) * TURN_MS {
+                    at_ms += 5_000;
+                    world.clock.advance_ms(5_000);
+                }
                 rewritten += world.content.sweep(false).await.unwrap().packs_rewritten;
                 tokio::task::yield_now().await;
             }
             rewritten
         })
     };
-    let mut people = Vec::new();
-    for person in 0..4u8 {
+    let mut people = JoinSet::new();
+    for person in 0..PEOPLE as u8 {
         let caller = world.user(None).await;
-        let world = world.clone();
-        people.push(tokio::spawn(async move {
+        let (world, turn, next_turn) = (world.clone(), turn.clone(), next_turn.clone());
+        people.spawn(async move {
             let home = world.home(&caller).await;
             let mut writer = world.writer(&caller);
             let mut files: Vec<(NodeId, Vec<u8>)> = Vec::new();
@@ -132,13 +143,16 @@ async fn the_sweep_beside_everybody_takes_nothing_that_is_needed(kind: Db) {
                 world.content.restore(&home, *old).await.unwrap();
                 let got = collect(world.content.get_chunks(&home, vec![ChunkId::of(bytes)]).await.unwrap()).await;
                 assert_eq!(got, [Some(bytes.clone())]);
+                if next_turn.wait().await.is_leader() {
+                    turn.fetch_add(1, Ordering::Relaxed);
+                }
             }
             (home, files)
-        }));
+        });
     }
     let mut all = Vec::new();
-    for person in people {
-        all.push(person.await.unwrap());
+    while let Some(person) = people.join_next().await {
+        all.push(person.unwrap());
     }
     done.store(true, Ordering::Relaxed);
     let mut rewritten = sweeper.await.unwrap();

@@ -1,4 +1,4 @@
-//! The simulated world: 1,500 seeds, 600 with a LAN, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
+//! The simulated world: 1,500 seeds, 600 with a LAN, 600 in which texts are merged, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
 
 use ferry_tests::sim::world::{Options, kept_seeds, run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,9 +28,19 @@ fn seeds_with_a_lan_that_failed_once_end_well() {
     assert_eq!(failed(kept_seeds("failed_once_lan.txt"), Options::lan_of), Vec::<String>::new(), "repeat with these commands");
 }
 
+/// Some of the devices merge texts, others do not.
+#[test]
+fn every_seed_with_merges_ends_well() {
+    assert_eq!(failed(0..600, Options::merging_of), Vec::<String>::new(), "repeat with these commands");
+    let merged: u64 = (0..200).map(|seed| run(&Options::merging_of(seed)).merged).sum();
+    assert!(merged > 10, "only {merged} texts were merged in two hundred runs");
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for options in [3, 7, 21, 30].map(Options::of).into_iter().chain([3, 7, 21, 30].map(Options::lan_of)) {
+    for options in
+        [3, 7, 21, 30].map(Options::of).into_iter().chain([3, 7, 21, 30].map(Options::lan_of)).chain([3, 6].map(Options::merging_of))
+    {
         assert_eq!(run(&options), run(&options), "{}", options.command());
     }
 }

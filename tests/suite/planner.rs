@@ -62,6 +62,11 @@ caught! {
     a_peers_word_that_is_not_passed_on: HeardIsSent,
 }
 
+caught! {
+    Options::merging_of,
+    a_merge_over_what_was_heard: MergeReplacesHeard,
+}
+
 #[test]
 fn a_rename_as_create() {
     caught_by_scenario(Planted::RenameAsCreate, |mut world| {

@@ -22,6 +22,15 @@ pub fn counted(disk: &SimDisk) -> BTreeMap<Vec<u8>, usize> {
     out
 }
 
+/// The lines of all files on a disk, and how often each stands there: where texts are merged, these are what must not be lost.
+pub fn counted_lines(disk: &SimDisk) -> BTreeMap<Vec<u8>, usize> {
+    let mut out = BTreeMap::new();
+    for (bytes, files) in counted(disk) {
+        bytes.split_inclusive(|b| *b == b'\n').for_each(|line| *out.entry(line.to_vec()).or_insert(0) += files);
+    }
+    out
+}
+
 fn fresh(rng: &mut Rng, who: usize, written: &mut u64) -> Vec<u8> {
     *written += 1;
     let mut text = format!("D{who}#{written}");
@@ -49,6 +58,34 @@ fn look(disk: &SimDisk) -> Sight {
 fn somewhere(rng: &mut Rng, sight: &Sight) -> RelPath {
     let name = Name::new(*rng.pick(&NAMES)).expect("names");
     rng.pick(&sight.dirs).join(&name)
+}
+
+/// A user edits one line of a text, or begins one. What it was, for people, and the path that a watcher would name.
+pub fn edit_lines(disk: &mut SimDisk, rng: &mut Rng, who: usize, written: &mut u64) -> (String, Vec<RelPath>) {
+    let sight = look(disk);
+    let texts: Vec<&RelPath> = sight.files.iter().filter(|at| disk.read(at).is_some_and(|b| b.ends_with(b"\n"))).collect();
+    let line = |written: &mut u64| {
+        *written += 1;
+        format!("D{who}#{written}\n").into_bytes()
+    };
+    if texts.is_empty() || rng.percent(5) {
+        let at = somewhere(rng, &sight);
+        let lines: Vec<Vec<u8>> = (0..8).map(|_| line(written)).collect();
+        return (format!("begin {at} {}", disk.write(&at, &lines.concat())), vec![at]);
+    }
+    let at = (*rng.pick(&texts)).clone();
+    let bytes = disk.read(&at).unwrap_or_default();
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    let place = rng.below(lines.len());
+    match rng.below(10) {
+        0..6 => lines.insert(place, line(written)),
+        6..9 => lines[place] = line(written),
+        _ if lines.len() > 1 => drop(lines.remove(place)),
+        _ => {}
+    }
+    let text = lines.concat();
+    let done = if rng.percent(50) { disk.write(&at, &text) } else { disk.save(&at, &text) };
+    (format!("edit line {place} of {at} {:?} {done}", String::from_utf8_lossy(&text)), vec![at])
 }
 
 /// One act of a user. What it was, for people, and the paths that a watcher would name.

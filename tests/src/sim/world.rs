@@ -36,6 +36,8 @@ pub struct Options {
     pub faults: BTreeSet<Fault>,
     /// Whether the devices have a LAN.
     pub lan: LanKind,
+    /// Whether users edit texts by lines, and some of the devices merge them.
+    pub merges: bool,
     /// A bug that should be caught.
     pub planted: Option<Planted>,
     /// Whether every step is printed.
@@ -120,6 +122,7 @@ impl Options {
             user_percent: *rng.pick(&[1, 4, 12]),
             faults,
             lan: LanKind::Off,
+            merges: false,
             planted: None,
             verbose: false,
         }
@@ -134,6 +137,12 @@ impl Options {
         options
     }
 
+    /// The run of a seed in which texts are edited by lines and some devices merge them; every second one with a LAN.
+    pub fn merging_of(seed: u64) -> Self {
+        let options = if seed % 2 == 0 { Self::of(seed) } else { Self::lan_of(seed) };
+        Self { merges: true, ..options }
+    }
+
     /// Whether a user may overwrite what some state names and nobody else holds: a relay that was set back lacks it, or peers have heard of it
     /// and have not fetched it. Faults are recoverable, so such a content is kept.
     fn may_overwrite_last_copies(&self) -> bool {
@@ -142,7 +151,13 @@ impl Options {
 
     /// The command that repeats this run.
     pub fn command(&self) -> String {
-        let lan = if self.lan == LanKind::Off { "" } else { " --lan" };
+        let lan = if self.merges {
+            " --merging"
+        } else if self.lan == LanKind::Off {
+            ""
+        } else {
+            " --lan"
+        };
         format!("cargo run -p ferry-tests --bin sim -- --from {} --seeds 1{lan} --verbose", self.seed)
     }
 }
@@ -151,6 +166,8 @@ impl Options {
 #[derive(Debug, Default)]
 pub struct Ledger {
     written: BTreeMap<Vec<u8>, Fate>,
+    /// Each line counts by itself: where texts are merged, a version that was written may be shown nowhere any more.
+    pub by_lines: bool,
 }
 
 /// What became of one content.
@@ -167,7 +184,8 @@ struct Fate {
 impl Ledger {
     /// Notes what one act changed on one disk.
     pub fn compare(&mut self, before: &SimDisk, after: &SimDisk) {
-        let (before, after) = (user::counted(before), user::counted(after));
+        let count = if self.by_lines { user::counted_lines } else { user::counted };
+        let (before, after) = (count(before), count(after));
         let contents: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
         for bytes in contents {
             let count = |side: &BTreeMap<Vec<u8>, usize>| side.get(bytes).copied().unwrap_or(0);
@@ -207,6 +225,8 @@ pub struct Report {
     pub entries: usize,
     /// How many actions the daemons did.
     pub actions: u64,
+    /// How many merges were clean.
+    pub merged: u64,
 }
 
 /// Runs a seed. Panics with what is wrong.
@@ -226,6 +246,8 @@ impl World {
         for device in &mut calm.devices {
             device.verbose = options.verbose;
             device.disk.knows_birth = !options.faults.contains(&Fault::NoBirth);
+            device.policy.merge_text = options.merges && (options.seed as usize + device.index) % 3 != 0;
+            device.engine.set_merging(device.policy.merge_text);
             device.disk.careless = options.planted == Some(Planted::NoIdentityCheck);
         }
         let count = options.devices;
@@ -236,7 +258,7 @@ impl World {
         Self {
             rng: Rng::new(options.seed ^ 0x5EED),
             calm,
-            ledger: Ledger::default(),
+            ledger: Ledger { by_lines: options.merges, ..Ledger::default() },
             undo: vec![Vec::new(); count],
             relay_backup: SimRelay::default(),
             device_backups: vec![None; count],
@@ -271,7 +293,9 @@ impl World {
         let before = self.calm.devices[who].disk.clone();
         for _ in 0..1 + self.rng.below(3) {
             let device = &mut self.calm.devices[who];
-            let (what, touched) = user::act(&mut device.disk, &mut self.rng, who, &mut self.written);
+            let by_lines = self.options.merges && self.rng.percent(70);
+            let act = if by_lines { user::edit_lines } else { user::act };
+            let (what, touched) = act(&mut device.disk, &mut self.rng, who, &mut self.written);
             device.note(format!("USER {what}"));
             let lossy = self.options.faults.contains(&Fault::LostHints);
             device.hints.extend(touched.into_iter().filter(|_| !lossy || self.rng.percent(50)));
@@ -286,6 +310,8 @@ impl World {
         if self.calm.no_relay.contains(&who) && waits.contains(&step) {
             return;
         }
+        let reaches = self.calm.reaches_relay(who);
+        self.calm.devices[who].engine.set_relay_near(reaches);
         if step == Step::Act {
             self.undo[who].push(self.calm.devices[who].disk.clone());
         }
@@ -465,9 +491,10 @@ impl World {
     /// What must be true at rest.
     fn check(&self) {
         self.calm.check();
-        let first = user::contents(&self.calm.devices[0].disk);
+        let count = if self.options.merges { user::counted_lines } else { user::counted };
+        let first = count(&self.calm.devices[0].disk);
         for bytes in self.ledger.visible() {
-            assert!(first.contains(bytes), "{:?} is gone; {}", String::from_utf8_lossy(bytes), self.tail());
+            assert!(first.contains_key(bytes), "{:?} is gone; {}", String::from_utf8_lossy(bytes), self.tail());
         }
         for device in &self.calm.devices {
             check_device(device);
@@ -486,6 +513,7 @@ impl World {
             trace: self.calm.devices.iter().fold(self.calm.relay.head, |hash, d| hash.rotate_left(5) ^ d.trace),
             entries: self.calm.devices[0].disk.tree().len(),
             actions: self.calm.devices.iter().map(|d: &Device| d.actions).sum(),
+            merged: self.calm.devices.iter().map(|d: &Device| d.merged).sum(),
         }
     }
 }

@@ -32,7 +32,7 @@ fn synced_mode(content: &ItemContent, stat: &Stat) -> u16 {
 pub(crate) fn to_content(content: &ItemContent, mtime_ns: i64) -> Content {
     match content {
         ItemContent::Dir => Content::Dir,
-        ItemContent::File(manifest) => Content::File(FileContent { manifest: manifest.clone(), mtime_ns }),
+        ItemContent::File(manifest) => Content::File(FileContent::new(manifest.clone(), mtime_ns)),
         ItemContent::Symlink(target) => Content::Symlink(target.clone()),
     }
 }

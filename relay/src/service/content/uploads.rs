@@ -181,7 +181,7 @@ impl Content {
         if self.meta.held(namespace, &ids).await?.values().any(|h| h.is_damaged) {
             return Ok(None);
         }
-        let content = FileContent { manifest: file.manifest, mtime_ns: new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000) };
+        let content = FileContent::new(file.manifest, new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000));
         let version_id = random()?;
         patiently!(self.place_file(entry, path, &content, version_id, node, &chunks, None, Clash::NewVersion).await).map(Some)
     }
@@ -394,7 +394,7 @@ impl Content {
             false => self.path_of_upload(&row).await?,
         };
         let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
-        let content = FileContent { manifest, mtime_ns };
+        let content = FileContent::new(manifest, mtime_ns);
         patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row), clash).await)
     }
 }

@@ -45,16 +45,25 @@ pub fn candidate(body: &Body) -> Option<Candidate> {
     let file = |side: &Shown<'_>| side.value.content.file().filter(|f| is_small_enough(&f.manifest)).cloned();
     let (newer_file, older_file) = (file(newer)?, file(older)?);
     let (newer_bases, older_bases) = (bases_of(body, newer), bases_of(body, older));
-    // One side was edited from the very content of the other, as when two devices have merged the same and one went on: nothing is newer in common.
-    let equal = newer_bases.iter().find(|b| b.manifest.hash() == older_file.manifest.hash());
-    let equal = equal.or_else(|| older_bases.iter().find(|b| b.manifest.hash() == newer_file.manifest.hash()));
-    let base: &Base = equal.or_else(|| newer_bases.iter().find(|base| older_bases.contains(base)))?;
+    let equal =
+        same_made_twice(&newer_bases, &older_file, &older_bases).or_else(|| same_made_twice(&older_bases, &newer_file, &newer_bases));
+    let base: &Base = equal.or_else(|| newer_bases.iter().find(|base| older_bases.contains(base)).copied())?;
     if !is_small_enough(&base.manifest) {
         return None;
     }
     let mut replaces: Vec<Dot> = newer.dots.iter().chain(&older.dots).copied().collect();
     replaces.sort();
     Some(Candidate { newer: newer_file, older: older_file, base: base.clone(), replaces })
+}
+
+/// What one side was edited from, if the other side is that very content, made from the same: two devices have merged the same, and one went on.
+/// Nothing is newer in common. Equal bytes alone say nothing: whoever takes a change back writes what stood before, and that is an edit.
+fn same_made_twice<'b>(bases: &[&'b Base], other: &FileContent, other_bases: &[&'b Base]) -> Option<&'b Base> {
+    let is_equal = |base: &&&Base| base.manifest.hash() == other.manifest.hash();
+    let at = bases.iter().position(|base| is_equal(&base))?;
+    let made_from = |bases: &[&'b Base]| bases.iter().find(|base| !is_equal(base)).copied();
+    let from = made_from(&bases[at..])?;
+    (made_from(other_bases) == Some(from)).then_some(bases[at])
 }
 
 /// Everything that a shown content was edited from: of equal ones, that of the highest stamp first.
@@ -90,13 +99,14 @@ pub fn bases_of_merged(candidate: &Candidate, body: &Body) -> Vec<Base> {
     thinned(out)
 }
 
-/// At most [`BASES_MAX`], each once: the two newest, the oldest, and between them those that stand at the rounder counts of their writers, so that a
-/// writer who was alone for many edits still names what the others saw last, or something shortly before it.
+/// At most [`BASES_MAX`], each once: the two newest, the newest of another writer, the oldest, and between them those that stand at the rounder counts of
+/// their writers, so that a writer who was alone for many edits still names what the others saw last, or something shortly before it.
 fn thinned(mut bases: Vec<Base>) -> Vec<Base> {
     let mut seen = std::collections::BTreeSet::new();
     bases.retain(|base| seen.insert(base.dot));
     while bases.len() > BASES_MAX {
-        let between = 2..bases.len() - 1;
+        let heard = bases.iter().position(|base| base.dot.replica != bases[0].dot.replica);
+        let between = (2..bases.len() - 1).filter(|at| Some(*at) != heard);
         let least = between.min_by_key(|at| (bases[*at].dot.counter.trailing_zeros(), std::cmp::Reverse(*at)));
         bases.remove(least.unwrap_or(bases.len() - 1));
     }

@@ -1,4 +1,4 @@
-//! The simulated world: 1,500 seeds, 600 with a LAN, 600 in which texts are merged, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
+//! The simulated world: 1,500 seeds, 600 with a LAN, 160 in which texts are merged, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
 
 use ferry_tests::sim::world::{Options, kept_seeds, run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,12 +28,18 @@ fn seeds_with_a_lan_that_failed_once_end_well() {
     assert_eq!(failed(kept_seeds("failed_once_lan.txt"), Options::lan_of), Vec::<String>::new(), "repeat with these commands");
 }
 
-/// Some of the devices merge texts, others do not.
+/// Some of the devices merge texts, others do not. These runs are long: two must write one text before they have heard each other.
 #[test]
 fn every_seed_with_merges_ends_well() {
-    assert_eq!(failed(0..600, Options::merging_of), Vec::<String>::new(), "repeat with these commands");
-    let merged: u64 = (0..200).map(|seed| run(&Options::merging_of(seed)).merged).sum();
-    assert!(merged > 10, "only {merged} texts were merged in two hundred runs");
+    let (mut failed, mut merged) = (Vec::new(), 0);
+    for options in (0..160).map(Options::merging_of) {
+        match catch_unwind(AssertUnwindSafe(|| run(&options))) {
+            Ok(report) => merged += report.merged,
+            Err(_) => failed.push(options.command()),
+        }
+    }
+    assert_eq!(failed, Vec::<String>::new(), "repeat with these commands");
+    assert!(merged >= 160, "only {merged} texts were merged in so many runs");
 }
 
 #[test]

@@ -317,3 +317,31 @@ fn a_crash_in_the_middle() {
     after_a_pause(&mut world);
     assert_eq!(only(&world.converge()), BOTH);
 }
+
+/// A side that nobody has any more does not hold up what the other writes: it goes on as a conflict does.
+#[test]
+fn a_side_that_is_gone_holds_nothing_up() {
+    let mut world = lan_world([true, true, true], "a\nb\nc\nd\n");
+    world.write(0, "f", "A\nb\nc\nd\n");
+    world.write(1, "f", "a\nb\nc\nD\n");
+    alone(&mut world);
+    let sent = world.ask_peer(1, 2, 10).unwrap();
+    world.devices[2].hear_peer(&sent, true);
+    // The second device told what it wrote, and is gone before anybody has the bytes.
+    world.lan.cut_all();
+    world.lan.connect(0, 2);
+    for text in ["0\nA\nb\nc\nd\n", "-\n0\nA\nb\nc\nd\n"] {
+        world.write(0, "f", text);
+        for _ in 0..3 {
+            (0..3).for_each(|index| world.settle(index));
+            after_a_pause(&mut world);
+        }
+        let shown: Vec<String> = world.tree(2).into_values().collect();
+        assert!(shown.iter().any(|held| held == text), "{text:?} is held up: {shown:?}");
+    }
+    world.lan.connect_all(3);
+    world.devices.iter_mut().for_each(|d| d.engine.retry_now());
+    world.settle_all();
+    after_a_pause(&mut world);
+    assert_eq!(only(&world.converge()), "-\n0\nA\nb\nc\nD\n");
+}

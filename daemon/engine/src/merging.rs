@@ -17,7 +17,7 @@ use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, Result, Trees
 use crate::view::Desired;
 use ferry_protocol::merge::{self, Candidate};
 use ferry_protocol::read::shown;
-use ferry_protocol::{Content, Dot, FileContent, Manifest, NodeId, RelPath};
+use ferry_protocol::{Content, Dot, FileContent, Manifest, NodeId, NodeState, RelPath};
 use std::collections::BTreeMap;
 
 /// Three texts to be joined. Answer with [`Engine::handle_merge`].
@@ -46,7 +46,7 @@ pub enum Merged {
     Conflict,
     /// Nobody that can be reached has the base.
     NoBase,
-    /// One of the sides is not to be had, or the result cannot be staged.
+    /// One of the sides is not to be had, or the result cannot be staged. What is placed instead says so, if it meets the same.
     Unavailable(Obstacle),
 }
 
@@ -71,6 +71,8 @@ struct Known {
     id: u64,
     of: Vec<Dot>,
     state: State,
+    /// How often something was lacking.
+    lacked: u32,
 }
 
 #[derive(Debug)]
@@ -80,8 +82,10 @@ enum State {
     Asked,
     Clean(Manifest),
     Refused,
-    /// Tried again when something that was out of reach is back.
-    NoBase,
+    /// The base or a side is out of reach: a conflict as ever, so that what can be had is placed. Tried again when something is back.
+    Lacking,
+    /// What was lacking may be there.
+    Again,
 }
 
 /// The merges that are known.
@@ -127,10 +131,17 @@ impl<T: Trees> Engine<T> {
         }
     }
 
-    /// Tries again what lacked its base.
+    /// Tries again what lacked something.
     pub(crate) fn retry_merges(&mut self) {
-        let lacking: Vec<NodeId> = self.merging.known.extract_if(.., |_, k| matches!(k.state, State::NoBase)).map(|(id, _)| id).collect();
+        let lacking: Vec<NodeId> = self.merging.known.extract_if(.., |_, k| matches!(k.state, State::Lacking)).map(|(id, _)| id).collect();
         self.dirty.extend(lacking);
+    }
+
+    /// A content of this node was fetched: what its merge lacked may be it. Once, or a fetch and a merge would call for each other without end.
+    pub(crate) fn merge_may_be_had(&mut self, node: NodeId) {
+        if let Some(known) = self.merging.known.get_mut(&node).filter(|k| matches!(k.state, State::Lacking) && k.lacked <= 1) {
+            known.state = State::Again;
+        }
     }
 
     /// Takes what became of a merge.
@@ -146,11 +157,9 @@ impl<T: Trees> Engine<T> {
                 known.state = State::Clean(manifest);
             }
             Merged::Conflict => known.state = State::Refused,
-            Merged::NoBase => known.state = State::NoBase,
-            Merged::Unavailable(obstacle) => {
-                self.merging.known.remove(&node);
-                let path = self.node_path(node)?;
-                self.block(node, path, obstacle)?;
+            Merged::NoBase | Merged::Unavailable(_) => {
+                known.state = State::Lacking;
+                known.lacked += 1;
             }
         }
         Ok(())
@@ -171,20 +180,26 @@ impl<T: Trees> Engine<T> {
         let candidate = merge::candidate(record.state.body()).filter(|_| self.policy.may_write && self.trees.meta().heard);
         let item = items.iter().find(|(of, item)| *of == key && ![PARKED, LIMBO].contains(&item.parent)).map(|(_, item)| item);
         let wanted = desired.iter().find(|d| d.key == key);
-        let (Some(candidate), Some(item), Some(wanted)) = (candidate, item, wanted) else {
+        let (Some(mut candidate), Some(item), Some(wanted)) = (candidate, item, wanted) else {
             self.merging.known.remove(&id);
             return Ok(false);
         };
+        if self.planted(Planted::MergeFromAnyBase) {
+            candidate.base = candidate.newer.bases.first().cloned().unwrap_or(candidate.base);
+        }
         let Some(path) = self.item_path(item)?.filter(|_| matches!(item.content, ItemContent::File(_))) else { return Ok(false) };
         if self.is_missing(key, item.parent)? || self.is_ignored(item.parent, &item.name, &path, false)? {
             return Ok(false);
         }
         match self.merging.known.get(&id).filter(|k| k.of == candidate.replaces).map(|k| &k.state) {
-            Some(State::Refused | State::NoBase) => return Ok(false),
+            Some(State::Refused | State::Lacking) => return Ok(false),
             Some(State::Asked) => return Ok(true),
             Some(State::Clean(merged)) if self.plans.staged.contains(&merged.hash()) => {
                 let merged = merged.clone();
                 let content = merge::merged_content(&candidate, record.state.body(), merged);
+                if self.planted(Planted::MergeWrittenFirst) {
+                    return self.write_merged_first(id, &record.state, content, &candidate.replaces);
+                }
                 self.place_merged(key, item, (path, wanted.mode), (content, candidate.replaces), draft)?;
                 return Ok(true);
             }
@@ -208,7 +223,8 @@ impl<T: Trees> Engine<T> {
         self.merging.next += 1;
         let serial = self.merging.next;
         let state = if waits { State::Waits } else { State::Asked };
-        self.merging.known.insert(id, Known { id: serial, of: candidate.replaces, state });
+        let lacked = self.merging.known.get(&id).filter(|k| k.of == candidate.replaces).map_or(0, |k| k.lacked);
+        self.merging.known.insert(id, Known { id: serial, of: candidate.replaces, state, lacked });
         if waits {
             return Ok(());
         }
@@ -272,6 +288,15 @@ impl<T: Trees> Engine<T> {
             self.emit(Event::Merged { path });
         }
         Ok(())
+    }
+
+    /// The bug of a version that is written before it stands on disk, for tests of the tests.
+    fn write_merged_first(&mut self, id: NodeId, state: &NodeState, content: Content, replaces: &[Dot]) -> Result<bool> {
+        let mut state = state.clone();
+        let value = self.new_value(&state, content);
+        state.body_mut().put(replaces, value);
+        self.write(id, state)?;
+        Ok(true)
     }
 
     /// What stands everywhere as it stands here may be the base of a merge.

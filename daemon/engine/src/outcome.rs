@@ -18,6 +18,7 @@ impl<T: Trees> Engine<T> {
         match result {
             Ok(()) => {
                 self.plans.staged.insert(content);
+                nodes.iter().for_each(|node| self.merge_may_be_had(*node));
                 self.dirty.extend(nodes);
             }
             Err(obstacle) => {

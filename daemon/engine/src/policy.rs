@@ -112,4 +112,8 @@ pub enum Planted {
     HeardIsSent,
     /// A merged version replaces what was heard while it was made, not what it was made from (breaks I2).
     MergeReplacesHeard,
+    /// A merge takes what one side was edited from, whether the other had seen it or not (breaks I2).
+    MergeFromAnyBase,
+    /// A merged version is written before it stands on disk (breaks I7).
+    MergeWrittenFirst,
 }

@@ -292,6 +292,43 @@ fn stamp(counter: u64, who: usize) -> Stamp {
     Stamp { counter, replica: replica(who) }
 }
 
+/// Who takes a change back writes the bytes of an older version. That is an edit, not a base.
+#[test]
+fn what_is_taken_back_stays_taken_back() {
+    for taker in [0, 1] {
+        let mut world = World::new();
+        world.act(Act::Insert(0, 3));
+        (1..REPLICAS).for_each(|who| world.hear(who, 0));
+        let other = 1 - taker;
+        world.edit(taker, |lines, _, removed| _ = removed.insert(lines.remove(3)));
+        world.act(Act::Insert(other, 10));
+        world.hear(2, 0);
+        world.hear(2, 1);
+        assert!(world.merge(2));
+        let text = world.text(&shown(world.states[2].body())[0].value.content.file().unwrap().manifest).to_owned();
+        assert!(!text.contains("wrote 1\n") && text.contains("wrote 2\n"), "{text}");
+        world.settle();
+        world.check();
+    }
+}
+
+/// Two have merged the same, and one changed what came out where it was merged.
+#[test]
+fn who_goes_on_after_the_same_merge_is_followed() {
+    let mut world = World::new();
+    world.act(Act::Insert(0, 3));
+    world.act(Act::Insert(1, 10));
+    world.hear(0, 1);
+    world.hear(1, 0);
+    assert!(world.merge(0) && world.merge(1));
+    world.edit(1, |lines, written, _| lines.iter_mut().filter(|l| l.contains("wrote")).for_each(|l| *l = format!("anew {written} {l}")));
+    let text = world.text(&shown(world.states[1].body())[0].value.content.file().unwrap().manifest).to_owned();
+    world.settle();
+    let sides = shown(world.states[0].body());
+    assert_eq!(sides.len(), 1);
+    assert_eq!(world.text(&sides[0].value.content.file().unwrap().manifest), text);
+}
+
 /// A version that a device alone has edited a hundred times still names what the others saw last, or an event before it.
 #[test]
 fn many_edits_alone_keep_a_base() {

@@ -17,7 +17,7 @@ fn main() {
             other => panic!("unknown argument {other}; use --seeds N --from S --lan --merging --verbose"),
         }
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut merged) = (Vec::new(), 0);
     for seed in from..from + count {
         let options = Options { verbose, ..of(seed) };
         if count == 1 {
@@ -25,13 +25,13 @@ fn main() {
         }
         match std::panic::catch_unwind(|| run(&options)) {
             Ok(report) if count == 1 => println!("{report:?}"),
-            Ok(_) => {}
+            Ok(report) => merged += report.merged,
             Err(_) => {
                 println!("seed {seed} failed; repeat: {}", options.command());
                 failed.push(seed);
             }
         }
     }
-    println!("{count} seeds from {from}, {} failed: {failed:?}", failed.len());
+    println!("{count} seeds from {from}, {merged} merges, {} failed: {failed:?}", failed.len());
     std::process::exit(i32::from(!failed.is_empty()));
 }

@@ -103,6 +103,8 @@ pub struct Device {
     pub(super) kept: BTreeMap<ContentHash, Bytes>,
     /// How many merges were clean.
     pub merged: u64,
+    /// How many merged versions became the next version here.
+    pub replaced: u64,
     pub(super) staged: BTreeMap<ContentHash, Bytes>,
     batch: Option<(Batch, Vec<DiskOutcome>)>,
     lives: u64,
@@ -135,6 +137,7 @@ impl Device {
             merges: VecDeque::new(),
             kept: BTreeMap::new(),
             merged: 0,
+            replaced: 0,
             staged: BTreeMap::new(),
             batch: None,
             lives: 1,
@@ -311,6 +314,7 @@ impl Device {
 
     fn plan(&mut self, max: usize) -> bool {
         let plan = self.engine.plan(max).expect("trees in memory");
+        self.count_merges();
         let any = !plan.fetches.is_empty() || !plan.merges.is_empty() || !plan.keeps.is_empty() || plan.batch.is_some();
         plan.keeps.into_iter().for_each(|keep| self.keep(keep));
         for merge in plan.merges {
@@ -394,6 +398,7 @@ impl Device {
         }
         if let Some((batch, outcomes)) = self.batch.take() {
             self.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+            self.count_merges();
         }
         for content in self.engine.take_unused_staged() {
             self.staged.remove(&content);

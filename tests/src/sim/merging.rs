@@ -3,7 +3,7 @@
 use crate::sim::device::Device;
 use crate::sim::disk::manifest_of;
 use crate::sim::relay::SimRelay;
-use ferry_engine::{Keep, Merge, Merged, Obstacle};
+use ferry_engine::{Event, Keep, Merge, Merged, Obstacle};
 use ferry_protocol::{ChunkId, ContentHash, Manifest, merge};
 use std::collections::BTreeMap;
 
@@ -43,6 +43,11 @@ impl Device {
             (Some(merge), _) => vec![&merge.base, &merge.newer, &merge.older],
             (None, fetch) => fetch.map(|f| &f.manifest).into_iter().collect(),
         }
+    }
+
+    /// Counts the merged versions that were taken in.
+    pub(super) fn count_merges(&mut self) {
+        self.replaced += self.engine.take_events().iter().filter(|e| matches!(e, Event::Merged { .. })).count() as u64;
     }
 
     /// Forgets what was kept for merges, as when there was no room for it.

@@ -6,6 +6,8 @@ use ferry_engine::Kind;
 use ferry_protocol::{Name, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Lines of a text when it is begun.
+const TEXT_LINES: usize = 24;
 const NAMES: [&str; 7] = ["a", "b", "c.txt", "d", "e", "Ä", ".h"];
 
 /// The contents of all files on a disk, Ferry's own parked ones too.
@@ -68,15 +70,18 @@ pub fn edit_lines(disk: &mut SimDisk, rng: &mut Rng, who: usize, written: &mut u
         *written += 1;
         format!("D{who}#{written}\n").into_bytes()
     };
-    if texts.is_empty() || rng.percent(5) {
+    if texts.is_empty() || rng.percent(3) {
         let at = somewhere(rng, &sight);
-        let lines: Vec<Vec<u8>> = (0..8).map(|_| line(written)).collect();
+        let lines: Vec<Vec<u8>> = (0..TEXT_LINES).map(|_| line(written)).collect();
         return (format!("begin {at} {}", disk.write(&at, &lines.concat())), vec![at]);
     }
-    let at = (*rng.pick(&texts)).clone();
+    // Mostly one text, so that two of them meet in it.
+    let at = if rng.percent(70) { texts[0].clone() } else { (*rng.pick(&texts)).clone() };
     let bytes = disk.read(&at).unwrap_or_default();
     let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
-    let place = rng.below(lines.len());
+    // Mostly each in a part of his own: what touches is no clean merge.
+    let part = (lines.len() / 4).max(1);
+    let place = if rng.percent(75) { (who % 4 * part + rng.below(part)).min(lines.len() - 1) } else { rng.below(lines.len()) };
     match rng.below(10) {
         0..6 => lines.insert(place, line(written)),
         6..9 => lines[place] = line(written),

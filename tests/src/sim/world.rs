@@ -140,7 +140,10 @@ impl Options {
     /// The run of a seed in which texts are edited by lines and some devices merge them; every second one with a LAN.
     pub fn merging_of(seed: u64) -> Self {
         let options = if seed % 2 == 0 { Self::of(seed) } else { Self::lan_of(seed) };
-        Self { merges: true, ..options }
+        let mut rng = Rng::new(seed ^ 0x3E6);
+        // Long enough, and busy enough, that two often write before they have heard each other.
+        let (steps, user_percent) = (*rng.pick(&[400, 1200, 2400]), *rng.pick(&[4, 8, 12]));
+        Self { merges: true, steps, user_percent, ..options }
     }
 
     /// Whether a user may overwrite what some state names and nobody else holds: a relay that was set back lacks it, or peers have heard of it
@@ -179,6 +182,8 @@ struct Fate {
     files: usize,
     /// How often somebody undid one of several on his disk.
     fewer: usize,
+    /// Somebody exchanged the file with another: it came to stand for another node, while others may still have it for both.
+    exchanged: bool,
 }
 
 impl Ledger {
@@ -200,7 +205,17 @@ impl Ledger {
     /// Contents that must be visible everywhere. One that stood in several files, as after the loss of an index or when two devices made a
     /// conflicted copy their own, may be undone here in the one file and there in the other, and is on neither disk undone altogether.
     pub fn visible(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.written.iter().filter(|(_, fate)| !fate.undone && fate.fewer < fate.files).map(|(bytes, _)| bytes)
+        let stands = |fate: &Fate| !fate.undone && fate.fewer < fate.files && !(fate.exchanged && fate.fewer > 0);
+        self.written.iter().filter(move |(_, fate)| stands(fate)).map(|(bytes, _)| bytes)
+    }
+
+    /// Notes that two things changed places on a disk.
+    fn exchange(&mut self, disk: &SimDisk, paths: &[RelPath]) {
+        let files = disk.tree().into_iter().filter(|(path, _)| paths.iter().any(|p| path.starts_with(p))).map(|(_, seen)| seen.bytes);
+        for bytes in files {
+            let parts: Vec<&[u8]> = if self.by_lines { bytes.split_inclusive(|b| *b == b'\n').collect() } else { vec![&bytes[..]] };
+            parts.into_iter().for_each(|part| self.written.entry(part.to_vec()).or_default().exchanged = true);
+        }
     }
 }
 
@@ -225,7 +240,7 @@ pub struct Report {
     pub entries: usize,
     /// How many actions the daemons did.
     pub actions: u64,
-    /// How many merges were clean.
+    /// How many merged versions replaced two sides.
     pub merged: u64,
 }
 
@@ -246,7 +261,8 @@ impl World {
         for device in &mut calm.devices {
             device.verbose = options.verbose;
             device.disk.knows_birth = !options.faults.contains(&Fault::NoBirth);
-            device.policy.merge_text = options.merges && (options.seed as usize + device.index) % 3 != 0;
+            // In every second pair of runs all of them merge.
+            device.policy.merge_text = options.merges && (options.seed % 4 < 2 || (options.seed as usize + device.index) % 3 != 0);
             device.engine.set_merging(device.policy.merge_text);
             device.disk.careless = options.planted == Some(Planted::NoIdentityCheck);
         }
@@ -293,10 +309,13 @@ impl World {
         let before = self.calm.devices[who].disk.clone();
         for _ in 0..1 + self.rng.below(3) {
             let device = &mut self.calm.devices[who];
-            let by_lines = self.options.merges && self.rng.percent(70);
+            let by_lines = self.options.merges && self.rng.percent(85);
             let act = if by_lines { user::edit_lines } else { user::act };
             let (what, touched) = act(&mut device.disk, &mut self.rng, who, &mut self.written);
             device.note(format!("USER {what}"));
+            if what.starts_with("exchange") {
+                self.ledger.exchange(&device.disk, &touched);
+            }
             let lossy = self.options.faults.contains(&Fault::LostHints);
             device.hints.extend(touched.into_iter().filter(|_| !lossy || self.rng.percent(50)));
         }
@@ -496,6 +515,12 @@ impl World {
         for bytes in self.ledger.visible() {
             assert!(first.contains_key(bytes), "{:?} is gone; {}", String::from_utf8_lossy(bytes), self.tail());
         }
+        // No user writes a line twice: a merge from the wrong base does.
+        for bytes in user::contents(&self.calm.devices[0].disk).iter().filter(|bytes| self.options.merges && bytes.ends_with(b"\n")) {
+            let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+            let once: BTreeSet<&&[u8]> = lines.iter().collect();
+            assert_eq!(once.len(), lines.len(), "a line stands twice in {:?}", String::from_utf8_lossy(bytes));
+        }
         for device in &self.calm.devices {
             check_device(device);
             let issues: Vec<_> = device.engine.issues().collect();
@@ -513,7 +538,7 @@ impl World {
             trace: self.calm.devices.iter().fold(self.calm.relay.head, |hash, d| hash.rotate_left(5) ^ d.trace),
             entries: self.calm.devices[0].disk.tree().len(),
             actions: self.calm.devices.iter().map(|d: &Device| d.actions).sum(),
-            merged: self.calm.devices.iter().map(|d: &Device| d.merged).sum(),
+            merged: self.calm.devices.iter().map(|d: &Device| d.replaced).sum(),
         }
     }
 }

@@ -4,6 +4,7 @@ use ferry_engine::{Policy, Trees};
 use ferry_protocol::ContentHash;
 use ferry_protocol::read::shown;
 use ferry_tests::sim::calm::Tree;
+use ferry_tests::sim::device::{STEPS, Step};
 use ferry_tests::sim::{Calm, path};
 
 const BASE: &str = "one\ntwo\nthree\nfour\nfive\n";
@@ -140,7 +141,7 @@ fn both_merge_at_once() {
 fn alone_with_what_they_heard(world: &mut Calm) {
     for _ in 0..40 {
         for index in 0..world.devices.len() {
-            for step in ferry_tests::sim::device::STEPS {
+            for step in STEPS {
                 world.step(index, step);
             }
         }
@@ -265,7 +266,7 @@ fn an_edit_during_the_merge_is_kept() {
     world.devices[1].hear_peer(&sent, true);
     let mut written = false;
     for _ in 0..40 {
-        for step in ferry_tests::sim::device::STEPS {
+        for step in STEPS {
             world.step(1, step);
             if world.devices[1].merged > 0 && !std::mem::replace(&mut written, world.devices[1].merged > 0) {
                 world.write(1, "f", "one\ntwo\nthree\nfour\nFIVE\nsix\n");
@@ -306,7 +307,7 @@ fn a_crash_in_the_middle() {
     let sent = world.ask_peer(0, 1, 10).unwrap();
     world.devices[1].hear_peer(&sent, true);
     while world.devices[1].disk.read(&path("f")).as_deref() != Some(BOTH.as_bytes()) {
-        for step in ferry_tests::sim::device::STEPS.into_iter().filter(|s| *s != ferry_tests::sim::Step::FinishBatch) {
+        for step in STEPS.into_iter().filter(|step| *step != Step::FinishBatch) {
             world.step(1, step);
         }
     }
@@ -344,4 +345,32 @@ fn a_side_that_is_gone_holds_nothing_up() {
     world.settle_all();
     after_a_pause(&mut world);
     assert_eq!(only(&world.converge()), "-\n0\nA\nb\nc\nD\n");
+}
+
+/// Both merge, and both or one of them die after any step, with an index that is as new as the disk or older: nothing is lost, and the merge is
+/// made again or found made.
+#[test]
+fn interrupted_anywhere_it_ends_the_same() {
+    for (relay, flushes) in [(false, true), (false, false), (true, true), (true, false)] {
+        for cut in 0..100 {
+            let mut world = if relay { world([true, true], BASE) } else { lan_world([true, true], BASE) };
+            world.write(0, "f", FIRST);
+            world.write(1, "f", LAST);
+            alone(&mut world);
+            if !relay {
+                for (from, to) in [(0, 1), (1, 0)] {
+                    let sent = world.ask_peer(from, to, 10).unwrap();
+                    world.devices[to].hear_peer(&sent, true);
+                }
+            }
+            let steps: Vec<Step> = STEPS.into_iter().filter(|step| flushes || *step != Step::Flush).collect();
+            for number in 0..cut {
+                (0..2).for_each(|index| _ = world.step(index, steps[number % steps.len()]));
+            }
+            (0..2).filter(|index| cut % 3 != *index).for_each(|index| world.devices[index].restart());
+            world.settle_all();
+            after_a_pause(&mut world);
+            assert_eq!(only(&world.converge()), BOTH, "relay {relay}, flushes {flushes}, cut {cut}");
+        }
+    }
 }

@@ -97,6 +97,9 @@ fn a_merge_over_what_was_heard() {
         world.lan.connect(0, 1);
         let sent = world.ask_peer(0, 1, 10).expect("a page");
         assert!(world.devices[1].hear_peer(&sent, true));
+        world.settle_all();
+        // The first asked for a side that nobody held any more, and asks again after a pause.
+        world.now_ms += 10_000;
         assert_eq!(world.converge()["f"], "ONE\ntwo\nand more\nthree\nfour\nFIVE\n");
     });
 }

@@ -205,7 +205,10 @@ impl Ledger {
     /// Contents that must be visible everywhere. One that stood in several files, as after the loss of an index or when two devices made a
     /// conflicted copy their own, may be undone here in the one file and there in the other, and is on neither disk undone altogether.
     pub fn visible(&self) -> impl Iterator<Item = &Vec<u8>> {
-        let stands = |fate: &Fate| !fate.undone && fate.fewer < fate.files && !(fate.exchanged && fate.fewer > 0);
+        // A line stands in a text and in its conflicted copies: whoever takes it out of one may see the others go.
+        let by_lines = self.by_lines;
+        let fewer = move |fate: &Fate| fate.fewer > 0 && (by_lines || fate.exchanged);
+        let stands = move |fate: &Fate| !fate.undone && fate.fewer < fate.files && !fewer(fate);
         self.written.iter().filter(move |(_, fate)| stands(fate)).map(|(bytes, _)| bytes)
     }
 

@@ -70,17 +70,12 @@ impl Db {
 
     /// Statements straight to the database of an address: what no release of ours would write.
     pub(crate) async fn sql(self, url: &str, sql: &'static str) {
-        use sqlx::Connection;
         match self {
-            Self::Sqlite => {
-                let mut conn = sqlx::SqliteConnection::connect(url).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
-            }
+            Self::Sqlite => super::sqlite::run_sql(url, sql).await,
             #[cfg(feature = "cluster")]
             Self::Postgres | Self::Shards => {
                 for url in url.split(' ') {
-                    let mut conn = sqlx::PgConnection::connect(url).await.unwrap();
-                    sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+                    super::postgres::run_sql(url, sql).await;
                 }
             }
         }

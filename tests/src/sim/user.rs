@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of a text when it is begun.
 const TEXT_LINES: usize = 24;
+/// Its parts, of which each user has one.
+const PARTS: usize = 4;
 const NAMES: [&str; 7] = ["a", "b", "c.txt", "d", "e", "Ä", ".h"];
 
 /// The contents of all files on a disk, Ferry's own parked ones too.
@@ -66,25 +68,27 @@ fn somewhere(rng: &mut Rng, sight: &Sight) -> RelPath {
 pub fn edit_lines(disk: &mut SimDisk, rng: &mut Rng, who: usize, written: &mut u64) -> (String, Vec<RelPath>) {
     let sight = look(disk);
     let texts: Vec<&RelPath> = sight.files.iter().filter(|at| disk.read(at).is_some_and(|b| b.ends_with(b"\n"))).collect();
-    let line = |written: &mut u64| {
+    // Each line says of which part of its text it is.
+    let line = |part: usize, written: &mut u64| {
         *written += 1;
-        format!("D{who}#{written}\n").into_bytes()
+        format!("D{who}#{written} of {part}\n").into_bytes()
     };
     if texts.is_empty() || rng.percent(3) {
         let at = somewhere(rng, &sight);
-        let lines: Vec<Vec<u8>> = (0..TEXT_LINES).map(|_| line(written)).collect();
+        let lines: Vec<Vec<u8>> = (0..TEXT_LINES).map(|n| line(n * PARTS / TEXT_LINES, written)).collect();
         return (format!("begin {at} {}", disk.write(&at, &lines.concat())), vec![at]);
     }
     // Mostly one text, so that two of them meet in it.
     let at = if rng.percent(70) { texts[0].clone() } else { (*rng.pick(&texts)).clone() };
     let bytes = disk.read(&at).unwrap_or_default();
     let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
-    // Mostly each in a part of his own: what touches is no clean merge.
-    let part = (lines.len() / 4).max(1);
-    let place = if rng.percent(75) { (who % 4 * part + rng.below(part)).min(lines.len() - 1) } else { rng.below(lines.len()) };
+    // And mostly each in a part of his own: what touches is no clean merge.
+    let part = if rng.percent(90) { who % PARTS } else { rng.below(PARTS) };
+    let own: Vec<usize> = (0..lines.len()).filter(|n| lines[*n].ends_with(format!(" of {part}\n").as_bytes())).collect();
+    let place = if own.is_empty() { rng.below(lines.len()) } else { *rng.pick(&own) };
     match rng.below(10) {
-        0..6 => lines.insert(place, line(written)),
-        6..9 => lines[place] = line(written),
+        0..6 => lines.insert(place, line(part, written)),
+        6..9 => lines[place] = line(part, written),
         _ if lines.len() > 1 => drop(lines.remove(place)),
         _ => {}
     }

@@ -180,3 +180,11 @@ fn commit_error(error: sqlx::Error) -> StoreError {
         _ => StoreError::InDoubt(error.to_string()),
     }
 }
+
+/// Statements of a test straight to the database of an address.
+#[cfg(test)]
+pub(crate) async fn run_sql(url: &str, sql: &'static str) {
+    use sqlx::Connection;
+    let mut conn = sqlx::PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+}

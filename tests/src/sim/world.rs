@@ -139,7 +139,7 @@ impl Options {
 
     /// The run of a seed in which texts are edited by lines and some devices merge them; every second one with a LAN.
     pub fn merging_of(seed: u64) -> Self {
-        let options = if seed % 2 == 0 { Self::of(seed) } else { Self::lan_of(seed) };
+        let options = if seed.is_multiple_of(2) { Self::of(seed) } else { Self::lan_of(seed) };
         let mut rng = Rng::new(seed ^ 0x3E6);
         // Long enough, and busy enough, that two often write before they have heard each other.
         let (steps, user_percent) = (*rng.pick(&[400, 1200, 2400]), *rng.pick(&[4, 8, 12]));
@@ -265,7 +265,8 @@ impl World {
             device.verbose = options.verbose;
             device.disk.knows_birth = !options.faults.contains(&Fault::NoBirth);
             // In every second pair of runs all of them merge.
-            device.policy.merge_text = options.merges && (options.seed % 4 < 2 || (options.seed as usize + device.index) % 3 != 0);
+            device.policy.merge_text =
+                options.merges && (options.seed % 4 < 2 || !(options.seed as usize + device.index).is_multiple_of(3));
             device.engine.set_merging(device.policy.merge_text);
             device.disk.careless = options.planted == Some(Planted::NoIdentityCheck);
         }

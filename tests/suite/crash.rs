@@ -39,7 +39,7 @@ fn every_seed_with_merges_ends_well() {
         }
     }
     assert_eq!(failed, Vec::<String>::new(), "repeat with these commands");
-    assert!(merged >= 160, "only {merged} texts were merged in so many runs");
+    assert!(merged >= 40, "only {merged} texts were merged in so many runs");
 }
 
 #[test]

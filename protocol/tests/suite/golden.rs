@@ -73,7 +73,7 @@ fn an_edited_file() {
     let bytes = postcard::to_stdvec(&edited(1)).unwrap();
     assert_eq!(hex::encode(&bytes), hex::encode(unhex(EDITED_FILE)));
     let Content::File(again) = postcard::from_bytes(&bytes).unwrap() else { panic!("a file") };
-    assert_eq!(again.bases, [base.clone()]);
+    assert_eq!(again.bases, std::slice::from_ref(&base));
     // One state has one encoding, and lists have bounds.
     let without = postcard::to_stdvec(&edited(0)).unwrap();
     assert!(postcard::from_bytes::<Content>(&[&[4], &without[1..], &[0]].concat()).is_err(), "an empty list");

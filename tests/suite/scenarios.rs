@@ -1,6 +1,6 @@
 //! Rows of the catalogue that need a moment to be chosen: what happens between two steps of a device. Simulated disks and relay.
 
-use ferry_engine::{Filter, Policy};
+use ferry_engine::{DiskOutcome, Filter, Obstacle, Policy};
 use ferry_protocol::RelPath;
 use ferry_tests::sim::calm::Tree;
 use ferry_tests::sim::device::STEPS;
@@ -101,6 +101,35 @@ fn what_an_older_look_met_is_not_told_for_ever() {
     let got = world.converge();
     assert_eq!(got["q/f"], "second version");
     assert!(world.devices[0].engine.issues().next().is_none(), "{:?}", world.devices[0].engine.issues().collect::<Vec<_>>());
+}
+
+/// K15: what was staged and thrown away, because it could not be made durable, is fetched again.
+#[test]
+fn what_was_staged_and_is_gone_is_fetched_again() {
+    let mut world = Calm::new(2);
+    world.write(0, "f", "the content of f");
+    world.settle(0);
+    let device = &mut world.devices[1];
+    let content = ferry_protocol::ContentHash::of(b"the content of f");
+    let mut fetches = 0;
+    for _ in 0..40 {
+        device.step(Step::TakeLooks, &mut world.relay);
+        device.step(Step::AnswerLook, &mut world.relay);
+        device.step(Step::Hear, &mut world.relay);
+        let plan = device.engine.plan(4).expect("trees in memory");
+        for fetch in plan.fetches {
+            assert_eq!(fetch.manifest.hash(), content);
+            fetches += 1;
+            device.engine.handle_fetch(content, Ok(())).expect("trees in memory");
+        }
+        if let Some(batch) = plan.batch {
+            let outcomes = vec![DiskOutcome::Blocked(Obstacle::Corrupt); batch.actions.len()];
+            device.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+            let due = device.engine.deadline_ms().expect("it is tried again");
+            device.set_time(due);
+        }
+    }
+    assert!(fetches > 2, "fetched {fetches} times");
 }
 
 /// B26: a file is written again within the clock's granule after it was read, so that no stat shows it. The hands distrust such a reading and ask

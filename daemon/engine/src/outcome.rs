@@ -76,7 +76,13 @@ impl<T: Trees> Engine<T> {
                     self.dirty.insert(node);
                 }
                 DiskOutcome::Stale(_) => self.handle_stale(&action, &effect)?,
-                DiskOutcome::Blocked(obstacle) => self.block(node, action.path().clone(), obstacle)?,
+                DiskOutcome::Blocked(obstacle) => {
+                    if let (DiskAction::PutFile { content, .. }, Obstacle::Corrupt) = (&action, obstacle) {
+                        // What was staged is no longer there, or was thrown away because it could not be made durable (K15).
+                        self.plans.staged.remove(content);
+                    }
+                    self.block(node, action.path().clone(), obstacle)?;
+                }
             }
         }
         for (directory, name) in again {

@@ -1,4 +1,4 @@
-//! Rows in which something runs out (open files, the disk of a folder, of the state, of the relay), is asked too often, or ends: K10 to K12, K39, Q04,
+//! Rows in which something runs out (open files, the disk of a folder, of the state, of the relay), is asked too often, or ends: K10 to K12, K15, K39, Q04,
 //! Q12, U15.
 
 use super::crashes::Dice;
@@ -160,6 +160,33 @@ fn k11_no_room_when_a_file_gets_its_name() {
         cluster.devices[1].put_behind(&[]);
         cluster.finish();
     }
+}
+
+/// K15: a content that could not be made durable once is not taken for clean: it is fetched again, by itself.
+#[test]
+fn k15_a_content_that_could_not_be_made_durable() {
+    let mut cluster = Cluster::new(2);
+    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+    put(&a, "before", 1);
+    cluster.settle();
+    let staged = format!(".ferry/tmp/{}.ready", ferry_protocol::ContentHash::of(&bytes(&a, 2)));
+    let device = &mut cluster.devices[1];
+    device.stop();
+    let staged = device.path(&staged).display().to_string();
+    let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1", "-P", &staged];
+    device.put_behind(&words);
+    device.start();
+    put(&a, "new", 2);
+    until("B says that the disk failed", Duration::from_secs(90), || {
+        let status = cluster.devices[1].status();
+        let told = status["folders"][0]["issues"].as_array().is_some_and(|issues| !issues.is_empty());
+        is(&status.to_string(), told || holds(&b, "new", 2).is_ok())
+    });
+    cluster.settle_within(Duration::from_secs(180));
+    holds(&b, "new", 2).expect("fetched again");
+    end_tracer(&cluster.devices[1]);
+    cluster.devices[1].put_behind(&[]);
+    cluster.finish();
 }
 
 /// K12: the relay's disk is full: it says so, keeps nothing half, and goes on serving; with room the rest arrives.

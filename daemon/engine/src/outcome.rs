@@ -54,13 +54,14 @@ impl<T: Trees> Engine<T> {
         }
     }
 
-    /// Takes what became of a batch: one outcome for each action, in their order.
+    /// Takes what became of a batch: one outcome for each action, in their order. All of it is durable.
     pub fn handle_batch(&mut self, id: u64, outcomes: Vec<DiskOutcome>) -> Result<()> {
         let Some((expected, actions)) = self.plans.batch.take() else { return Ok(()) };
         if expected != id {
             self.plans.batch = Some((expected, actions));
             return Ok(());
         }
+        self.end_sync_of(id);
         let again = self.observed.overlap.end_batch(id);
         let mut outcomes = outcomes.into_iter();
         for (action, effect) in actions {

@@ -62,6 +62,11 @@ caught! {
     a_peers_word_that_is_not_passed_on: HeardIsSent,
 }
 
+caught! {
+    Options::unsynced_of,
+    what_is_not_durable_is_adopted: AdoptsUnsynced,
+}
+
 #[test]
 fn a_rename_as_create() {
     caught_by_scenario(Planted::RenameAsCreate, |mut world| {

@@ -107,4 +107,6 @@ pub enum Planted {
     CarriedForEver,
     /// What a peer told is taken for something that the relay knows (breaks I1).
     HeardIsSent,
+    /// What is on the disk is taken for done although the sync after it failed, or was never tried (breaks I7).
+    AdoptsUnsynced,
 }

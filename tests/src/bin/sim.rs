@@ -1,23 +1,25 @@
-//! Runs seeds of the simulated world: `sim --seeds N --from S [--lan] [--verbose]`. Prints each seed that fails and the command that repeats it.
+//! Runs seeds of the simulated world: `sim --seeds N --from S [--lan | --unsynced] [--verbose]`. Prints each seed that fails and the command that repeats it.
 
 use ferry_tests::sim::world::{Options, run};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (mut count, mut from, mut verbose, mut lan) = (100, 0, false, false);
+    let (mut count, mut from, mut verbose) = (100, 0, false);
+    let mut kind: fn(u64) -> Options = Options::of;
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|n| n.parse::<u64>().ok()).expect("a number");
         match argument.as_str() {
             "--seeds" => count = number(),
             "--from" => from = number(),
             "--verbose" => verbose = true,
-            "--lan" => lan = true,
-            other => panic!("unknown argument {other}; use --seeds N --from S --lan --verbose"),
+            "--lan" => kind = Options::lan_of,
+            "--unsynced" => kind = Options::unsynced_of,
+            other => panic!("unknown argument {other}; use --seeds N --from S --lan --unsynced --verbose"),
         }
     }
     let mut failed = Vec::new();
     for seed in from..from + count {
-        let options = Options { verbose, ..if lan { Options::lan_of(seed) } else { Options::of(seed) } };
+        let options = Options { verbose, ..kind(seed) };
         if count == 1 {
             println!("{options:?}");
         }

@@ -41,6 +41,13 @@ export async function becomes(wanted, look) {
   });
 }
 
+/** What `look` gives, once it gives the same twice with some time between. */
+export async function rests(look) {
+  let before;
+  await until("it rests", async () => isDeepStrictEqual(before, before = await look()));
+  return before;
+}
+
 async function freePort() {
   const server = createServer();
   await new Promise((go) => server.listen(0, "127.0.0.1", go));
@@ -223,6 +230,15 @@ export async function drop(page, files) {
     return data;
   }, Object.entries(files));
   for (const type of ["dragenter", "dragover", "drop"]) await page.dispatchEvent(".files", type, { dataTransfer: transfer });
+}
+
+/** Waits until nothing is wider than the screen. */
+export function fits(page, width) {
+  return until(`${page.url()} fits ${width} pixels`, async () => {
+    const wide = await page.evaluate(() => [document.documentElement.scrollWidth, document.querySelector("main").scrollWidth]);
+    if (wide.some((one) => one > width)) throw new Error(`${wide}`);
+    return true;
+  });
 }
 
 /** The row of exactly this name in the list. */

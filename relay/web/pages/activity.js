@@ -100,7 +100,7 @@ class ActivityPage {
     const clock = new Intl.DateTimeFormat(currentLanguage(), { hour: "numeric", minute: "2-digit" }).format(group.to);
     const line = count === 1 ? t(`activity.${first.acts.join(".")}`, { name: shown(first.name), old: shown(first.old_name ?? "") }) : t(`activity.many.${act}`, { count });
     const space = this.#shell.space(first.space_id);
-    return h("li", null, icon(ICONS[act] ?? "file"),
+    return h("li", { class: "act" }, icon(ICONS[act] ?? "file"),
       h("div", { class: "rows-main" },
         h("span", null, h("strong", null, this.#who(first)), " ", this.#text(first, line, count)),
         h("span", { class: "soft" }, this.#place(first), how && ` · ${how}`),

@@ -111,7 +111,10 @@ class ActivityPage {
 
   /** What was done; a link where there is something to be seen. */
   #text(act, line, count) {
-    return count === 1 && act.file_path ? h("a", { href: this.#href(act), onclick: () => this.#want(act) }, line) : line;
+    if (count > 1 || !act.file_path) return line;
+    // A language may begin with a sign that stands between the person and what was done.
+    const [, sign, what] = /^(· )?(.*)$/s.exec(line);
+    return [sign, h("a", { href: this.#href(act), onclick: () => this.#want(act) }, what)];
   }
 
   #names(group, open) {

@@ -9,6 +9,7 @@ const HASHED_FIRST_MAX_BYTES = 64 * 1024 * 1024;
 
 /** So much must have been sent before its pace is compared with that of hashing. */
 const JUDGED_FROM_BYTES = 16 * 1024 * 1024;
+/** On their way at once, of one file: with as many files at once, nine chunks of 4 MiB are what memory holds. */
 const CHUNKS_AT_ONCE = 3;
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 15_000;

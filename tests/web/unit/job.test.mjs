@@ -30,8 +30,12 @@ function relay({ has = false } = {}) {
     const index = /chunks\/(\d+)$/.exec(path)?.[1];
     if (index !== undefined) {
       return new Promise((resolve, reject) => {
-        it.waiting.set(Number(index), () => resolve(answer(200, {})));
-        signal.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
+        const stop = () => reject(new DOMException("aborted", "AbortError"));
+        signal.addEventListener("abort", stop);
+        it.waiting.set(Number(index), () => {
+          signal.removeEventListener("abort", stop);
+          resolve(answer(200, {}));
+        });
       });
     }
     it.log.push(`${method} ${path} ${JSON.parse(body).file_hash?.slice(0, 2) ?? "no hash"}`);

@@ -34,7 +34,7 @@ async function whole(id, file) {
 async function piece(file, from, to) {
   const bytes = await file.slice(from, to).arrayBuffer();
   const digest = self.crypto.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : new Sha256().update(new Uint8Array(bytes)).hex();
-  return { bytes, digest };
+  return { length: bytes.byteLength, digest };
 }
 
 addEventListener("message", async ({ data }) => {
@@ -42,10 +42,7 @@ addEventListener("message", async ({ data }) => {
   try {
     if (task === "stop") stopped.add(id);
     else if (task === "whole") postMessage({ id, done: await whole(id, file) });
-    else {
-      const done = await piece(file, from, to);
-      postMessage({ id, done }, [done.bytes]);
-    }
+    else postMessage({ id, done: await piece(file, from, to) });
   } catch (error) {
     // A file that was deleted or changed on disk since it was chosen.
     postMessage({ id, failed: error.name });

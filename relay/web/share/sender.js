@@ -14,6 +14,13 @@ class Refused extends Error {
   }
 }
 
+/** Takes the next piece into the hash of the whole; one that is sent again was taken in the first time. */
+async function hashOnce(state, piece) {
+  if (state.hashed !== state.next) return;
+  state.hash.update(new Uint8Array(await piece.arrayBuffer()));
+  state.hashed += 1;
+}
+
 /** What is said of a file while it is sent, where the page gives no words of its own. */
 const WORDS = {
   sending: "sending {percent} %",
@@ -63,14 +70,12 @@ export class Sender {
     try {
       for (; state.next < upload.num_chunks; state.next += 1) {
         say(this.#words.sending.replace("{percent}", () => Math.floor((state.next / upload.num_chunks) * 100)));
-        const piece = await file.slice(state.next * upload.chunk_size, (state.next + 1) * upload.chunk_size).arrayBuffer();
-        const sent = this.#ask(`chunk?upload_id=${encodeURIComponent(upload.upload_id)}&chunk_index=${state.next}`, piece, "application/octet-stream");
-        // While it is on its way. A piece that is sent again was hashed the first time.
-        if (state.hashed === state.next) {
-          state.hash.update(new Uint8Array(piece));
-          state.hashed += 1;
-        }
-        await sent;
+        const piece = file.slice(state.next * upload.chunk_size, (state.next + 1) * upload.chunk_size);
+        const address = `chunk?upload_id=${encodeURIComponent(upload.upload_id)}&chunk_index=${state.next}`;
+        // Hashed while it is on its way.
+        const both = await Promise.allSettled([this.#ask(address, piece, "application/octet-stream"), hashOnce(state, piece)]);
+        const failed = both.find((one) => one.status === "rejected");
+        if (failed) throw failed.reason;
       }
       state.whole ??= state.hash.hex();
       await this.#ask("complete", JSON.stringify({ upload_id: upload.upload_id, file_hash: state.whole }), "application/json");

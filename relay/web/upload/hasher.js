@@ -46,5 +46,5 @@ const pieces = new Hasher();
 /** The SHA-256 of a file in hexadecimal digits; `progress(bytes)` on the way, given up by `signal`. */
 export const hashFile = (file, options) => wholes.ask({ task: "whole", file }, options);
 
-/** A part of a file: `{bytes, digest}`. */
-export const readPiece = (file, from, to) => pieces.ask({ task: "piece", file, from, to });
+/** What a part of a file is: `{length, digest}`. */
+export const hashPiece = (file, from, to) => pieces.ask({ task: "piece", file, from, to });

@@ -2,14 +2,14 @@
 // chunks it has. A large file is hashed while it is sent: if the relay turns out to have it, the rest need not go.
 
 import { get, post, send } from "../lib/api.js";
-import { hashFile, readPiece } from "./hasher.js";
+import { hashFile, hashPiece } from "./hasher.js";
 
 /** Up to here a file is hashed before anything of it is sent; beyond, meanwhile. */
 const HASHED_FIRST_MAX_BYTES = 64 * 1024 * 1024;
 
 /** So much must have been sent before its pace is compared with that of hashing. */
 const JUDGED_FROM_BYTES = 16 * 1024 * 1024;
-/** On their way at once, of one file: with as many files at once, nine chunks of 4 MiB are what memory holds. */
+/** On their way at once, of one file: with as many files at once, nine chunks of 4 MiB are hashed or sent. */
 const CHUNKS_AT_ONCE = 3;
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 15_000;
@@ -178,10 +178,11 @@ export class Job {
     const { chunk_size: chunkSize, version_id: id } = this.upload;
     const from = index * chunkSize;
     const to = Math.min(this.size, from + chunkSize);
-    const { bytes, digest } = await readPiece(this.file, from, to);
-    if (bytes.byteLength !== to - from) throw Object.assign(new Error("changed"), { name: "NotReadableError", isFile: true });
+    const { length, digest } = await hashPiece(this.file, from, to);
+    if (length !== to - from) throw Object.assign(new Error("changed"), { name: "NotReadableError", isFile: true });
     const base64 = btoa(String.fromCharCode(...digest.match(/../g).map((pair) => parseInt(pair, 16))));
-    await send("PUT", `/upload/${id}/chunks/${index}`, { body: bytes, headers: { "content-type": "application/octet-stream", "content-digest": `sha-256=:${base64}:` }, signal });
+    // The part itself, not its bytes: the browser reads them where it sends them, and the page need not hold them. Changed meanwhile, they have another digest.
+    await send("PUT", `/upload/${id}/chunks/${index}`, { body: this.file.slice(from, to), headers: { "content-type": "application/octet-stream", "content-digest": `sha-256=:${base64}:` }, signal });
     this.sent = Math.min(this.size, this.sent + to - from);
     this.onChange(this);
   }

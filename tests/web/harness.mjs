@@ -173,7 +173,7 @@ export class Harness {
   /** A browser of its own, watched: what it complains about, and any request to somebody else, is kept in `page.troubles`. */
   async page({ colorScheme = "light", viewport = { width: 1100, height: 1600 }, email = EMAIL, login = true, locale = "en-US", ...rest } = {}) {
     const context = await this.browser.newContext({ colorScheme, viewport, locale, acceptDownloads: true, ...rest });
-    if (process.env.FERRY_WEB_DISK) await context.route(`${this.url}/**`, fromDisk);
+    if (process.env.FERRY_WEB_DISK) await context.route(({ pathname }) => pathname === "/" || pathname.startsWith("/assets/"), fromDisk);
     const page = await context.newPage();
     page.setDefaultTimeout(DEADLINE_MS);
     page.troubles = [];

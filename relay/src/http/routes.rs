@@ -145,7 +145,8 @@ impl Route {
         self
     }
 
-    /// What JSON the body is, if there is one.
+    /// Takes this body, or none.
+    #[must_use]
     pub fn may_take<T: utoipa::ToSchema>(mut self) -> Self {
         self.body_is_optional = true;
         self.takes::<T>()

@@ -13,7 +13,7 @@ use crate::store::postgres::{Postgres, store_error};
 use crate::store::search::fold;
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
-use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -347,9 +347,9 @@ impl ContentTx for PgTx {
         uploads::put_chunk(self.conn(), shard, version_id, index, chunk).await
     }
 
-    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError> {
+    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, hash: ContentHash, now_ms: i64) -> Result<(), StoreError> {
         let shard = self.shard;
-        uploads::complete(self.conn(), shard, version_id, node, now_ms).await
+        uploads::complete(self.conn(), shard, version_id, node, hash, now_ms).await
     }
 
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError> {

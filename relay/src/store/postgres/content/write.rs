@@ -25,6 +25,8 @@ pub(in crate::store::postgres) struct PgTx {
     /// The directory's own transaction, once it is needed and is not the same.
     pub(super) directory: Option<Writing>,
     pub(super) identity: Option<Identity>,
+    /// How many nodes it has written.
+    pub(super) nodes: u64,
 }
 
 impl PgTx {
@@ -100,7 +102,10 @@ impl ContentTx for PgTx {
         if let Some(directory) = self.directory.take() {
             directory.commit().await?;
         }
-        self.tx.commit().await
+        let (db, nodes) = (self.store.shard(self.shard)?.clone(), self.nodes);
+        self.tx.commit().await?;
+        db.grew(nodes);
+        Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
@@ -213,6 +218,7 @@ impl ContentTx for PgTx {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let shard = self.shard;
+        self.nodes += nodes.len() as u64;
         for batch in nodes.chunks(BATCH) {
             put_nodes(self.conn(), shard, namespace, batch, now_ms).await?;
         }

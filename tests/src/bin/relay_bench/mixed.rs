@@ -74,7 +74,7 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     let order = order(&routes)?;
     let plan = plan(requests, options.accounts, &order);
     let uses_up = |route: usize| routes[route].0.starts_with("DELETE") || routes[route].0.ends_with("restore");
-    let each = plan.iter().filter(|asked| uses_up(asked.route)).map(|asked| asked.number + 1).max().unwrap_or(0);
+    let each = plan.iter().filter(|asked| uses_up(asked.route)).map(|asked| asked.number + 1).max().unwrap_or(1);
     let mut grounds: Vec<(Ground, Client)> = Vec::new();
     for n in 0..options.accounts {
         let client = admin.add_user(&format!("mixed{n}@example.org"), "a password for a mix").await?;

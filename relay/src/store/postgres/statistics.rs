@@ -3,7 +3,7 @@
 //! Without statistics it takes every condition for as good as every other, and looks a node up by reading all of its namespace: a hundred times the work,
 //! in each statement. PostgreSQL gathers them by itself, but a minute or two after the rows came, and a dump brings none along. So whoever writes the
 //! first rows has them gathered, and again whenever there are twice as many, until there are enough that any later statistics are as good. From then on
-//! it is PostgreSQL's own affair (`autovacuum`).
+//! it is PostgreSQL's own affair (`autovacuum`). A transaction that brings many nodes while little is known has its own ones looked at before it goes on.
 
 use super::database::Database;
 use super::{StoreError, store_error};
@@ -22,6 +22,9 @@ const GATHER: &str =
     "ANALYZE (SKIP_LOCKED) files, file_versions, file_chunks, chunks, namespace_chunks, packs, node_history, commits, uploads,
     namespaces, owners, members";
 
+/// Within a transaction that has written many nodes: what is asked next is about them. Whoever else does so is not waited for.
+const GATHER_OWN: &str = "ANALYZE (SKIP_LOCKED) files";
+
 /// Nodes that this process has written since it last looked at the statistics.
 pub(super) struct Young {
     written: AtomicU64,
@@ -36,11 +39,19 @@ impl Young {
     /// Of a database that was just opened.
     pub(super) async fn of(conn: &mut PgConnection) -> Result<Self, StoreError> {
         let (known, is_empty) = known(conn).await?;
-        Ok(Self::new(known == 0 && !is_empty))
+        Ok(Self::new(known, known == 0 && !is_empty))
     }
 
-    fn new(is_unknown: bool) -> Self {
-        Self { written: AtomicU64::new(0), look_at: AtomicU64::new(FIRST_NODES), is_unknown, looking: Mutex::new(()) }
+    fn new(known: u64, is_unknown: bool) -> Self {
+        let young = Self { written: AtomicU64::new(0), look_at: AtomicU64::new(0), is_unknown, looking: Mutex::new(()) };
+        young.looked(Some(known));
+        young
+    }
+
+    /// Whether a transaction has now written so many nodes that what is known says nothing of them.
+    fn is_surprised(&self, before: u64, now: u64) -> bool {
+        let look_at = self.look_at.load(Ordering::Relaxed);
+        before < look_at && now >= look_at
     }
 
     /// Counts so many more. Whether it is time to look, which one caller is told.
@@ -75,6 +86,14 @@ impl Database {
     pub(super) fn grew(self: &Arc<Self>, nodes: u64) {
         if nodes > 0 && self.young.counts(nodes) {
             self.look_at_statistics();
+        }
+    }
+
+    /// The statistics of the nodes that a transaction has written, so that it finds them again. It had written so many before.
+    pub(super) async fn grows(&self, conn: &mut PgConnection, before: u64, now: u64) -> Result<(), StoreError> {
+        match self.young.is_surprised(before, now) {
+            true => sqlx::raw_sql(GATHER_OWN).execute(conn).await.map(drop).map_err(store_error),
+            false => Ok(()),
         }
     }
 
@@ -237,7 +256,9 @@ mod tests {
 
     #[test]
     fn it_is_looked_at_when_there_are_twice_as_many_until_there_are_enough() {
-        let young = Young::new(false);
+        let young = Young::new(0, false);
+        assert!(!young.is_surprised(0, FIRST_NODES - 1) && young.is_surprised(1, FIRST_NODES));
+        assert!(!young.is_surprised(FIRST_NODES, 2 * FIRST_NODES), "once in a transaction");
         assert!(!young.counts(FIRST_NODES - 1));
         assert!(young.counts(1), "the first ones");
         assert!(!young.counts(10_000), "who looks already is not joined");
@@ -247,6 +268,7 @@ mod tests {
         assert!(!young.counts(2999));
         assert!(young.counts(1), "twice as many");
         young.looked(Some(ENOUGH_NODES));
-        assert!(!young.counts(u64::MAX / 2), "enough for good");
+        assert!(!young.counts(u64::MAX / 2) && !young.is_surprised(0, u64::MAX / 2), "enough for good");
+        assert!(!Young::new(ENOUGH_NODES, false).counts(u64::MAX / 2), "and at the next start");
     }
 }

@@ -218,10 +218,13 @@ impl ContentTx for PgTx {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let shard = self.shard;
+        let before = self.nodes;
         self.nodes += nodes.len() as u64;
         for batch in nodes.chunks(BATCH) {
             put_nodes(self.conn(), shard, namespace, batch, now_ms).await?;
         }
+        let (db, now) = (self.store.shard(shard)?.clone(), self.nodes);
+        db.grows(self.conn(), before, now).await?;
         history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
             "UPDATE namespaces SET head_seq = $3, settled_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END,

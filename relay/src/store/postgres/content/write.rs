@@ -25,6 +25,8 @@ pub(in crate::store::postgres) struct PgTx {
     /// The directory's own transaction, once it is needed and is not the same.
     pub(super) directory: Option<Writing>,
     pub(super) identity: Option<Identity>,
+    /// How many nodes it has written.
+    pub(super) nodes: u64,
 }
 
 impl PgTx {
@@ -100,7 +102,10 @@ impl ContentTx for PgTx {
         if let Some(directory) = self.directory.take() {
             directory.commit().await?;
         }
-        self.tx.commit().await
+        let (db, nodes) = (self.store.shard(self.shard)?.clone(), self.nodes);
+        self.tx.commit().await?;
+        db.grew(nodes);
+        Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
@@ -213,9 +218,13 @@ impl ContentTx for PgTx {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let shard = self.shard;
+        let before = self.nodes;
+        self.nodes += nodes.len() as u64;
         for batch in nodes.chunks(BATCH) {
             put_nodes(self.conn(), shard, namespace, batch, now_ms).await?;
         }
+        let (db, now) = (self.store.shard(shard)?.clone(), self.nodes);
+        db.grows(self.conn(), before, now).await?;
         history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
             "UPDATE namespaces SET head_seq = $3, settled_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END,

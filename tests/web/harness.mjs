@@ -241,6 +241,13 @@ export function fits(page, width) {
   });
 }
 
+/** Opens a directory of the home by its address: in the list above it, which grows with each test, it may be beyond what is drawn. */
+export async function openFolder(world, page, name) {
+  const space = await page.evaluate(async () => (await (await fetch("/api/v1/spaces")).json()).spaces[0].space_id);
+  await page.goto(`${world.url}/#/files/${space}/${encodeURIComponent(name)}`);
+  await page.getByRole("heading", { name, exact: true }).waitFor();
+}
+
 /** The row of exactly this name in the list. */
 export function row(page, name) {
   const exact = new RegExp(`^${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`);

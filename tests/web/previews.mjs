@@ -4,7 +4,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { png, wav, pdf } from "./samples.mjs";
-import { becomes, rests, row, until } from "./harness.mjs";
+import { becomes, openFolder, rests, row, until } from "./harness.mjs";
 
 const MARKDOWN = `# Plan
 
@@ -23,12 +23,6 @@ A **bold** step, [out](https://example.org/x) and [not a script](javascript:glob
 const answer = 42; // why
 \`\`\`
 `;
-
-/** Opens a directory of the files page. */
-async function openFolder(world, page, name) {
-  await page.goto(`${world.url}/#/files`);
-  await page.locator(".row-name", { hasText: name }).click();
-}
 
 export function tests(world) {
   test("pictures are small in the list and close in the preview, and keys go from one to the next", async () => {
@@ -84,9 +78,11 @@ export function tests(world) {
   });
 
   test("a name that is clicked twice opens one preview, and its style comes first", async () => {
-    writeFileSync(world.file("clicked twice.txt"), "once");
+    mkdirSync(world.file("clicks"));
+    writeFileSync(world.file("clicks/clicked twice.txt"), "once");
     world.settle();
     const page = await world.page();
+    await openFolder(world, page, "clicks");
     let come = null;
     const held = new Promise((go) => { come = go; });
     await page.route("**/styles/preview.css", async (route) => {
@@ -104,9 +100,11 @@ export function tests(world) {
   });
 
   test("Markdown is elements, its source has lines, and nothing of it runs", async () => {
-    writeFileSync(world.file("plan of markdown.md"), MARKDOWN);
+    mkdirSync(world.file("markdown"));
+    writeFileSync(world.file("markdown/plan of markdown.md"), MARKDOWN);
     world.settle();
     const page = await world.page();
+    await openFolder(world, page, "markdown");
     await page.locator(".row-name", { hasText: "plan of markdown.md" }).click();
     const shown = page.locator(".markdown");
     await shown.getByRole("heading", { name: "Plan" }).waitFor();

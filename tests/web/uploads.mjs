@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { drop, row, until } from "./harness.mjs";
+import { drop, openFolder, row, until } from "./harness.mjs";
 
 const lists = (path) => (url) => url.pathname === "/metadata/files" && url.searchParams.get("path") === path;
 
@@ -87,7 +87,10 @@ export function tests(world) {
   });
 
   test("a large file that the relay has already need not be sent to its end", async () => {
+    mkdirSync(world.file("large ones"));
+    world.settle();
     const page = await world.page();
+    await openFolder(world, page, "large ones");
     const source = `${world.dir}/large twice.bin`;
     writeFileSync(source, Buffer.alloc(66 * 1024 * 1024, "late"));
     const upload = async (file) => {
@@ -104,8 +107,8 @@ export function tests(world) {
     await upload(`${world.dir}/large again.bin`);
     await page.waitForSelector(".uploads [data-state=same]", { timeout: 120_000 });
     await row(page, "large again.bin").waitFor();
-    await until("both are on disk", () => ["large twice.bin", "large again.bin"].every((name) => world.exists(name)), 120_000);
-    assert.ok(readFileSync(world.file("large again.bin")).equals(readFileSync(`${world.dir}/large again.bin`)));
+    await until("both are on disk", () => ["large twice.bin", "large again.bin"].every((name) => world.exists(`large ones/${name}`)), 120_000);
+    assert.ok(readFileSync(world.file("large ones/large again.bin")).equals(readFileSync(`${world.dir}/large again.bin`)));
     assert.deepEqual(page.troubles, []);
     await page.context().close();
   });

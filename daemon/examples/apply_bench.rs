@@ -68,7 +68,7 @@ fn stage(root: &Root, round: u8) -> anyhow::Result<Vec<Staged>> {
 
 fn carry_out(what: &str, root: &Root, actions: &[DiskAction]) -> anyhow::Result<Vec<Option<Stat>>> {
     let begun = Instant::now();
-    let outcomes: Vec<DiskOutcome> = actions.chunks(BATCH).flat_map(|batch| apply(root, batch)).collect();
+    let outcomes: Vec<DiskOutcome> = actions.chunks(BATCH).flat_map(|batch| apply(root, batch).expect("a sync")).collect();
     println!("{what:<24} {:>8.3} s", begun.elapsed().as_secs_f64());
     let stat = |outcome| match outcome {
         DiskOutcome::Done(stat) => Ok(stat),

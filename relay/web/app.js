@@ -6,7 +6,7 @@ import { h, replace } from "./lib/dom.js";
 import { startRouter } from "./lib/router.js";
 import { scriptUrl } from "./lib/trusted.js";
 import { failure } from "./ui/controls.js";
-import { Shell } from "./shell.js";
+import { askSpaces, Shell } from "./shell.js";
 
 const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, import.meta.url))).json();
 
@@ -35,16 +35,21 @@ function toLogin() {
 
 async function start() {
   applyTheme();
+  // All that the first view asks for before its list is asked for at once.
+  const spaces = askSpaces();
+  spaces.catch(() => {});
+  const session = openSession(toLogin);
+  session.catch(() => {});
   await i18n.start(catalogue);
   try {
-    await openSession(toLogin);
+    await session;
   } catch (error) {
     if (error.status !== 401) replace(document.body, h("main", { class: "alone" }, failure(error, () => location.reload())));
     return;
   }
   const shell = new Shell({ toLogin, leave: () => (leaving = true), pages: PAGES });
   replace(document.body, ...shell.elements());
-  await shell.open();
+  await shell.open(spaces);
   startRouter((parts) => shell.show(parts));
   keepShell();
 }

@@ -21,6 +21,9 @@ const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "con
 /** An id with or without dashes is the same. */
 const sameId = (a, b) => String(a).replaceAll("-", "") === String(b).replaceAll("-", "");
 
+/** Asks which folders there are, and by whom they are shared. */
+export const askSpaces = () => Promise.all([get("/sync/v1/namespaces"), get("/api/v1/spaces").catch(() => ({ spaces: [] }))]);
+
 /** What every page gets: the spaces, live changes, uploads, ways to say something. */
 export class Shell {
   spaces = signal([]);
@@ -60,9 +63,9 @@ export class Shell {
     return [skip, this.#bar(), this.#sidebar(), this.main, uploadPanel(this.uploads), toasts()];
   }
 
-  /** Learns what there is, and listens. */
-  async open() {
-    await this.#loadSpaces();
+  /** Learns what there is, from what `askSpaces` gives, and listens. */
+  async open(spaces) {
+    await this.#loadSpaces(spaces);
     connect(user().user_id, {
       change: (space) => this.#changed(space),
       state: (state) => this.connection.set(state),
@@ -101,8 +104,8 @@ export class Shell {
     this.#tell({ space });
   }
 
-  async #loadSpaces() {
-    const [spaces, { spaces: shared }] = await Promise.all([get("/sync/v1/namespaces"), get("/api/v1/spaces").catch(() => ({ spaces: [] }))]);
+  async #loadSpaces(asked = askSpaces()) {
+    const [spaces, { spaces: shared }] = await asked;
     for (const space of spaces) space.sharedBy = shared.find((other) => sameId(other.space_id, space.id))?.shared_by ?? null;
     const isHome = (space) => space.name === "Ferry" && space.owner === user().user_id;
     this.spaces.set(spaces.sort((a, b) => isHome(b) - isHome(a) || (a.name < b.name ? -1 : 1)));

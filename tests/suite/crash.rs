@@ -1,4 +1,5 @@
-//! The simulated world: 1,500 seeds, 600 with a LAN, 160 in which texts are merged, the seeds that failed once, and that the same seed is the same run. A failure names its seed.
+//! The simulated world: 1,500 seeds, 600 with a LAN, 160 in which texts are merged, 600 on disks that fail to make durable what is written, the seeds
+//! that failed once, and that the same seed is the same run. A failure names its seed.
 
 use ferry_tests::sim::world::{Options, kept_seeds, run};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,12 @@ fn seeds_that_failed_once_end_well() {
 #[test]
 fn every_seed_with_a_lan_ends_well() {
     assert_eq!(failed(0..600, Options::lan_of), Vec::<String>::new(), "repeat with these commands");
+}
+
+/// K11, K28: disks lose what is not durable, and cannot always make it so.
+#[test]
+fn every_seed_on_disks_that_fail_to_sync_ends_well() {
+    assert_eq!(failed(0..600, Options::unsynced_of), Vec::<String>::new(), "repeat with these commands");
 }
 
 #[test]

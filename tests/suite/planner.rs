@@ -136,6 +136,11 @@ fn a_merge_that_is_written_first() {
     });
 }
 
+caught! {
+    Options::unsynced_of,
+    what_is_not_durable_is_adopted: AdoptsUnsynced,
+}
+
 #[test]
 fn a_rename_as_create() {
     caught_by_scenario(Planted::RenameAsCreate, |mut world| {

@@ -1,6 +1,6 @@
 //! Rows of the catalogue that need a moment to be chosen: what happens between two steps of a device. Simulated disks and relay.
 
-use ferry_engine::{Filter, Policy};
+use ferry_engine::{DiskOutcome, Filter, Obstacle, Policy};
 use ferry_protocol::RelPath;
 use ferry_tests::sim::calm::Tree;
 use ferry_tests::sim::device::STEPS;
@@ -101,6 +101,87 @@ fn what_an_older_look_met_is_not_told_for_ever() {
     let got = world.converge();
     assert_eq!(got["q/f"], "second version");
     assert!(world.devices[0].engine.issues().next().is_none(), "{:?}", world.devices[0].engine.issues().collect::<Vec<_>>());
+}
+
+/// K11: what is in place and cannot be made durable is not taken for done, over a restart too; it is told, and what users do elsewhere goes on. When the
+/// disk is well again all goes on by itself, also if it has forgotten what was in place.
+#[test]
+fn what_cannot_be_made_durable_is_not_taken_for_done() {
+    for (restarts, forgets) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = Calm::new(2);
+        for at in ["edited", "removed", "moved", "stays"] {
+            world.write(0, at, &format!("first version of {at}"));
+        }
+        let before = world.converge();
+        let items = |world: &Calm| world.devices[1].engine.trees().all_items().map(|(k, i)| (*k, i.clone())).collect::<Vec<_>>();
+        let told = |world: &Calm| world.devices[1].engine.issues().map(|(p, i)| (p.is_root(), i.code)).collect::<Vec<_>>();
+        let (known, earlier) = (items(&world), world.devices[1].disk.clone());
+        world.devices[1].disk.fails_syncs = true;
+        world.save(0, "edited", "second version of edited");
+        world.remove(0, "removed");
+        world.rename(0, "moved", "target");
+        world.settle(0);
+        world.settle(1);
+        assert_ne!(world.tree(1), before, "something is in place");
+        // What the watcher says of it, and a look at everything.
+        world.devices[1].hints.extend(["edited", "removed", "moved", "target"].map(path));
+        world.devices[1].engine.rescan();
+        world.settle(1);
+        assert_eq!((items(&world), told(&world)), (known.clone(), vec![(true, "io_error")]));
+        assert!(!world.devices[1].engine.is_settled());
+        if !restarts && !forgets {
+            world.write(1, "own", "made here meanwhile");
+            world.settle(1);
+            world.settle(0);
+            assert_eq!(world.tree(0)["own"], "made here meanwhile");
+        }
+        if restarts {
+            world.devices[1].durable = world.devices[1].engine.trees().clone();
+            world.devices[1].restart();
+            world.write(0, "later", "made while the disk is not well");
+            world.settle(0);
+            world.settle(1);
+            assert_eq!((items(&world), told(&world)), (known, vec![(true, "io_error")]), "nothing is looked at before a sync");
+            assert!(!world.tree(1).contains_key("later"));
+        }
+        if forgets {
+            world.devices[1].disk = earlier;
+        }
+        world.devices[1].disk.fails_syncs = false;
+        let got = world.converge();
+        assert!(got["edited"].starts_with("second") && got.contains_key("target") && !got.contains_key("removed"), "{got:?}");
+        assert_eq!(contents(&got).len(), 3 + usize::from(restarts || !forgets), "no twins: {got:?}");
+        assert_eq!(told(&world), []);
+    }
+}
+
+/// K15: what was staged and thrown away, because it could not be made durable, is fetched again.
+#[test]
+fn what_was_staged_and_is_gone_is_fetched_again() {
+    let mut world = Calm::new(2);
+    world.write(0, "f", "the content of f");
+    world.settle(0);
+    let device = &mut world.devices[1];
+    let content = ferry_protocol::ContentHash::of(b"the content of f");
+    let mut fetches = 0;
+    for _ in 0..40 {
+        device.step(Step::TakeLooks, &mut world.relay);
+        device.step(Step::AnswerLook, &mut world.relay);
+        device.step(Step::Hear, &mut world.relay);
+        let plan = device.engine.plan(4).expect("trees in memory");
+        for fetch in plan.fetches {
+            assert_eq!(fetch.manifest.hash(), content);
+            fetches += 1;
+            device.engine.handle_fetch(content, Ok(())).expect("trees in memory");
+        }
+        if let Some(batch) = plan.batch {
+            let outcomes = vec![DiskOutcome::Blocked(Obstacle::Corrupt); batch.actions.len()];
+            device.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+            let due = device.engine.deadline_ms().expect("it is tried again");
+            device.set_time(due);
+        }
+    }
+    assert!(fetches > 2, "fetched {fetches} times");
 }
 
 /// B26: a file is written again within the clock's granule after it was read, so that no stat shows it. The hands distrust such a reading and ask

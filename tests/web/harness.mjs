@@ -41,6 +41,13 @@ export async function becomes(wanted, look) {
   });
 }
 
+/** What `look` gives, once it gives the same twice with some time between. */
+export async function rests(look) {
+  let before;
+  await until("it rests", async () => isDeepStrictEqual(before, before = await look()));
+  return before;
+}
+
 async function freePort() {
   const server = createServer();
   await new Promise((go) => server.listen(0, "127.0.0.1", go));
@@ -166,7 +173,7 @@ export class Harness {
   /** A browser of its own, watched: what it complains about, and any request to somebody else, is kept in `page.troubles`. */
   async page({ colorScheme = "light", viewport = { width: 1100, height: 1600 }, email = EMAIL, login = true, locale = "en-US", ...rest } = {}) {
     const context = await this.browser.newContext({ colorScheme, viewport, locale, acceptDownloads: true, ...rest });
-    if (process.env.FERRY_WEB_DISK) await context.route(`${this.url}/**`, fromDisk);
+    if (process.env.FERRY_WEB_DISK) await context.route(({ pathname }) => pathname === "/" || pathname.startsWith("/assets/"), fromDisk);
     const page = await context.newPage();
     page.setDefaultTimeout(DEADLINE_MS);
     page.troubles = [];
@@ -223,6 +230,22 @@ export async function drop(page, files) {
     return data;
   }, Object.entries(files));
   for (const type of ["dragenter", "dragover", "drop"]) await page.dispatchEvent(".files", type, { dataTransfer: transfer });
+}
+
+/** Waits until nothing is wider than the screen. */
+export function fits(page, width) {
+  return until(`${page.url()} fits ${width} pixels`, async () => {
+    const wide = await page.evaluate(() => [document.documentElement.scrollWidth, document.querySelector("main").scrollWidth]);
+    if (wide.some((one) => one > width)) throw new Error(`${wide}`);
+    return true;
+  });
+}
+
+/** Opens a directory of the home by its address: in the list above it, which grows with each test, it may be beyond what is drawn. */
+export async function openFolder(world, page, name) {
+  const space = await page.evaluate(async () => (await (await fetch("/api/v1/spaces")).json()).spaces[0].space_id);
+  await page.goto(`${world.url}/#/files/${space}/${encodeURIComponent(name)}`);
+  await page.getByRole("heading", { name, exact: true }).waitFor();
 }
 
 /** The row of exactly this name in the list. */

@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
-import { row, until } from "./harness.mjs";
+import { becomes, row, until } from "./harness.mjs";
 
 const NAME = "history of this.txt";
 
@@ -24,8 +24,8 @@ export function tests(world) {
     const page = await world.page();
     const dialog = await openVersions(page);
     const version = (number) => dialog.locator(`[data-version="${number}"]`);
-    const newest = Number(await dialog.locator("[data-version]").first().getAttribute("data-version"));
-    assert.equal(newest, 3);
+    const newest = 3;
+    await becomes(`${newest}`, () => dialog.locator("[data-version]").first().getAttribute("data-version"));
     await version(newest).getByText("current").waitFor();
     await version(1).getByText("by you, on LAPTOP").waitFor();
     await version(1).getByText("by itself").waitFor();
@@ -45,7 +45,7 @@ export function tests(world) {
     await compare.getByText("2 lines added, 1 line removed").waitFor();
     // Signs and words, not colour alone.
     const removed = compare.locator(".diff-removed", { hasText: "two" });
-    assert.equal((await removed.locator(".diff-sign").textContent()).trim(), "−removed");
+    await becomes("−removed", async () => (await removed.locator(".diff-sign").textContent()).trim());
     assert.deepEqual(await world.axe(page), [], "the comparison");
     await page.keyboard.press("Escape");
 

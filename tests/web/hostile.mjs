@@ -132,7 +132,7 @@ export function tests(world) {
     await page.getByRole("button", { name: /^Account/ }).click();
     await page.getByRole("menuitem", { name: "Log out" }).click();
     await page.waitForSelector('input[name="password"]');
-    assert.equal((await page.context().cookies()).filter((cookie) => /session/.test(cookie.name)).length, 0);
+    await becomes(0, async () => (await page.context().cookies()).filter((cookie) => /session/.test(cookie.name)).length);
     await page.goto(`${world.url}/`);
     await page.waitForSelector('input[name="password"]');
     await world.login(page, "bob@example.org");

@@ -57,7 +57,7 @@ export function tests(world) {
     await owner.getByRole("button", { name: "Share …" }).click();
     const dialog = owner.getByRole("dialog");
     await dialog.getByLabel("E-mail address").fill(BOB);
-    await dialog.getByLabel("May do").selectOption("editor");
+    await dialog.getByLabel("Access").selectOption("editor");
     await dialog.getByRole("button", { name: "Invite", exact: true }).click();
     await dialog.locator(`li[data-email="${BOB}"]`).waitFor();
 

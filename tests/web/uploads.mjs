@@ -2,8 +2,8 @@
 
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { drop, row, until } from "./harness.mjs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { drop, openFolder, row, until } from "./harness.mjs";
 
 const lists = (path) => (url) => url.pathname === "/metadata/files" && url.searchParams.get("path") === path;
 
@@ -82,6 +82,33 @@ export function tests(world) {
     await row(page, "two.txt").waitFor();
     await page.locator(".status-line", { hasText: /^2 items · 6 bytes$/ }).waitFor();
     assert.ok(asked > 2);
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+
+  test("a large file that the relay has already need not be sent to its end", async () => {
+    mkdirSync(world.file("large ones"));
+    world.settle();
+    const page = await world.page();
+    await openFolder(world, page, "large ones");
+    const source = `${world.dir}/large twice.bin`;
+    writeFileSync(source, Buffer.alloc(66 * 1024 * 1024, "late"));
+    const upload = async (file) => {
+      const chooser = page.waitForEvent("filechooser");
+      await page.getByRole("button", { name: "New" }).click();
+      await page.getByRole("menuitem", { name: "Upload files" }).click();
+      await (await chooser).setFiles(file);
+    };
+    await upload(source);
+    await page.waitForSelector(".uploads [data-state=done]", { timeout: 120_000 });
+    // Now no chunk arrives, however long: only by its hash can it be over.
+    await page.route("**/chunks/*", () => {});
+    renameSync(source, `${world.dir}/large again.bin`);
+    await upload(`${world.dir}/large again.bin`);
+    await page.waitForSelector(".uploads [data-state=same]", { timeout: 120_000 });
+    await row(page, "large again.bin").waitFor();
+    await until("both are on disk", () => ["large twice.bin", "large again.bin"].every((name) => world.exists(`large ones/${name}`)), 120_000);
+    assert.ok(readFileSync(world.file("large ones/large again.bin")).equals(readFileSync(`${world.dir}/large again.bin`)));
     assert.deepEqual(page.troubles, []);
     await page.context().close();
   });

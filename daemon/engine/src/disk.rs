@@ -183,6 +183,26 @@ impl Obstacle {
         }
     }
 
+    /// What is the matter, in one sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::NoSpace => "there is no space left on this disk",
+            Self::Denied => "permission denied",
+            Self::ReadOnly => "it is on a read-only filesystem or is immutable",
+            Self::Unrepresentable => "this disk cannot hold a file of this name",
+            Self::NameClash => "another file here has the same name to this disk",
+            Self::NotEmpty => "it was deleted elsewhere, but something in it is not synced",
+            Self::OtherFilesystem => "it is on another filesystem than the folder",
+            Self::Unsupported => "this kind of file is not synced",
+            Self::Corrupt => "its content did not match its hash",
+            Self::RootGone => "the folder is not where it was",
+            Self::Unavailable => "its content is not to be had now",
+            Self::ViewerOnly => "it was changed here, but this user may only read the folder",
+            Self::Busy => "it keeps changing, or too many files are open",
+            Self::Io => "the disk answered with an error",
+        }
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(self) -> &'static str {
         match self {
@@ -207,7 +227,7 @@ impl Obstacle {
 /// What became of a [`DiskAction`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskOutcome {
-    /// Done and durable. What stands there now; nothing after a removal.
+    /// Done. What stands there now; nothing after a removal.
     Done(Option<Stat>),
     /// Not as expected; nothing was changed. What stands there instead.
     Stale(Option<Stat>),

@@ -5,6 +5,7 @@
 //! | it has | it calls | it then asks |
 //! |---|---|---|
 //! | the time | [`Engine::set_time`] before anything else | |
+//! | what it was opened on made durable | [`Engine::handle_sync`], when [`Engine::next_sync`] asks for it | [`Engine::next_looks`] |
 //! | a hint of the watcher | [`Engine::handle_hints`], [`Engine::rescan`] | [`Engine::next_looks`] |
 //! | what a directory holds | [`Engine::handle_look`] | [`Engine::next_looks`], [`Engine::next_hashes`] |
 //! | what a file's content is | [`Engine::handle_hash`] | [`Engine::next_commit`] |
@@ -20,6 +21,7 @@ use crate::alarm::Alarm;
 use crate::backoff::Blocked;
 use crate::brake::Brake;
 use crate::disk::Obstacle;
+use crate::durable::Owed;
 use crate::merging::Merging;
 use crate::observe::Observations;
 use crate::plan::Plans;
@@ -52,6 +54,8 @@ pub struct Engine<T> {
     pub(crate) alarm: Alarm,
     pub(crate) blocked: BTreeMap<NodeId, Blocked>,
     pub(crate) issues: BTreeMap<RelPath, Issue>,
+    /// A sync that is owed: what is on the disk might not outlive a crash.
+    pub(crate) owed: Option<Owed>,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -152,6 +156,7 @@ impl<T: Trees> Engine<T> {
             alarm: Alarm::default(),
             blocked: BTreeMap::new(),
             issues: BTreeMap::new(),
+            owed: Some(Owed::at_first()),
             events: VecDeque::new(),
         })
     }
@@ -196,7 +201,9 @@ impl<T: Trees> Engine<T> {
 
     /// Everything that a person should know now, by path.
     pub fn issues(&self) -> impl Iterator<Item = (&RelPath, &Issue)> {
-        self.issues.iter()
+        let owed = self.owed.as_ref().and_then(Owed::issue);
+        // One issue for each path; that one stands in the way of all others.
+        self.issues.iter().filter(move |(path, _)| owed.is_none_or(|(at, _)| at != *path)).chain(owed)
     }
 
     /// What happened since the last call.
@@ -225,6 +232,7 @@ impl<T: Trees> Engine<T> {
     /// The same, whatever the relay may lack: all that a device can do by itself.
     pub fn is_settled(&self) -> bool {
         self.opening.is_none()
+            && self.owed.is_none()
             && self.dirty.is_empty()
             && self.plans.waiting() == 0
             && self.merging.open() == 0
@@ -235,7 +243,7 @@ impl<T: Trees> Engine<T> {
 
     /// Whether the disk has been looked at, as far as was asked for, and what follows from it is planned.
     pub fn is_looked_at(&self) -> bool {
-        self.observed.open() == 0 && self.observed.after_looks.is_empty()
+        self.observed.open() == 0 && self.observed.after_looks.is_empty() && !self.may_not_look()
     }
 
     /// How many nodes something stands in the way of: they are tried again after a pause.
@@ -247,6 +255,9 @@ impl<T: Trees> Engine<T> {
     pub fn retry_now(&mut self) {
         let now = self.now_ms;
         self.blocked.values_mut().for_each(|b| b.until_ms = now);
+        if let Some(owed) = &mut self.owed {
+            owed.hurry(now);
+        }
         self.retry_withheld();
         self.retry_merges();
     }
@@ -256,7 +267,8 @@ impl<T: Trees> Engine<T> {
         let missing = self.observed.missing_deadline(self.policy.missing_grace_ms).filter(|_| !self.brake.is_holding());
         let blocked = self.blocked.values().map(|b| b.until_ms).min();
         let withheld = self.publishing.deadline_ms(self.now_ms).filter(|_| self.policy.may_write);
-        missing.into_iter().chain(blocked).chain(withheld).min()
+        let owed = self.owed.as_ref().and_then(Owed::deadline_ms);
+        missing.into_iter().chain(blocked).chain(withheld).chain(owed).min()
     }
 
     pub(crate) fn planted(&self, bug: Planted) -> bool {
@@ -323,23 +335,7 @@ impl<T: Trees> Engine<T> {
     }
 
     pub(crate) fn set_issue(&mut self, path: RelPath, obstacle: Obstacle) {
-        let message = match obstacle {
-            Obstacle::NoSpace => "there is no space left on this disk",
-            Obstacle::Denied => "permission denied",
-            Obstacle::ReadOnly => "it is on a read-only filesystem or is immutable",
-            Obstacle::Unrepresentable => "this disk cannot hold a file of this name",
-            Obstacle::NameClash => "another file here has the same name to this disk",
-            Obstacle::NotEmpty => "it was deleted elsewhere, but something in it is not synced",
-            Obstacle::OtherFilesystem => "it is on another filesystem than the folder",
-            Obstacle::Unsupported => "this kind of file is not synced",
-            Obstacle::Corrupt => "its content did not match its hash",
-            Obstacle::RootGone => "the folder is not where it was",
-            Obstacle::Unavailable => "its content is not to be had now",
-            Obstacle::ViewerOnly => "it was changed here, but this user may only read the folder",
-            Obstacle::Busy => "it keeps changing, or too many files are open",
-            Obstacle::Io => "the disk answered with an error",
-        };
-        self.issues.insert(path, Issue { code: obstacle.code(), message: message.to_owned(), hint: obstacle.hint() });
+        self.issues.insert(path, Issue { code: obstacle.code(), message: obstacle.sentence().to_owned(), hint: obstacle.hint() });
     }
 
     /// The path of an entry of a directory, by where the directory's items stand; nothing if the directory is not on disk.

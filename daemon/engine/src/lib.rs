@@ -26,6 +26,7 @@ mod clearing;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub mod disk;
+mod durable;
 mod engine;
 mod hear;
 mod keeping;

@@ -275,7 +275,12 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Directories to look at now, at most so many. Answer each with [`Engine::handle_look`].
+    ///
+    /// None while a sync is owed of what the engine was opened on.
     pub fn next_looks(&mut self, max: usize) -> Result<Vec<Look>> {
+        if self.may_not_look() {
+            return Ok(Vec::new());
+        }
         self.settle_missing()?;
         let mut out = Vec::new();
         while out.len() < max {

@@ -55,13 +55,14 @@ impl<T: Trees> Engine<T> {
         }
     }
 
-    /// Takes what became of a batch: one outcome for each action, in their order.
+    /// Takes what became of a batch: one outcome for each action, in their order. All of it is durable.
     pub fn handle_batch(&mut self, id: u64, outcomes: Vec<DiskOutcome>) -> Result<()> {
         let Some((expected, actions)) = self.plans.batch.take() else { return Ok(()) };
         if expected != id {
             self.plans.batch = Some((expected, actions));
             return Ok(());
         }
+        self.end_sync_of(id);
         let again = self.observed.overlap.end_batch(id);
         let mut outcomes = outcomes.into_iter();
         for (action, effect) in actions {
@@ -77,7 +78,13 @@ impl<T: Trees> Engine<T> {
                     self.dirty.insert(node);
                 }
                 DiskOutcome::Stale(_) => self.handle_stale(&action, &effect)?,
-                DiskOutcome::Blocked(obstacle) => self.block(node, action.path().clone(), obstacle)?,
+                DiskOutcome::Blocked(obstacle) => {
+                    if let (DiskAction::PutFile { content, .. }, Obstacle::Corrupt) = (&action, obstacle) {
+                        // What was staged is no longer there, or was thrown away because it could not be made durable (K15).
+                        self.plans.staged.remove(content);
+                    }
+                    self.block(node, action.path().clone(), obstacle)?;
+                }
             }
         }
         for (directory, name) in again {

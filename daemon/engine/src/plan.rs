@@ -176,7 +176,7 @@ impl<T: Trees> Engine<T> {
         let now = self.now_ms;
         self.dirty.extend(self.blocked.iter().filter(|(_, b)| b.until_ms <= now).map(|(id, _)| *id));
         let mut draft = Draft::default();
-        if self.plans.batch.is_some() {
+        if self.plans.batch.is_some() || self.may_not_look() {
             return Ok(Plan::default());
         }
         self.plan_asides(&mut draft)?;

@@ -116,4 +116,6 @@ pub enum Planted {
     MergeFromAnyBase,
     /// A merged version is written before it stands on disk (breaks I7).
     MergeWrittenFirst,
+    /// What is on the disk is taken for done although the sync after it failed, or was never tried (breaks I7).
+    AdoptsUnsynced,
 }

@@ -103,9 +103,9 @@ impl<T: Trees> Engine<T> {
     fn why_node(&self, facts: &mut WhyFacts) -> Result<()> {
         let Some(node) = facts.node else { return Ok(()) };
         facts.is_unsent = self.trees.is_unsent(node)?;
-        facts.obstacle = self.blocked.get(&node).map(|b| b.obstacle);
         let fetching = self.plans.fetching.values().any(|(_, nodes)| nodes.contains(&node));
         let in_batch = self.plans.batch.as_ref().is_some_and(|(_, actions)| actions.iter().any(|(_, e)| e.key().node == node));
+        facts.obstacle = self.blocked.get(&node).map(|b| b.obstacle).or_else(|| self.sync_obstacle().filter(|_| in_batch));
         facts.is_planned = fetching || in_batch || self.dirty.contains(&node);
         Ok(())
     }

@@ -245,8 +245,12 @@ fn carry_out(state: &mut Opened, actions: Vec<DiskAction>) -> Result<(), Command
             other => vec![other.path().clone()],
         })
         .collect();
-    let outcomes = fs::apply(&state.root, &actions);
+    let applied = fs::apply(&state.root, &actions);
     state.engine.handle_hints(&paths).map_err(tree_error)?;
+    let outcomes = applied.map_err(|unsynced| {
+        state.engine.owe_sync(unsynced.obstacle());
+        super::commands::path_error(fs::PathError::Blocked(unsynced.obstacle()))
+    })?;
     match outcomes.iter().find(|o| !matches!(o, DiskOutcome::Done(_))) {
         None => Ok(()),
         Some(DiskOutcome::Blocked(obstacle)) => Err(super::commands::path_error(fs::PathError::Blocked(*obstacle))),

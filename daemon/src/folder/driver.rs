@@ -5,6 +5,7 @@
 //! goes to the relay, or a page to a device nearby, the index is durable, so that no number that another replica has heard is ever used twice (I8).
 
 use super::commands;
+use super::durable::Durable;
 use super::early::Early;
 use super::fetch::Fetcher;
 use super::flush::Flushes;
@@ -18,8 +19,8 @@ use super::report::Report;
 use super::send::Sent;
 use super::work::{Ahead, Job, Workers};
 use super::{FolderCommand, FolderConfig, FolderDeps, FolderStatus};
-use crate::fs::RootError;
 use crate::fs::watch::{Hint, RescanReason};
+use crate::fs::{RootError, Unsynced};
 use crate::index::Durability;
 use crate::lan::PeerWake;
 use crate::relay::{DeltaReply, RelayError};
@@ -42,8 +43,10 @@ pub(super) enum Wake {
     Looked(Look, LookResult),
     /// Files were read; whether each was changed so lately that it must be read again.
     Hashed(Vec<(HashTask, HashResult, bool)>),
-    /// A batch was carried out.
-    Applied(u64, Vec<DiskOutcome>),
+    /// A batch was carried out, and is durable or not.
+    Applied(u64, Result<Vec<DiskOutcome>, Unsynced>),
+    /// The whole folder was made durable, or not.
+    Synced(Result<(), Obstacle>),
     /// Contents were staged, or not.
     Fetched(Vec<(ContentHash, Result<(), Obstacle>)>),
     /// Texts were merged, or not.
@@ -114,6 +117,7 @@ pub(super) struct Driver {
     next_root_check: Instant,
     looks: usize,
     hashes: usize,
+    pub durable: Durable,
     racy: Vec<(Instant, HashTask)>,
     growing: Vec<(Instant, HashTask)>,
     rescan_due: Instant,
@@ -159,6 +163,7 @@ impl Driver {
             next_root_check: now + ROOT_CHECK,
             looks: 0,
             hashes: 0,
+            durable: Durable::default(),
             racy: Vec::new(),
             growing: Vec::new(),
             rescan_due: now,
@@ -318,6 +323,7 @@ impl Driver {
         self.state = None;
         self.looks = 0;
         self.hashes = 0;
+        self.durable.end_life();
         self.racy.clear();
         self.growing.clear();
         self.gathers_since = None;
@@ -343,6 +349,9 @@ impl Driver {
     /// What the disk's threads and the watcher bring. Answers that were asked for before the folder was opened again are dropped: the engine
     /// counts its questions from the beginning, and everything is asked anew.
     fn handle_disk(&mut self, wake: Wake) -> Result<(), TreeError> {
+        if matches!(&wake, Wake::OfLife(_, answer) if matches!(**answer, Wake::Applied(..))) {
+            self.durable.batch_answered();
+        }
         let wake = match wake {
             Wake::OfLife(life, _) if life != self.life => return Ok(()),
             Wake::OfLife(_, wake) => *wake,
@@ -384,11 +393,8 @@ impl Driver {
                     state.engine.handle_hash(&task, result)?;
                 }
             }
-            Wake::Applied(id, outcomes) => {
-                state.engine.handle_batch(id, outcomes)?;
-                self.lan.tell_came();
-                self.fetcher.prefetches.batch_done();
-            }
+            Wake::Applied(id, applied) => self.handle_applied(id, applied)?,
+            Wake::Synced(result) => state.engine.handle_sync(result),
             Wake::Fetched(results) => {
                 self.lan.note_came(results.iter().filter(|(_, result)| result.is_ok()).map(|(content, _)| *content));
                 for (content, result) in results {
@@ -443,6 +449,7 @@ impl Driver {
     /// Asks the engine what follows and gives it out.
     fn give_out(&mut self) -> Result<(), TreeError> {
         self.open_early();
+        self.give_sync();
         let Some(state) = &mut self.state else { return Ok(()) };
         if state.engine.meta().heard && Instant::now() >= self.rescan_due {
             let (every, keep) = {
@@ -484,6 +491,7 @@ impl Driver {
             self.fetcher.start(&state.root, self.deps.relay.borrow().clone(), plan.fetches);
         }
         if let Some(batch) = plan.batch {
+            self.durable.batch_given();
             self.workers.give(self.life, Job::Apply(state.root.clone(), batch.id, batch.actions));
         }
         self.give_to_relay()
@@ -503,6 +511,10 @@ impl Driver {
             self.commit_trees(Durability::Relaxed)?;
         }
         Ok(())
+    }
+
+    pub fn give(&self, job: Job) {
+        self.workers.give(self.life, job);
     }
 
     pub fn commit_trees(&mut self, durability: Durability) -> Result<(), TreeError> {

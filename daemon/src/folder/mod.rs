@@ -12,6 +12,7 @@ mod answers;
 mod command;
 mod commands;
 mod driver;
+mod durable;
 mod early;
 mod fetch;
 mod flush;

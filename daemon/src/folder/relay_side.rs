@@ -26,6 +26,8 @@ const PATIENT_NODES: u64 = 256;
 const PATIENT_EVERY: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A relay that says when to come back is not taken at its word for ever: a store that stays full is sent everything again each time.
+const RETRY_ASKED_MAX: Duration = Duration::from_secs(10);
 
 const _: () = assert!(COMMIT_NODES <= COMMIT_NODES_MAX && PAGE_NODES <= COMMIT_NODES_MAX);
 
@@ -120,7 +122,7 @@ impl RelaySide {
         let grown = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         // Jitter keeps many devices from coming back in one moment (P28).
         let jitter = u64::from(super::random_u16()) % (grown.as_millis() as u64 / 4 + 1);
-        let wait = error.retry_after().unwrap_or(grown) + Duration::from_millis(jitter);
+        let wait = error.retry_after().map_or(grown, |asked| asked.max(grown.min(RETRY_ASKED_MAX))) + Duration::from_millis(jitter);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Instant::now() + wait;
         self.error = Some(error);

@@ -182,6 +182,9 @@ impl Report {
         if paused {
             return (FolderState::Paused, None);
         }
+        if let Some(obstacle) = opened.engine.sync_obstacle() {
+            return (FolderState::Error, Some(format!("this disk does not keep what is changed: {}", obstacle.sentence())));
+        }
         if let Some(held) = &new.held {
             let reason = format!("{} of {} items were deleted here; say whether that is meant", held.count, held.total);
             return (FolderState::Held, Some(reason));

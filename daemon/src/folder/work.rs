@@ -4,7 +4,7 @@ use super::driver::Wake;
 use super::early::Early;
 use super::panics::planted;
 use crate::fs::bases::Bases;
-use crate::fs::{self, HashOutcome, PathError, Root};
+use crate::fs::{self, HashOutcome, PathError, Root, Unsynced};
 use crate::lan::LanFolder;
 use crossbeam_channel::{Receiver, Sender};
 use ferry_engine::{DiskAction, DiskOutcome, HashResult, HashTask, Keep, Kind, Listed, Look, LookResult, Obstacle};
@@ -23,6 +23,10 @@ pub(super) enum Job {
     Keep(Arc<Bases>, Vec<Keep>),
     /// Carry out a batch.
     Apply(Arc<Root>, u64, Vec<DiskAction>),
+    /// Make a batch durable that could not be made so before.
+    SyncBatch(Arc<Root>, u64, Unsynced),
+    /// Make everything in the folder durable.
+    Sync(Arc<Root>),
 }
 
 /// Whom chunks go to while their file is read.
@@ -82,12 +86,12 @@ fn run(job: Job) -> Wake {
         }
         Job::Apply(root, id, actions) => {
             // One that panics must not stand in the way of its batch for ever: then each is carried out alone, and it is the one that is blocked.
-            let outcomes = caught(|| apply(&root, &actions)).unwrap_or_else(|| {
-                let alone = |action: &DiskAction| caught(|| apply(&root, std::slice::from_ref(action)))?.pop();
-                actions.iter().map(|action| alone(action).unwrap_or(DiskOutcome::Blocked(Obstacle::Io))).collect()
-            });
-            Wake::Applied(id, outcomes)
+            let applied = caught(|| apply(&root, &actions))
+                .unwrap_or_else(|| fs::apply_each(&root, &actions, |action| caught(|| apply(&root, std::slice::from_ref(action)))));
+            Wake::Applied(id, applied)
         }
+        Job::SyncBatch(root, id, unsynced) => Wake::Applied(id, unsynced.sync(&root)),
+        Job::Sync(root) => Wake::Synced(fs::sync(&root)),
     }
 }
 
@@ -97,7 +101,7 @@ fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
     result.inspect_err(|_| tracing::error!("a disk job panicked; its paths are treated as unreadable")).ok()
 }
 
-fn apply(root: &Root, actions: &[DiskAction]) -> Vec<DiskOutcome> {
+fn apply(root: &Root, actions: &[DiskAction]) -> Result<Vec<DiskOutcome>, Unsynced> {
     actions.iter().for_each(|action| planted("place", last(action.path())));
     fs::apply(root, actions)
 }

@@ -86,7 +86,7 @@ impl Folder {
     }
 
     pub fn apply(&self, action: DiskAction) -> DiskOutcome {
-        let mut outcomes = super::apply(&self.root, &[action]);
+        let mut outcomes = super::apply(&self.root, &[action]).unwrap();
         assert_eq!(outcomes.len(), 1);
         outcomes.remove(0)
     }

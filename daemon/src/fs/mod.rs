@@ -43,7 +43,7 @@ pub mod trash;
 pub mod watch;
 
 pub use self::ignore::{IgnoreRules, Verdict};
-pub use apply::apply;
+pub use apply::{Unsynced, apply, apply_each, sync};
 pub use early::EarlyStage;
 pub use handle::PathError;
 pub use hash::{HashOutcome, OnChunk, hash_file, read_chunk};

@@ -326,7 +326,7 @@ fn small_files_are_staged_in_one_go() {
     assert_eq!((staged.len(), obstacle), (3, None));
     let put = |path: &str, content| ferry_engine::DiskAction::PutFile { path: rel(path), expect: None, content, mode: 0o644, mtime_ns: 0 };
     let actions: Vec<_> = staged.iter().zip(["x", "y", "z"]).map(|(s, path)| put(path, s.content)).collect();
-    assert!(apply(&folder.root, &actions).iter().all(|o| matches!(o, ferry_engine::DiskOutcome::Done(_))));
+    assert!(apply(&folder.root, &actions).unwrap().iter().all(|o| matches!(o, ferry_engine::DiskOutcome::Done(_))));
     assert_eq!((folder.read("x").unwrap(), folder.read("z").unwrap()), (b"a".to_vec(), b"".to_vec()));
 }
 

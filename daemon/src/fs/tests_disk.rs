@@ -70,7 +70,7 @@ fn a_full_disk_stops_a_download_and_harms_nothing() {
     }
     let content = stage.finish().unwrap().content;
     let place = DiskAction::PutFile { path: rel("new"), expect: None, content, mode: 0o644, mtime_ns: 1 };
-    assert!(matches!(apply(&root, &[place])[0], DiskOutcome::Done(_)));
+    assert!(matches!(apply(&root, &[place]).unwrap()[0], DiskOutcome::Done(_)));
     assert_eq!(std::fs::read(mount.0.join("new")).unwrap(), bytes);
     assert_eq!(std::fs::read(mount.0.join("old")).unwrap(), noise(100, 1));
 }
@@ -87,7 +87,7 @@ fn an_unmounted_root_is_gone_and_comes_back() {
     assert_eq!(root.check(), Err(RootError::Replaced));
     assert_eq!(list(&root, &rel("")), Err(PathError::Blocked(Obstacle::RootGone)));
     let make = DiskAction::MakeDir { path: rel("d"), mode: 0o755 };
-    assert_eq!(apply(&root, &[make]), [DiskOutcome::Blocked(Obstacle::RootGone)]);
+    assert_eq!(apply(&root, &[make]).unwrap(), [DiskOutcome::Blocked(Obstacle::RootGone)]);
     assert_eq!(std::fs::read_dir(&at).unwrap().count(), 0);
 }
 
@@ -121,10 +121,10 @@ fn a_read_only_disk_and_an_immutable_file_block_and_say_so() {
     let expect = stat(&root, &rel("f")).unwrap().unwrap();
     assert!(run("mount", &["-o", "remount,ro", mount.0.to_str().unwrap()]));
     let remove = || DiskAction::Remove { path: rel("f"), expect };
-    assert_eq!(apply(&root, &[remove()]), [DiskOutcome::Blocked(Obstacle::ReadOnly)]);
+    assert_eq!(apply(&root, &[remove()]).unwrap(), [DiskOutcome::Blocked(Obstacle::ReadOnly)]);
     assert!(matches!(hash_file(&root, &rel("f"), &expect, &mut |_, _| ()), HashOutcome::Hashed { .. }));
     assert!(run("mount", &["-o", "remount,rw", mount.0.to_str().unwrap()]));
-    assert_eq!(apply(&root, &[remove()]), [DiskOutcome::Done(None)]);
+    assert_eq!(apply(&root, &[remove()]).unwrap(), [DiskOutcome::Done(None)]);
 
     let folder = Folder::new();
     folder.write("f", "x");
@@ -134,7 +134,7 @@ fn a_read_only_disk_and_an_immutable_file_block_and_say_so() {
     }
     let expect = folder.stat("f").unwrap();
     let put = folder.put("f", Some(expect), b"new");
-    let outcomes = apply(&folder.root, &[put.clone(), folder.put("other", None, b"other")]);
+    let outcomes = apply(&folder.root, &[put.clone(), folder.put("other", None, b"other")]).unwrap();
     let cleared = run("chattr", &["-i", path.to_str().unwrap()]);
     assert_eq!(outcomes[0], DiskOutcome::Blocked(Obstacle::ReadOnly));
     assert!(matches!(outcomes[1], DiskOutcome::Done(_)), "the others proceed");
@@ -223,10 +223,10 @@ fn a_disk_that_folds_case_is_found_out_and_clashes_are_blocked() {
     std::fs::write(mount.0.join("Name.txt"), "x").unwrap();
     let (staged, _) = stage::stage_small_batch(&root, [Some(&VerifiedChunk::of(b"other".to_vec()))]);
     let put = DiskAction::PutFile { path: rel("NAME.TXT"), expect: None, content: staged[0].content, mode: 0o755, mtime_ns: 1 };
-    assert_eq!(apply(&root, &[put]), [DiskOutcome::Blocked(Obstacle::NameClash)]);
+    assert_eq!(apply(&root, &[put]).unwrap(), [DiskOutcome::Blocked(Obstacle::NameClash)]);
     let expect = stat(&root, &rel("Name.txt")).unwrap().unwrap();
     let respell = DiskAction::Move { from: rel("Name.txt"), expect, to: rel("nAME.txt") };
-    let outcomes = apply(&root, &[respell]);
+    let outcomes = apply(&root, &[respell]).unwrap();
     let names: Vec<_> = list(&root, &rel("")).unwrap().iter().map(|e| e.name.display()).collect();
     assert_eq!(names, ["nAME.txt"], "{outcomes:?}");
     assert_eq!(std::fs::read(mount.0.join("nAME.txt")).unwrap(), b"x");

@@ -21,22 +21,44 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !is_json(&request) {
-            return Err(ServiceError::new(
-                Kind::UnsupportedMedia,
-                "unsupported_media_type",
-                "Send JSON with 'Content-Type: application/json'.",
-            )
-            .into());
+            return Err(not_json());
         }
         let RawBody(bytes) = RawBody::from_request(request, state).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|e| {
-            let detail = format!("The body is not what this route takes: {e}.");
-            match e.classify() {
-                serde_json::error::Category::Data => ServiceError::invalid("invalid_body", detail).into(),
-                _ => ServiceError::malformed(detail).into(),
-            }
-        })
+        parse(&bytes).map(Self)
     }
+}
+
+/// JSON that may be left out.
+#[derive(Debug, Clone, Copy)]
+pub struct Maybe<T>(pub Option<T>);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Maybe<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = is_json(&request);
+        let RawBody(bytes) = RawBody::from_request(request, state).await?;
+        match bytes.is_empty() {
+            true => Ok(Self(None)),
+            false if is_json => parse(&bytes).map(|value| Self(Some(value))),
+            false => Err(not_json()),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        let detail = format!("The body is not what this route takes: {e}.");
+        match e.classify() {
+            serde_json::error::Category::Data => ServiceError::invalid("invalid_body", detail).into(),
+            _ => ServiceError::malformed(detail).into(),
+        }
+    })
+}
+
+fn not_json() -> Problem {
+    let detail = "Send JSON with 'Content-Type: application/json'.";
+    ServiceError::new(Kind::UnsupportedMedia, "unsupported_media_type", detail).into()
 }
 
 /// A form, as the pages and OAuth send it: `application/x-www-form-urlencoded`.

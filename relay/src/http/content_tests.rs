@@ -310,12 +310,25 @@ async fn chunks_come_as_json_as_a_form_and_raw(kind: Db) {
     let done = world.call(&alice, Method::POST, &format!("/upload/complete/{id}"), &[], "").await;
     assert_eq!(done.text("status"), "completed");
     let again = begin("b2", b"form!").await;
+    // The hash may come at the end.
+    let init = json!({"file_name": "c", "file_size": 4, "path": "/docs"});
+    let id = world.json(&alice, Method::POST, "/upload/init", init).await.text("version_id");
+    assert!(world.get(&alice, &format!("/upload/{id}")).await.json()["file_hash"].is_null());
+    let raw =
+        world.call(&alice, Method::PUT, &format!("/upload/{id}/chunks/0"), &[("content-type", "application/octet-stream")], "late").await;
+    assert_eq!(raw.status, 200);
+    let complete = format!("/upload/complete/{id}");
+    let told = |bytes: &[u8]| json!({"file_hash": ContentHash::of(bytes)});
+    assert_eq!(world.json(&alice, Method::POST, &complete, json!({"file_hash": "zz"})).await.text("code"), "invalid_hash");
+    assert_eq!(world.json(&alice, Method::POST, &complete, told(b"other")).await.text("code"), "file_hash_mismatch");
+    assert_eq!(world.call(&alice, Method::POST, &complete, &[("content-type", "text/plain")], "{}").await.status, 415);
+    assert_eq!(world.json(&alice, Method::POST, &complete, told(b"late")).await.text("file_hash"), ContentHash::of(b"late").to_string());
     assert_eq!((again.json()["deduplication"].as_bool(), again.json()["file_id"].is_string()), (Some(true), true));
     let list = world.get(&alice, "/metadata/files?path=/docs").await.json();
     let names: Vec<&str> = list["files"].as_array().unwrap().iter().map(|f| f["file_path"].as_str().unwrap()).collect();
-    assert_eq!(names, ["/docs/b", "/docs/b2"]);
+    assert_eq!(names, ["/docs/b", "/docs/b2", "/docs/c"]);
     let delta = world.get(&alice, "/sync/delta?since=1970-01-01T00:00:00Z").await.json();
-    assert_eq!(delta["changes"].as_array().unwrap().len(), 3);
+    assert_eq!(delta["changes"].as_array().unwrap().len(), 4);
     assert!(delta["cursor"].is_string() && delta["server_time"].is_string() && delta["has_more"] == false);
 }
 

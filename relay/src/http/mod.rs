@@ -87,7 +87,7 @@ mod tests;
 #[cfg(test)]
 mod versions_tests;
 
-pub use body::{Json, Path, Query, RawBody};
+pub use body::{Json, Maybe, Path, Query, RawBody};
 pub use error::Problem;
 pub use layers::ClientIp;
 pub use patience::Patience;

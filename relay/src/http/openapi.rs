@@ -81,7 +81,7 @@ fn operation(route: &Route) -> Value {
     }
     if let Some(schema) = &route.request {
         let kind = if route.takes_form { "application/x-www-form-urlencoded" } else { "application/json" };
-        operation["requestBody"] = json!({"required": true, "content": {kind: {"schema": reference(schema)}}});
+        operation["requestBody"] = json!({"required": !route.body_is_optional, "content": {kind: {"schema": reference(schema)}}});
     }
     operation
 }

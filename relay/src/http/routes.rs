@@ -56,6 +56,8 @@ pub struct Route {
     pub request: Option<Schema>,
     /// Whether that body is a form, not JSON.
     pub takes_form: bool,
+    /// Whether the body may be left out.
+    pub body_is_optional: bool,
     /// Whether it answers with a page for people, errors included.
     pub is_page: bool,
     /// What an app password must be for to call it; none: no app password may.
@@ -96,6 +98,7 @@ impl Route {
             timeout: Some(TIMEOUT_DEFAULT),
             request: None,
             takes_form: false,
+            body_is_optional: false,
             is_page: false,
             scope: None,
             response: None,
@@ -140,6 +143,13 @@ impl Route {
     pub fn takes<T: utoipa::ToSchema>(mut self) -> Self {
         self.request = Some(Schema::of::<T>());
         self
+    }
+
+    /// Takes this body, or none.
+    #[must_use]
+    pub fn may_take<T: utoipa::ToSchema>(mut self) -> Self {
+        self.body_is_optional = true;
+        self.takes::<T>()
     }
 
     /// Takes this form.

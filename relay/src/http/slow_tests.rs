@@ -17,8 +17,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a caller who means well needs less than.
-const SHORT: Duration = Duration::from_millis(400);
+/// What a caller who means well needs less than, on a busy machine too.
+const SHORT: Duration = Duration::from_millis(1500);
 /// Between two bytes of a caller who drips.
 const DRIP: Duration = Duration::from_millis(20);
 
@@ -104,7 +104,7 @@ async fn a_socket_that_says_nothing_is_let_go(kind: Db) {
         socket
     };
     let (silent, mut alive) = (open().await, open().await);
-    for _ in 0..6 {
+    for _ in 0..4 {
         alive.until(&[0x89, 0]).await;
         alive.forget();
         alive.send(10, b"").await;

@@ -1,7 +1,7 @@
 //! Upload (8003): the seed's init, chunk and complete, and raw chunks, progress and giving up.
 
 use super::plain::{bytes_of, namespace_of, parse_time_ns, time, uuid};
-use super::{Access, AppState, Json, Path, Problem, RawBody, Route, Routes};
+use super::{Access, AppState, Json, Maybe, Path, Problem, RawBody, Route, Routes};
 use crate::service::content::{Completed, NewUpload, UploadBegun, UploadProgress};
 use crate::service::{Caller, Kind, Scope, ServiceError, ServiceResult};
 use axum::extract::{FromRequest, Multipart, Request, State};
@@ -12,13 +12,17 @@ use bytes::Bytes;
 use ferry_protocol::{ChunkId, ContentHash};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 /// A chunk of 4 MiB in base64 with its JSON around it.
 const CHUNK_BODY_MAX_BYTES: usize = 6 * 1024 * 1024;
 
 pub(super) fn routes(app: &AppState) -> Routes {
     Routes::new(app)
-        .add(Route::post("/upload/init", Access::User, "Begin an upload, or deduplicate it").scope(Scope::FilesWrite), init)
+        .add(
+            Route::post("/upload/init", Access::User, "Begin an upload, or deduplicate it").scope(Scope::FilesWrite).takes::<InitUpload>(),
+            init,
+        )
         .add(
             Route::post("/upload/chunk", Access::User, "Send one chunk (JSON or multipart)")
                 .scope(Scope::FilesWrite)
@@ -34,25 +38,33 @@ pub(super) fn routes(app: &AppState) -> Routes {
         .add(Route::get("/upload/{version_id}", Access::User, "What an upload has and lacks").scope(Scope::FilesWrite), state)
         .add(Route::delete("/upload/{version_id}", Access::User, "Give an upload up").scope(Scope::FilesWrite), abort)
         .add(
-            Route::post("/upload/complete/{version_id}", Access::User, "Complete an upload").scope(Scope::FilesWrite).no_timeout(),
+            Route::post("/upload/complete/{version_id}", Access::User, "Complete an upload")
+                .scope(Scope::FilesWrite)
+                .may_take::<CompleteUpload>()
+                .no_timeout(),
             complete,
         )
 }
 
-#[derive(Deserialize)]
-struct Init {
+#[derive(Deserialize, ToSchema)]
+struct InitUpload {
     file_name: String,
+    /// Bytes.
     file_size: u64,
-    file_hash: String,
+    /// SHA-256, 64 hexadecimal digits. Who says it may have no byte to send; who does not know it yet can say it at the end.
+    file_hash: Option<String>,
+    /// The directory, from the root of the space; directories that are not there are made.
     #[serde(default)]
     path: String,
+    /// The space; nothing for the caller's home.
     space_id: Option<String>,
+    /// The file's own time: RFC 3339 or seconds since 1970.
     mtime: Option<Value>,
     /// A file that is to get a new version: name and place are its own, whatever the rest says.
     file_id: Option<String>,
 }
 
-async fn init(State(app): State<AppState>, caller: Caller, Json(body): Json<Init>) -> Result<Json<Value>, Problem> {
+async fn init(State(app): State<AppState>, caller: Caller, Json(body): Json<InitUpload>) -> Result<Json<Value>, Problem> {
     let mtime_ns = match body.mtime {
         None | Some(Value::Null) => None,
         Some(value) => {
@@ -65,7 +77,7 @@ async fn init(State(app): State<AppState>, caller: Caller, Json(body): Json<Init
         directory: body.path,
         namespace: body.space_id.as_deref().map(namespace_of).transpose()?,
         size_bytes: body.file_size,
-        hash: hash(&body.file_hash)?,
+        hash: body.file_hash.as_deref().map(hash).transpose()?,
         mtime_ns,
     };
     let begun = match &body.file_id {
@@ -88,7 +100,7 @@ async fn init(State(app): State<AppState>, caller: Caller, Json(body): Json<Init
     }))
 }
 
-fn hash(text: &str) -> ServiceResult<ContentHash> {
+pub(super) fn hash(text: &str) -> ServiceResult<ContentHash> {
     let lower = text.to_ascii_lowercase();
     lower.parse().map_err(|_| ServiceError::invalid("invalid_hash", "A hash is the SHA-256 in 64 hexadecimal digits."))
 }
@@ -221,6 +233,19 @@ async fn abort(State(app): State<AppState>, caller: Caller, Path(version_id): Pa
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn complete(State(app): State<AppState>, caller: Caller, Path(version_id): Path<String>) -> Result<Json<Value>, Problem> {
-    Ok(Json(completed(&app.content.complete_upload(&caller, bytes_of(&version_id)?).await?)))
+#[derive(Default, Deserialize, ToSchema)]
+struct CompleteUpload {
+    /// SHA-256 of the whole, 64 hexadecimal digits, if it was not said at the beginning. Who could read such a file all along need not send the chunks
+    /// that are missing. If nobody says it, it is what the chunks make.
+    file_hash: Option<String>,
+}
+
+async fn complete(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(version_id): Path<String>,
+    Maybe(body): Maybe<CompleteUpload>,
+) -> Result<Json<Value>, Problem> {
+    let told = body.unwrap_or_default().file_hash.as_deref().map(hash).transpose()?;
+    Ok(Json(completed(&app.content.complete_upload(&caller, bytes_of(&version_id)?, told).await?)))
 }

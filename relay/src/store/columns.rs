@@ -3,8 +3,8 @@
 use super::StoreError;
 use super::links::LinkKind;
 use crate::service::UserRole;
-use ferry_protocol::NodeState;
 use ferry_protocol::wire::Role;
+use ferry_protocol::{ContentHash, NodeState};
 
 /// The format of the `state` column: this byte, then postcard.
 const STATE_FORMAT: u8 = 1;
@@ -28,6 +28,18 @@ pub(super) fn decode_state(bytes: &[u8]) -> Result<NodeState, StoreError> {
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+/// The hash of an upload as its column holds it, which no row may lack: nobody has said it is 32 zeros, a hash that nothing is known to have.
+pub(super) fn hash_column(hash: Option<ContentHash>) -> Vec<u8> {
+    hash.unwrap_or(HASH_NOT_SAID).as_bytes().to_vec()
+}
+
+/// Back again.
+pub(super) fn hash_said(bytes: [u8; 32]) -> Option<ContentHash> {
+    Some(ContentHash::from_bytes(bytes)).filter(|hash| *hash != HASH_NOT_SAID)
+}
+
+const HASH_NOT_SAID: ContentHash = ContentHash::from_bytes([0; 32]);
 
 /// A member's role.
 pub(super) fn role_text(role: Role) -> &'static str {

@@ -286,8 +286,8 @@ pub struct UploadRow {
     pub path: Vec<u8>,
     /// The directory that `path` is below; none for the namespace's root.
     pub below: Option<NodeId>,
-    /// The promised hash of the whole.
-    pub hash: ContentHash,
+    /// The hash of the whole: promised, or of what was completed; nothing as long as nobody has said it.
+    pub hash: Option<ContentHash>,
     /// The promised size in bytes.
     pub size_bytes: u64,
     /// The file's own time in nanoseconds since 1970.
@@ -626,8 +626,8 @@ pub trait ContentTx: TreeTx + DavTx + VersionTx + SearchTx {
     async fn prolong_upload(&mut self, version_id: [u8; 16], until_ms: i64) -> Result<(), StoreError>;
     /// Records an upload's chunk; the same index again replaces it.
     async fn put_upload_chunk(&mut self, version_id: [u8; 16], index: u64, chunk: ChunkRef) -> Result<(), StoreError>;
-    /// Marks an upload as completed; `node` is the file that it became.
-    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError>;
+    /// Marks an upload as completed; `node` is the file that it became, `hash` that of the whole.
+    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, hash: ContentHash, now_ms: i64) -> Result<(), StoreError>;
     /// Forgets an upload; its chunks stay leased until their lease ends.
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError>;
 

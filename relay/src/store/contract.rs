@@ -418,7 +418,7 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
         node: NodeId::from_bytes([8; 16]),
         path: b"dir/\xff".to_vec(),
         below: Some(NodeId::from_bytes([3; 16])),
-        hash: ContentHash::of(b"u"),
+        hash: Some(ContentHash::of(b"u")),
         size_bytes: 9,
         mtime_ns: None,
         chunk_size_bytes: 4,
@@ -428,7 +428,7 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
         expires_at_ms: 100,
     };
     tx.put_upload(&upload).await.unwrap();
-    let at_the_root = UploadRow { version_id: [9; 16], below: None, ..upload.clone() };
+    let at_the_root = UploadRow { version_id: [9; 16], below: None, hash: None, ..upload.clone() };
     tx.put_upload(&at_the_root).await.unwrap();
     assert_eq!(tx.upload([9; 16]).await.unwrap(), Some(at_the_root));
     tx.delete_upload([9; 16]).await.unwrap();
@@ -450,9 +450,10 @@ async fn commits_and_uploads(store: &dyn ContentStore, names: &Names) {
     tx.commit().await.unwrap();
     assert_eq!((leases().await, store.upload_chunk_count(id, [8; 16]).await.unwrap()), (5000, 2));
     let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
-    tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), 50).await.unwrap();
+    tx.complete_upload([8; 16], NodeId::from_bytes([1; 16]), ContentHash::of(b"whole"), 50).await.unwrap();
     tx.drop_expired(5000, 10).await.unwrap();
-    assert_eq!(tx.upload([8; 16]).await.unwrap().unwrap().completed_at_ms, Some(50));
+    let completed = tx.upload([8; 16]).await.unwrap().unwrap();
+    assert_eq!((completed.completed_at_ms, completed.hash), (Some(50), Some(ContentHash::of(b"whole"))));
     assert_eq!(tx.commit_records(id, names.owner, &asked).await.unwrap().len(), 2);
     tx.drop_expired(5001, 11).await.unwrap();
     assert_eq!(tx.upload([8; 16]).await.unwrap(), None);

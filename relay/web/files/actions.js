@@ -45,6 +45,8 @@ async function single(space, action) {
 }
 
 export class Actions {
+  #isPreviewing = false;
+
   constructor(page, shell) {
     this.page = page;
     this.shell = shell;
@@ -167,10 +169,17 @@ export class Actions {
     }
   }
 
+  /** Whoever clicks again while it is on its way means the same. */
   async preview(entry) {
-    const { showPreview } = await import("./preview.js");
-    const files = this.page.entries.filter((other) => other.kind === "file");
-    await showPreview(entry, files, this);
+    if (this.#isPreviewing) return;
+    this.#isPreviewing = true;
+    try {
+      const { showPreview } = await import("./preview.js");
+      const files = this.page.entries.filter((other) => other.kind === "file");
+      await showPreview(entry, files, this);
+    } finally {
+      this.#isPreviewing = false;
+    }
     this.page.grid.element.focus();
   }
 

@@ -39,10 +39,10 @@ export const csrf = () => session.csrf;
 /** Asks who is logged in; throws if nobody is. */
 export async function openSession(loggedOut) {
   whenLoggedOut = loggedOut;
-  const { csrf_token: token } = await get("/api/v1/me/browser");
+  const [{ csrf_token: token }, user] = await Promise.all([get("/api/v1/me/browser"), get("/auth/me")]);
   session.csrf = token;
-  session.user = await get("/auth/me");
-  return session.user;
+  session.user = user;
+  return user;
 }
 
 /** Sends a request; gives the response, or throws an [`ApiError`]. */

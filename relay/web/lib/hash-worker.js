@@ -1,10 +1,13 @@
-// Hashes files off the page's thread: the whole file for `/upload/init`, and each chunk as it leaves.
+// Hashes files off the page's thread: the whole file, so that the relay can tell whether it has it, and each chunk as it leaves.
 
 import { Sha256 } from "./sha256.js";
 
 /** Up to here the browser's own SHA-256 takes the file at once, which is several times as fast. */
 const AT_ONCE_MAX_BYTES = 64 * 1024 * 1024;
 const PIECE_BYTES = 4 * 1024 * 1024;
+
+/** What nobody waits for any more. */
+const stopped = new Set();
 
 const hex = (buffer) => Array.from(new Uint8Array(buffer), (b) => b.toString(16).padStart(2, "0")).join("");
 
@@ -19,6 +22,7 @@ async function whole(id, file) {
   let next = read(0);
   for (let at = 0; at < file.size; at += PIECE_BYTES) {
     const bytes = await next;
+    if (stopped.delete(id)) return null;
     next = read(at + PIECE_BYTES);
     next.catch(() => {});
     hash.update(new Uint8Array(bytes));
@@ -30,17 +34,15 @@ async function whole(id, file) {
 async function piece(file, from, to) {
   const bytes = await file.slice(from, to).arrayBuffer();
   const digest = self.crypto.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : new Sha256().update(new Uint8Array(bytes)).hex();
-  return { bytes, digest };
+  return { length: bytes.byteLength, digest };
 }
 
 addEventListener("message", async ({ data }) => {
   const { id, task, file, from, to } = data;
   try {
-    if (task === "whole") postMessage({ id, done: await whole(id, file) });
-    else {
-      const done = await piece(file, from, to);
-      postMessage({ id, done }, [done.bytes]);
-    }
+    if (task === "stop") stopped.add(id);
+    else if (task === "whole") postMessage({ id, done: await whole(id, file) });
+    else postMessage({ id, done: await piece(file, from, to) });
   } catch (error) {
     // A file that was deleted or changed on disk since it was chosen.
     postMessage({ id, failed: error.name });

@@ -100,7 +100,7 @@ class ActivityPage {
     const clock = new Intl.DateTimeFormat(currentLanguage(), { hour: "numeric", minute: "2-digit" }).format(group.to);
     const line = count === 1 ? t(`activity.${first.acts.join(".")}`, { name: shown(first.name), old: shown(first.old_name ?? "") }) : t(`activity.many.${act}`, { count });
     const space = this.#shell.space(first.space_id);
-    return h("li", null, icon(ICONS[act] ?? "file"),
+    return h("li", { class: "act" }, icon(ICONS[act] ?? "file"),
       h("div", { class: "rows-main" },
         h("span", null, h("strong", null, this.#who(first)), " ", this.#text(first, line, count)),
         h("span", { class: "soft" }, this.#place(first), how && ` · ${how}`),
@@ -111,7 +111,10 @@ class ActivityPage {
 
   /** What was done; a link where there is something to be seen. */
   #text(act, line, count) {
-    return count === 1 && act.file_path ? h("a", { href: this.#href(act), onclick: () => this.#want(act) }, line) : line;
+    if (count > 1 || !act.file_path) return line;
+    // A language may begin with a sign that stands between the person and what was done.
+    const [, sign, what] = /^(· )?(.*)$/s.exec(line);
+    return [sign, h("a", { href: this.#href(act), onclick: () => this.#want(act) }, what)];
   }
 
   #names(group, open) {

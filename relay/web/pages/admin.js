@@ -14,7 +14,10 @@ const GB = 1_000_000_000;
 
 export function create(shell) {
   shell.title(t("nav.admin"));
-  return { element: page(t("nav.admin"), [], h("div", { class: "cards" }, users(), audit())) };
+  /** Addresses by the ids of users, as far as they are known. */
+  const emails = new Map();
+  const { element, loaded } = users(emails);
+  return { element: page(t("nav.admin"), [], h("div", { class: "cards" }, element, audit(emails, loaded))) };
 }
 
 /** What a person wrote as a quota, in bytes; null for none. */
@@ -26,7 +29,7 @@ export function quotaOf(text) {
   return Math.round(gigabytes * GB);
 }
 
-function users() {
+function users(emails) {
   const body = h("tbody");
   const note = h("div");
   async function load() {
@@ -38,6 +41,7 @@ function users() {
         found.push(...answer.users);
         after = answer.next_after;
       } while (after);
+      for (const one of found) emails.set(one.user_id, one.email);
       replace(body, found.map(row));
       replace(note, null);
     } catch (error) {
@@ -98,21 +102,23 @@ function users() {
     const { code, expires_at: end } = await post("/api/v1/admin/invites");
     await reveal(t("admin.invite"), t("admin.inviteText", { when: moment(end) }), [code]);
   });
-  load();
-  return h("section", { class: "card" }, h("h2", null, t("admin.users")), note,
+  const loaded = load();
+  const element = h("section", { class: "card" }, h("h2", null, t("admin.users")), note,
     h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": t("admin.users") },
-      h("table", null, h("thead", null, h("tr", null, [t("field.email"), t("admin.role"), t("storage.label")].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col" }, h("span", { class: "unseen" }, t("action.more"))))), body)),
+      h("table", { class: "people-table" }, h("thead", null, h("tr", null, [t("field.email"), t("admin.role"), t("storage.label")].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col" }, h("span", { class: "unseen" }, t("action.more"))))), body)),
     h("div", { class: "card-actions" }, button(t("admin.add"), add, { kind: "primary", icon: "add" }), button(t("admin.invite"), invite)));
+  return { element, loaded };
 }
 
-function audit() {
+function audit(emails, loaded) {
   const list = h("ul", { class: "rows log" });
   let before;
   const more = button(t("action.showMore"), () => load(), { hidden: true });
   async function load() {
     try {
-      const { entries } = await get(`/api/v1/admin/audit${query({ limit: 50, before })}`);
-      list.append(...entries.map((entry) => h("li", null, h("time", { datetime: entry.at }, moment(entry.at)), h("code", null, shown(entry.event)), h("span", { class: "soft" }, [shown(entry.detail), entry.remote_ip].filter(Boolean).join(" · ")))));
+      const [{ entries }] = await Promise.all([get(`/api/v1/admin/audit${query({ limit: 50, before })}`), loaded]);
+      const facts = (entry) => [emails.get(entry.user_id), entry.detail, entry.remote_ip].filter(Boolean).map(shown).join(" · ");
+      list.append(...entries.map((entry) => h("li", null, h("time", { datetime: entry.at }, moment(entry.at)), h("code", null, shown(entry.event)), h("span", { class: "soft" }, facts(entry)))));
       before = entries.at(-1)?.audit_id;
       more.hidden = entries.length < 50;
     } catch (error) {

@@ -31,7 +31,7 @@ export function create(shell, life) {
     replace(content,
       h("section", { class: "card" }, h("h2", null, limit ? t("storage.of", { used: size(used), limit: size(limit) }) : t("storage.used", { used: size(used) })), meter,
         whole > 0 && h("div", { class: "bar-parts", "aria-hidden": "true" }, parts.filter(([, bytes]) => bytes > 0).map(([name, bytes]) => part(name, bytes / whole))),
-        h("ul", { class: "rows" }, parts.map(([name, bytes, count]) => h("li", null, h("span", { class: `dot part-${name}` }),
+        h("ul", { class: "rows parts" }, parts.map(([name, bytes, count]) => h("li", null, h("span", { class: `dot part-${name}` }),
           h("div", { class: "rows-main" }, h("strong", null, name === "trash" ? h("a", { href: href("trash") }, t("storage.trash")) : t(`storage.${name}`)), h("span", { class: "soft" }, t(`storage.count.${name}`, { count }))),
           h("span", null, size(bytes)))))),
       h("section", { class: "card" }, h("h2", null, t("storage.saved")),

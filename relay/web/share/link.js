@@ -93,7 +93,7 @@ function fields(directory, link) {
     password.input.value = "";
     if (limit) limit.input.value = "";
   };
-  return { element: h("div", { class: "link-fields" }, [kind, expiry, password].map((part) => part?.element), open, limit?.element), values, clear };
+  return { element: h("div", { class: "link-fields" }, [kind, expiry, limit, password].map((part) => part?.element), open), values, clear };
 }
 
 /** A form around fields of a link: errors are shown in it, and it stays. */

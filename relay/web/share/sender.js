@@ -5,8 +5,6 @@ import { Sha256 } from "../lib/sha256.js";
 
 /** How often a piece is sent again. */
 const TRIES = 5;
-/** Bytes that are hashed at once. */
-const PIECE = 4 * 1024 * 1024;
 
 /** What the relay refused; `status` 0: it did not answer. */
 class Refused extends Error {
@@ -16,18 +14,15 @@ class Refused extends Error {
   }
 }
 
-async function hashOf(file, progress) {
-  const hash = new Sha256();
-  for (let at = 0; at < file.size; at += PIECE) {
-    hash.update(new Uint8Array(await file.slice(at, at + PIECE).arrayBuffer()));
-    progress(Math.min(at + PIECE, file.size) / file.size);
-  }
-  return hash.hex();
+/** Takes the next piece into the hash of the whole; one that is sent again was taken in the first time. */
+async function hashOnce(state, piece) {
+  if (state.hashed !== state.next) return;
+  state.hash.update(new Uint8Array(await piece.arrayBuffer()));
+  state.hashed += 1;
 }
 
 /** What is said of a file while it is sent, where the page gives no words of its own. */
 const WORDS = {
-  reading: "reading {percent} %",
   sending: "sending {percent} %",
   sent: "sent",
   unreachable: "The relay does not answer. Try again.",
@@ -52,10 +47,6 @@ export class Sender {
     this.#words = words;
   }
 
-  #percent(step, part) {
-    return this.#words[step].replace("{percent}", () => Math.floor(part * 100));
-  }
-
   /** Whether this file has arrived. */
   has(file) {
     return Boolean(this.#known.get(keyOf(file))?.sent);
@@ -71,19 +62,23 @@ export class Sender {
     if (this.has(file)) return;
     let state = this.#known.get(keyOf(file));
     if (!state) {
-      const hash = await hashOf(file, (part) => say(this.#percent("reading", part)));
-      const upload = await this.#ask("init", JSON.stringify({ file_name: file.name, file_size: file.size, file_hash: hash }), "application/json");
-      state = { upload, next: 0 };
+      const upload = await this.#ask("init", JSON.stringify({ file_name: file.name, file_size: file.size }), "application/json");
+      state = { upload, next: 0, hashed: 0, hash: new Sha256() };
       this.#known.set(keyOf(file), state);
     }
     const { upload } = state;
     try {
       for (; state.next < upload.num_chunks; state.next += 1) {
-        say(this.#percent("sending", state.next / upload.num_chunks));
+        say(this.#words.sending.replace("{percent}", () => Math.floor((state.next / upload.num_chunks) * 100)));
         const piece = file.slice(state.next * upload.chunk_size, (state.next + 1) * upload.chunk_size);
-        await this.#ask(`chunk?upload_id=${encodeURIComponent(upload.upload_id)}&chunk_index=${state.next}`, piece, "application/octet-stream");
+        const address = `chunk?upload_id=${encodeURIComponent(upload.upload_id)}&chunk_index=${state.next}`;
+        // Hashed while it is on its way.
+        const both = await Promise.allSettled([this.#ask(address, piece, "application/octet-stream"), hashOnce(state, piece)]);
+        const failed = both.find((one) => one.status === "rejected");
+        if (failed) throw failed.reason;
       }
-      await this.#ask("complete", JSON.stringify({ upload_id: upload.upload_id }), "application/json");
+      state.whole ??= state.hash.hex();
+      await this.#ask("complete", JSON.stringify({ upload_id: upload.upload_id, file_hash: state.whole }), "application/json");
     } catch (error) {
       // An upload that the relay does not take any more is begun anew the next time; one that was only not heard goes on.
       if (error.status) this.#known.delete(keyOf(file));

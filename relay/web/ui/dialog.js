@@ -4,6 +4,8 @@ import { h, uid } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { button, field, iconButton } from "./controls.js";
 
+const DOUBLE_CLICK_MS = 500;
+
 /**
  * Shows a dialog. `build(close)` gives its content; `close(value)` ends it.
  * @returns a promise of that value; undefined when it was dismissed
@@ -25,11 +27,14 @@ export function dialog(title, build, { wide = false, className = "" } = {}) {
       back?.focus?.();
       resolve(value);
     });
+    let openedAt = 0;
     element.addEventListener("pointerdown", (event) => {
-      if (event.target === element) close();
+      // The second half of a double click was meant for what opened it.
+      if (event.target === element && event.timeStamp - openedAt > DOUBLE_CLICK_MS) close();
     });
     document.body.append(element);
     element.showModal();
+    openedAt = performance.now();
     (element.querySelector("[autofocus]") ?? element.querySelector("input,select,textarea,.dialog-body button") ?? element).focus();
   });
 }

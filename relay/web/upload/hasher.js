@@ -24,12 +24,18 @@ class Hasher {
     });
   }
 
-  ask(task, progress = () => {}) {
+  ask(task, { signal, progress = () => {} } = {}) {
+    signal?.throwIfAborted();
     if (!this.#worker) this.#start();
     const id = ++this.#next;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject, progress });
       this.#worker.postMessage({ id, ...task });
+      signal?.addEventListener("abort", () => {
+        if (!this.#waiting.delete(id)) return;
+        this.#worker?.postMessage({ id, task: "stop" });
+        reject(new DOMException("given up", "AbortError"));
+      }, { once: true });
     });
   }
 }
@@ -37,8 +43,8 @@ class Hasher {
 const wholes = new Hasher();
 const pieces = new Hasher();
 
-/** The SHA-256 of a file in hexadecimal digits; `progress(bytes)` on the way. */
-export const hashFile = (file, progress) => wholes.ask({ task: "whole", file }, progress);
+/** The SHA-256 of a file in hexadecimal digits; `progress(bytes)` on the way, given up by `signal`. */
+export const hashFile = (file, options) => wholes.ask({ task: "whole", file }, options);
 
-/** A part of a file: `{bytes, digest}`. */
-export const readPiece = (file, from, to) => pieces.ask({ task: "piece", file, from, to });
+/** What a part of a file is: `{length, digest}`. */
+export const hashPiece = (file, from, to) => pieces.ask({ task: "piece", file, from, to });

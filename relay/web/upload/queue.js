@@ -4,7 +4,6 @@ import { allPages, get, post, query } from "../lib/api.js";
 import { t } from "../lib/i18n.js";
 import { joinPath } from "../lib/names.js";
 import { toastError } from "../ui/toast.js";
-import { Job } from "./job.js";
 
 const FILES_AT_ONCE = 3;
 
@@ -15,6 +14,8 @@ export class UploadQueue {
   #drawing = 0;
 
   constructor() {
+    // What sends is not part of the first view, but there before it is wanted: the network may be gone then.
+    (globalThis.requestIdleCallback ?? setTimeout)(() => import("./job.js").catch(() => {}));
     addEventListener("beforeunload", (event) => {
       if (this.jobs.some((job) => job.isActive || job.state === "waiting")) event.preventDefault();
     });
@@ -44,14 +45,14 @@ export class UploadQueue {
     if (!files.length) return;
     try {
       const entries = existing ?? (await allPages((cursor) => get(`/metadata/files${query({ space_id: space.id, path, limit: 1000, cursor })}`)));
-      const { settleNames } = await import("./clash.js");
+      const [{ settleNames }, { Job }] = await Promise.all([import("./clash.js"), import("./job.js")]);
       const chosen = await settleNames(files, new Map(entries.map((entry) => [entry.file_name, entry.kind])));
       if (!chosen) return;
       await makeDirectories(chosen.filter((one) => one.isDirectory), space, path);
       for (const one of chosen) {
         const missing = missingText(one);
         if (missing) this.#take(Job.missed(one.name, one.directory.reduce(joinPath, path), space, missing));
-        else if (!one.isDirectory) this.#enqueue(one, space, path);
+        else if (!one.isDirectory) this.#take(new Job(one.file, one.name, one.directory.reduce(joinPath, path), space));
       }
       this.#pump();
     } catch (error) {
@@ -60,13 +61,14 @@ export class UploadQueue {
   }
 
   /** Sends a file as the new version of one that is shared with this person. */
-  addVersion(file, share) {
-    this.#take(new Job(file, share.file.file_name, "/", { id: share.space_id }, share.file_id));
-    this.#pump();
-  }
-
-  #enqueue(one, space, path) {
-    this.#take(new Job(one.file, one.name, one.directory.reduce(joinPath, path), space));
+  async addVersion(file, share) {
+    try {
+      const { Job } = await import("./job.js");
+      this.#take(new Job(file, share.file.file_name, "/", { id: share.space_id }, share.file_id));
+      this.#pump();
+    } catch (error) {
+      toastError(error);
+    }
   }
 
   #take(job) {

@@ -111,6 +111,8 @@ pub fn page_apply(bytes: &[u8]) {
     let author = Author { device: DeviceId::default(), name: "T".into() };
     let mut engine = Engine::open(MemoryTrees::new(replica(OWN)), author, Policy::default()).expect("memory does not fail");
     engine.begin_run(Epoch::from_bytes([9; 16])).expect("memory does not fail");
+    assert!(engine.next_sync(), "before all else what is on the disk is made durable");
+    engine.handle_sync(Ok(()));
     let (mut input, mut lives, mut now_ms) = (Input(bytes), 100, 0);
     while !input.is_empty() {
         let since = input.flag().then(|| (Epoch::from_bytes([input.below(3); 16]), input.number()));

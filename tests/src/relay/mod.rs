@@ -140,7 +140,7 @@ impl Relay {
                 for service in &services {
                     let mut command = self.command("ferry-relay");
                     let data = self.data.with_file_name(format!("relay-{}", service.role));
-                    command.args(["serve", "--role", service.role, "--listen", &service.address.to_string(), "--data"]).arg(data);
+                    command.args(["serve", "--role", service.serves(), "--listen", &service.address.to_string(), "--data"]).arg(data);
                     self.children.push(self.spawn(command));
                 }
                 services.iter().for_each(|service| self.until_listens(service.address));

@@ -25,6 +25,13 @@ pub(super) struct Service {
     pub address: SocketAddrV4,
 }
 
+impl Service {
+    /// What it is told to serve: the pages and WebDAV are one process, as deployed.
+    pub fn serves(&self) -> &'static str {
+        if self.role == "web" { "web,dav" } else { self.role }
+    }
+}
+
 /// What a relay of many processes stands on.
 pub struct Topology {
     folder: PathBuf,

@@ -86,6 +86,8 @@ pub struct Device {
     pub sending: Option<Sending>,
     /// How far this device's wall clock is off, in milliseconds.
     pub skew_ms: i64,
+    /// All that this disk holds was made durable since this was last asked.
+    pub is_synced: bool,
     /// How many actions were executed.
     pub actions: u64,
     /// The last steps, for people.
@@ -107,6 +109,8 @@ pub struct Device {
     pub replaced: u64,
     pub(super) staged: BTreeMap<ContentHash, Bytes>,
     batch: Option<(Batch, Vec<DiskOutcome>)>,
+    /// A batch that could not be made durable.
+    unsynced: Option<(Batch, Vec<DiskOutcome>)>,
     lives: u64,
     opens: u64,
     commits: u64,
@@ -127,6 +131,7 @@ impl Device {
             hints: Vec::new(),
             sending: None,
             skew_ms: 0,
+            is_synced: false,
             actions: 0,
             log: VecDeque::new(),
             verbose: false,
@@ -140,6 +145,7 @@ impl Device {
             replaced: 0,
             staged: BTreeMap::new(),
             batch: None,
+            unsynced: None,
             lives: 1,
             opens: 1,
             commits: 0,
@@ -182,6 +188,8 @@ impl Device {
         self.merges.clear();
         self.staged.clear();
         self.batch = None;
+        self.unsynced = None;
+        self.is_synced = false;
     }
 
     /// Tells the time.
@@ -234,8 +242,9 @@ impl Device {
     }
 
     fn take_looks(&mut self) -> bool {
+        let synced = self.sync_if_due();
         let looks = self.engine.next_looks(3).expect("trees in memory");
-        let any = !looks.is_empty();
+        let any = synced || !looks.is_empty();
         for look in looks {
             let seen = (look.serial % 2 == 0).then(|| self.disk.look(&look));
             self.looks.push_back((look, seen));
@@ -397,7 +406,7 @@ impl Device {
             _ => return false,
         }
         if let Some((batch, outcomes)) = self.batch.take() {
-            self.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+            self.answer_batch(batch, outcomes);
             self.count_merges();
         }
         for content in self.engine.take_unused_staged() {
@@ -409,8 +418,45 @@ impl Device {
     /// The batch is cut off: what was not tried has no outcome.
     pub fn cut_batch(&mut self) -> bool {
         let Some((batch, outcomes)) = self.batch.take() else { return false };
-        self.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+        self.answer_batch(batch, outcomes);
         true
+    }
+
+    /// A batch is over: it is made durable and answered, or the sync is owed.
+    fn answer_batch(&mut self, batch: Batch, outcomes: Vec<DiskOutcome>) {
+        if self.disk.fails_syncs {
+            self.note("the batch cannot be made durable");
+            self.engine.handle_unsynced(batch.id, Obstacle::Io).expect("trees in memory");
+            self.unsynced = Some((batch, outcomes));
+        } else {
+            self.is_synced = true;
+            self.engine.handle_batch(batch.id, outcomes).expect("trees in memory");
+        }
+    }
+
+    /// Tries the sync that is owed, if it is due. Whether it was.
+    fn sync_if_due(&mut self) -> bool {
+        if !self.engine.next_sync() {
+            return false;
+        }
+        self.note(format!("sync, fails: {}", self.disk.fails_syncs));
+        match self.unsynced.take() {
+            Some((batch, outcomes)) => {
+                let outcomes = if self.disk.fails_syncs { outcomes } else { self.disk.look_again(&batch.actions, outcomes) };
+                self.answer_batch(batch, outcomes);
+            }
+            None if self.disk.fails_syncs => self.engine.handle_sync(Err(Obstacle::Io)),
+            None => {
+                self.is_synced = true;
+                self.engine.handle_sync(Ok(()));
+            }
+        }
+        true
+    }
+
+    /// Whether a batch waits for a sync.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced.is_some()
     }
 
     fn take_commit(&mut self, max_nodes: usize) -> bool {

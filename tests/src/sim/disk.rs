@@ -51,6 +51,8 @@ pub struct SimDisk {
     pub trash: Vec<Bytes>,
     /// Nothing more can be written by the daemon.
     pub full: bool,
+    /// What is written cannot be made durable now.
+    pub fails_syncs: bool,
     /// Inodes that cannot be read now.
     pub unreadable: BTreeSet<u64>,
     /// A planted bug: changes are made without looking at what stands there.
@@ -99,6 +101,7 @@ impl SimDisk {
             knows_birth: true,
             trash: Vec::new(),
             full: false,
+            fails_syncs: false,
             unreadable: BTreeSet::new(),
             careless: false,
             crimes: Vec::new(),
@@ -508,6 +511,19 @@ impl SimDisk {
             }
         }
         Ok(self.stat(action.path()))
+    }
+
+    /// The outcomes of actions, as far as what was done is still there: a disk that failed to make it durable may have forgotten it.
+    pub fn look_again(&self, actions: &[DiskAction], outcomes: Vec<DiskOutcome>) -> Vec<DiskOutcome> {
+        let again = actions.iter().zip(outcomes);
+        again
+            .map(|(action, outcome)| match (outcome, self.stat(action.path())) {
+                (DiskOutcome::Done(Some(was)), Some(now)) if was.same_inode(&now) => DiskOutcome::Done(Some(was)),
+                (DiskOutcome::Done(None), None) => DiskOutcome::Done(None),
+                (DiskOutcome::Done(_), now) => DiskOutcome::Stale(now),
+                (other, _) => other,
+            })
+            .collect()
     }
 
     fn room(&self) -> Result<(), DiskOutcome> {

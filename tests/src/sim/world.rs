@@ -74,6 +74,8 @@ pub enum Fault {
     PowerCut,
     /// The disk is full for a while.
     Full,
+    /// What is written cannot be made durable for a while, and may be forgotten then, as after a power cut.
+    FailedSyncs,
     /// Something cannot be read for a while.
     Unreadable,
     /// Wall clocks jump.
@@ -128,6 +130,13 @@ impl Options {
         }
     }
 
+    /// The run of a seed on disks that lose what is not durable, and cannot always make it so.
+    pub fn unsynced_of(seed: u64) -> Self {
+        let mut options = Self::of(seed);
+        options.faults.extend([Fault::FailedSyncs, Fault::PowerCut, Fault::Restart]);
+        options
+    }
+
     /// The run of a seed with a LAN.
     pub fn lan_of(seed: u64) -> Self {
         let mut options = Self::of(seed);
@@ -154,14 +163,13 @@ impl Options {
 
     /// The command that repeats this run.
     pub fn command(&self) -> String {
-        let lan = if self.merges {
-            " --merging"
-        } else if self.lan == LanKind::Off {
-            ""
-        } else {
-            " --lan"
+        let kind = match self.lan {
+            _ if self.merges => " --merging",
+            LanKind::On | LanKind::Flapping => " --lan",
+            LanKind::Off if self.faults.contains(&Fault::FailedSyncs) => " --unsynced",
+            LanKind::Off => "",
         };
-        format!("cargo run -p ferry-tests --bin sim -- --from {} --seeds 1{lan} --verbose", self.seed)
+        format!("cargo run -p ferry-tests --bin sim -- --from {} --seeds 1{kind} --verbose", self.seed)
     }
 }
 
@@ -189,10 +197,16 @@ struct Fate {
 impl Ledger {
     /// Notes what one act changed on one disk.
     pub fn compare(&mut self, before: &SimDisk, after: &SimDisk) {
+        let all = user::contents(before).into_iter().chain(user::contents(after)).collect();
+        self.lose(before, after, &all);
+    }
+
+    /// Notes what a disk has lost: as [`Ledger::compare`] for these contents, which nobody else need have.
+    pub fn lose(&mut self, before: &SimDisk, after: &SimDisk, these: &BTreeSet<Vec<u8>>) {
         let count = if self.by_lines { user::counted_lines } else { user::counted };
         let (before, after) = (count(before), count(after));
-        let contents: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
-        for bytes in contents {
+        let parts: BTreeSet<Vec<u8>> = these.iter().flat_map(|bytes| self.parts(bytes)).collect();
+        for bytes in &parts {
             let count = |side: &BTreeMap<Vec<u8>, usize>| side.get(bytes).copied().unwrap_or(0);
             let (was, is) = (count(&before), count(&after));
             let fate = self.written.entry(bytes.clone()).or_default();
@@ -216,9 +230,13 @@ impl Ledger {
     fn exchange(&mut self, disk: &SimDisk, paths: &[RelPath]) {
         let files = disk.tree().into_iter().filter(|(path, _)| paths.iter().any(|p| path.starts_with(p))).map(|(_, seen)| seen.bytes);
         for bytes in files {
-            let parts: Vec<&[u8]> = if self.by_lines { bytes.split_inclusive(|b| *b == b'\n').collect() } else { vec![&bytes[..]] };
-            parts.into_iter().for_each(|part| self.written.entry(part.to_vec()).or_default().exchanged = true);
+            self.parts(&bytes).into_iter().for_each(|part| self.written.entry(part).or_default().exchanged = true);
         }
+    }
+
+    /// What is counted of a content.
+    fn parts(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        if self.by_lines { bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect() } else { vec![bytes.to_vec()] }
     }
 }
 
@@ -229,6 +247,8 @@ pub struct World {
     calm: Calm,
     ledger: Ledger,
     undo: Vec<Vec<SimDisk>>,
+    /// What users wrote on each disk since all on it was made durable last.
+    mine: Vec<BTreeSet<Vec<u8>>>,
     relay_backup: SimRelay,
     device_backups: Vec<Option<(SimDisk, MemoryTrees)>>,
     written: u64,
@@ -280,6 +300,7 @@ impl World {
             calm,
             ledger: Ledger { by_lines: options.merges, ..Ledger::default() },
             undo: vec![Vec::new(); count],
+            mine: vec![BTreeSet::new(); count],
             relay_backup: SimRelay::default(),
             device_backups: vec![None; count],
             written: 0,
@@ -324,6 +345,7 @@ impl World {
             device.hints.extend(touched.into_iter().filter(|_| !lossy || self.rng.percent(50)));
         }
         self.ledger.compare(&before, &self.calm.devices[who].disk);
+        self.mine[who].extend(user::contents(&self.calm.devices[who].disk).difference(&user::contents(&before)).cloned());
         self.undo[who].push(before);
     }
 
@@ -338,16 +360,14 @@ impl World {
         if step == Step::Act {
             self.undo[who].push(self.calm.devices[who].disk.clone());
         }
-        let done = if step == Step::AnswerFetch && self.options.lan != LanKind::Off {
-            self.fetch_from_peers(who)
+        if step == Step::AnswerFetch && self.options.lan != LanKind::Off {
+            self.fetch_from_peers(who);
         } else if self.options.lan == LanKind::Off {
-            self.calm.devices[who].step(step, &mut self.calm.relay)
+            self.calm.devices[who].step(step, &mut self.calm.relay);
         } else {
-            self.calm.step(who, step)
-        };
-        if step == Step::FinishBatch && done {
-            self.undo[who].clear();
+            self.calm.step(who, step);
         }
+        self.note_synced(who);
         let device = &mut self.calm.devices[who];
         if device.engine.held_deletes().is_some() && self.rng.percent(10) {
             device.note("approves deletes");
@@ -375,9 +395,8 @@ impl World {
             Fault::Offline if applied => drop(self.calm.no_relay.insert(who)),
             Fault::Offline => drop(self.calm.no_relay.remove(&who)),
             Fault::CutBatch => {
-                if device.cut_batch() {
-                    self.undo[who].clear();
-                }
+                device.cut_batch();
+                self.note_synced(who);
             }
             Fault::Restart => {
                 device.durable = device.engine.trees().clone();
@@ -385,6 +404,7 @@ impl World {
             }
             Fault::PowerCut => self.keeping_last_copies(|world| world.power_cut(who)),
             Fault::Full => device.disk.full = applied,
+            Fault::FailedSyncs => self.keeping_last_copies(|world| world.failed_syncs(who, applied)),
             Fault::Unreadable => self.unreadable(who, applied),
             Fault::Clock => device.skew_ms = self.rng.below(2_000_000) as i64 - 1_000_000,
             Fault::RelayRestored => {
@@ -437,14 +457,41 @@ impl World {
     fn power_cut(&mut self, who: usize) {
         let device = &mut self.calm.devices[who];
         device.note("POWER CUT");
+        self.forget_unsynced(who);
+        self.calm.devices[who].restart();
+    }
+
+    /// A disk goes back to some moment since all that it held was made durable last. A user's own writing may be gone with that for good; what the
+    /// daemon had put there may not, for nothing was told of it.
+    fn forget_unsynced(&mut self, who: usize) {
         let keep = self.rng.below(self.undo[who].len() + 1);
-        let before = device.disk.clone();
-        if let Some(disk) = self.undo[who].get(keep) {
-            device.disk = disk.clone();
+        let disk = &mut self.calm.devices[who].disk;
+        let before = disk.clone();
+        if let Some(earlier) = self.undo[who].get(keep) {
+            *disk = earlier.clone();
+            disk.fails_syncs = before.fails_syncs;
         }
         self.undo[who].clear();
-        self.ledger.compare(&before, &device.disk);
-        device.restart();
+        let mine = std::mem::take(&mut self.mine[who]);
+        self.ledger.lose(&before, &self.calm.devices[who].disk, &mine);
+    }
+
+    /// The disk cannot make durable what is written, or can again; until then it may forget what a batch did.
+    fn failed_syncs(&mut self, who: usize, fails: bool) {
+        let device = &mut self.calm.devices[who];
+        device.note(format!("FAILED SYNCS {fails}"));
+        device.disk.fails_syncs = fails;
+        if !fails && device.is_unsynced() && self.rng.percent(50) {
+            self.forget_unsynced(who);
+        }
+    }
+
+    /// What a device has made durable no power cut undoes.
+    fn note_synced(&mut self, who: usize) {
+        if std::mem::take(&mut self.calm.devices[who].is_synced) {
+            self.undo[who].clear();
+            self.mine[who].clear();
+        }
     }
 
     fn device_restored(&mut self, who: usize, backup: bool) {
@@ -456,6 +503,7 @@ impl World {
             self.ledger.compare(&device.disk, &disk);
             device.restore(disk, trees);
             self.undo[who].clear();
+            self.mine[who].clear();
         }
     }
 
@@ -480,6 +528,7 @@ impl World {
         for device in &mut self.calm.devices {
             device.note("HEAL");
             device.disk.full = false;
+            device.disk.fails_syncs = false;
             device.disk.unreadable.clear();
             device.engine.rescan();
             device.engine.retry_withheld();

@@ -201,6 +201,9 @@ impl Hand {
 
     /// Looks at what the engine asks for. Whether it asked.
     pub fn look_around(&mut self) -> bool {
+        if self.engine.next_sync() {
+            self.engine.handle_sync(Ok(()));
+        }
         let looks = self.engine.next_looks(8).expect("trees in memory");
         for look in &looks {
             let result = self.disk.look(look);

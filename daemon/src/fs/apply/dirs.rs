@@ -24,6 +24,7 @@ pub(super) struct Dirs {
 
 pub(super) struct Dir {
     pub fd: OwnedFd,
+    path: RelPath,
     can_sync: bool,
 }
 
@@ -35,9 +36,12 @@ impl Dirs {
             return Ok((dir.clone(), name));
         }
         let dir = match open_beneath(&root, &parent, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(fd) => Dir { fd, can_sync: true },
+            Ok(fd) => Dir { fd, path: parent.clone(), can_sync: true },
             // Entries of a directory that may not be read can still be changed.
-            Err(Errno::ACCESS) => Dir { fd: open_beneath(&root, &parent, OFlags::PATH | OFlags::DIRECTORY)?, can_sync: false },
+            Err(Errno::ACCESS) => {
+                let fd = open_beneath(&root, &parent, OFlags::PATH | OFlags::DIRECTORY)?;
+                Dir { fd, path: parent.clone(), can_sync: false }
+            }
             Err(errno) => return Err(errno.into()),
         };
         if self.open.len() >= OPEN_MAX {
@@ -74,15 +78,18 @@ impl Dirs {
 
     /// Makes every change durable: the touched directories and the trash.
     pub fn sync(&mut self, tmp: &OwnedFd, trash: &OwnedFd) -> Result<(), Errno> {
-        if self.many {
-            return rustix::fs::syncfs(tmp);
-        }
-        if self.touched.is_empty() {
+        if !self.many && self.touched.is_empty() {
             return Ok(());
         }
-        for dir in &self.touched {
-            rustix::fs::fsync(&dir.fd)?;
+        let mut all = self.many;
+        for dir in self.touched.iter().map(|dir| &dir.fd).chain((!all).then_some(trash)) {
+            all |= !super::sync_dir(dir)?;
         }
-        rustix::fs::fsync(trash)
+        if all { super::sync_fs(tmp) } else { Ok(()) }
+    }
+
+    /// The directories that were to be made durable one by one, as they were called when they were opened.
+    pub fn touched(&self) -> Vec<RelPath> {
+        self.touched.iter().map(|dir| dir.path.clone()).collect()
     }
 }

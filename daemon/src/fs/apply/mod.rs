@@ -1,8 +1,8 @@
 //! Changing the disk in batches (I4, I6, I7).
 //!
 //! A batch runs in four steps: prepare what is new in `.ferry/tmp` (mode, times), make it and the trash's log durable, carry out the
-//! actions in their order by renames, make the touched directories durable. Only then is anything answered as done. A crash between any
-//! two steps leaves each name with its old or its new content.
+//! actions in their order by renames, make the touched directories durable. Only then is anything answered at all: a batch whose last step
+//! failed is [`Unsynced`], until a sync succeeds. A crash between any two steps leaves each name with its old or its new content.
 //!
 //! Each action looks at what stands there through the handle by which it then changes it, and looks again at what came out (I6). What was
 //! not expected goes back to where it was; if that cannot be, it stays in the trash and shows up as a late write (H15, H16).
@@ -12,6 +12,7 @@ mod place;
 mod prepare;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 
 use super::handle::{PathError, obstacle};
 use super::root::{OpenRoot, Root, TMP};
@@ -21,6 +22,7 @@ use ferry_engine::disk::{DiskAction, DiskOutcome, Kind, Obstacle, Stat};
 use prepare::Ready;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+pub use unsynced::{Unsynced, apply_each, sync};
 
 /// Up to this many files are made durable one by one; more by one sync of the filesystem.
 const SYNC_EACH_MAX: usize = 8;
@@ -61,11 +63,11 @@ fn step(at: Step) {
     }
 }
 
-/// Carries out a batch, in order. One outcome for each action; `Done` is durable.
-pub fn apply(root: &Root, actions: &[DiskAction]) -> Vec<DiskOutcome> {
+/// Carries out a batch, in order. One outcome for each action, and all of it durable; or what is to be made durable still.
+pub fn apply(root: &Root, actions: &[DiskAction]) -> Result<Vec<DiskOutcome>, Unsynced> {
     match Batch::open(root) {
         Ok(mut batch) => batch.run(actions),
-        Err(obstacle) => vec![DiskOutcome::Blocked(obstacle); actions.len()],
+        Err(obstacle) => Ok(vec![DiskOutcome::Blocked(obstacle); actions.len()]),
     }
 }
 
@@ -95,11 +97,11 @@ impl<'r> Batch<'r> {
         Ok(Self { root, open, tmp, trash, dirs: Dirs::default() })
     }
 
-    fn run(&mut self, actions: &[DiskAction]) -> Vec<DiskOutcome> {
+    fn run(&mut self, actions: &[DiskAction]) -> Result<Vec<DiskOutcome>, Unsynced> {
         let mut prepared = self.prepare(actions);
         self.make_durable(&mut prepared);
         step(Step::Durable);
-        let mut outcomes: Vec<DiskOutcome> = actions
+        let outcomes: Vec<DiskOutcome> = actions
             .iter()
             .zip(prepared)
             .map(|(action, prepared)| match prepared {
@@ -107,15 +109,12 @@ impl<'r> Batch<'r> {
                 Err(obstacle) => DiskOutcome::Blocked(obstacle),
             })
             .collect();
-        if let Err(errno) = self.dirs.sync(&self.tmp, &self.trash.dir) {
-            tracing::warn!(%errno, "a batch of changes could not be made durable");
-            // What happened is on the disk, but not for sure: the driver looks again.
-            for outcome in outcomes.iter_mut().filter(|o| matches!(o, DiskOutcome::Done(_))) {
-                *outcome = DiskOutcome::Blocked(obstacle(errno));
-            }
-        }
+        let synced = self.dirs.sync(&self.tmp, &self.trash.dir);
         step(Step::Finished);
-        outcomes
+        match synced {
+            Ok(()) => Ok(outcomes),
+            Err(errno) => Err(Unsynced::new(actions.to_vec(), outcomes, self.dirs.touched(), errno)),
+        }
     }
 
     /// The durability barrier before the renames. Content that could not be made durable is thrown away: the kernel may have dropped it
@@ -167,6 +166,29 @@ fn sync_all(any: &OwnedFd) -> Result<(), Errno> {
         return Err(Errno::IO);
     }
     rustix::fs::syncfs(any)
+}
+
+/// Makes everything on this filesystem durable.
+fn sync_fs(any: &OwnedFd) -> Result<(), Errno> {
+    #[cfg(test)]
+    if let Some(errno) = tests::FAIL_DIR_SYNC.get() {
+        return Err(errno);
+    }
+    rustix::fs::syncfs(any)
+}
+
+/// Makes a directory durable; whether the filesystem can do that for one directory.
+fn sync_dir(dir: &OwnedFd) -> Result<bool, Errno> {
+    #[cfg(test)]
+    if let Some(errno) = tests::FAIL_DIR_SYNC.get() {
+        return Err(errno);
+    }
+    match rustix::fs::fsync(dir) {
+        Ok(()) => Ok(true),
+        // Not of this filesystem: some network filesystems.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Whether what came out of a place is what was expected there. The rename itself changes the change time, so that is left out; what was

@@ -1,9 +1,10 @@
 //! Every outcome of a batch, with races planted between the check and the change.
 
-use super::{HOOK, Step, apply};
+use super::{HOOK, Step, apply, apply_each, sync};
 use crate::fs::fixture::{Folder, noise, rel};
 use crate::fs::trash::{self, TrashReason};
 use ferry_engine::disk::{DiskAction, DiskOutcome, Kind, Obstacle};
+use rustix::io::Errno;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 /// Runs `race` once, when the next batch reaches a step.
@@ -21,6 +22,8 @@ fn at(wanted: Step, race: impl FnOnce() + 'static) {
 thread_local! {
     /// Makes the syncs before the renames fail, as a failing disk does.
     pub(super) static FAIL_SYNC: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// Makes those after the renames fail with this.
+    pub(super) static FAIL_DIR_SYNC: std::cell::Cell<Option<Errno>> = const { std::cell::Cell::new(None) };
 }
 
 /// Removes the hook even when a test fails.
@@ -29,6 +32,7 @@ impl Drop for NoHook {
     fn drop(&mut self) {
         HOOK.set(None);
         FAIL_SYNC.set(false);
+        FAIL_DIR_SYNC.set(None);
     }
 }
 
@@ -269,7 +273,7 @@ fn a_batch_builds_a_tree_in_order_and_one_content_serves_many() {
         actions.push(DiskAction::MakeDir { path: rel(&format!("d{d}")), mode: 0o755 });
         actions.extend((0..3).map(|f| file(format!("d{d}/f{f}"))));
     }
-    let outcomes = apply(&folder.root, &actions);
+    let outcomes = apply(&folder.root, &actions).unwrap();
     assert!(outcomes.iter().all(|o| matches!(o, DiskOutcome::Done(Some(_)))), "{outcomes:?}");
     assert_eq!(folder.read("d19/f2").unwrap(), b"same");
     assert_eq!(std::fs::metadata(folder.path("d19/f2")).unwrap().nlink(), 1);
@@ -282,7 +286,7 @@ fn a_batch_builds_a_tree_in_order_and_one_content_serves_many() {
         DiskAction::Move { from: rel("t"), expect: d0, to: rel("d1") },
         file("d1/last".into()),
     ];
-    let outcomes = apply(&folder.root, &actions);
+    let outcomes = apply(&folder.root, &actions).unwrap();
     assert!(outcomes[..3].iter().all(|o| matches!(o, DiskOutcome::Done(_))), "{outcomes:?}");
     assert_eq!(outcomes[3], DiskOutcome::Blocked(Obstacle::Corrupt), "the staged file was used up");
     assert_eq!(folder.stat("d1").unwrap().ino, d0.ino);
@@ -366,7 +370,7 @@ fn nothing_is_renamed_before_it_is_durable() {
             }
             seen.borrow_mut().push(step);
         })));
-        let outcomes = apply(&folder.root, &actions);
+        let outcomes = apply(&folder.root, &actions).unwrap();
         HOOK.set(None);
         assert!(outcomes.iter().all(|o| matches!(o, DiskOutcome::Done(_))));
         let steps = steps.borrow();
@@ -396,7 +400,7 @@ fn a_crash_at_any_step_leaves_old_or_new_and_nothing_behind() {
                 std::panic::resume_unwind(Box::new("power cut"));
             }
         })));
-        let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| apply(&folder.root, &actions))).is_err();
+        let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| apply(&folder.root, &actions).unwrap())).is_err();
         HOOK.set(None);
         trash::recover(&folder.root, i64::MAX).unwrap();
         let a = folder.read("a").unwrap();
@@ -437,14 +441,14 @@ fn a_directory_swapped_for_a_link_never_leads_outside() {
             let file = rel("d/file");
             let put = folder.put("d/file", None, &noise(20, round));
             let make = DiskAction::MakeDir { path: rel("d/sub"), mode: 0o700 };
-            apply(&folder.root, &[put, make]);
+            apply(&folder.root, &[put, make]).unwrap();
             if let Ok(Some(expect)) = crate::fs::stat(&folder.root, &file) {
                 let set = DiskAction::SetAttributes { path: file.clone(), expect, mode: Some(0o600), mtime_ns: Some(1) };
                 let remove = DiskAction::Remove { path: file.clone(), expect };
-                apply(&folder.root, &[set, remove]);
+                apply(&folder.root, &[set, remove]).unwrap();
             }
             if let Ok(Some(expect)) = crate::fs::stat(&folder.root, &rel("d/sub")) {
-                apply(&folder.root, &[DiskAction::Remove { path: rel("d/sub"), expect }]);
+                apply(&folder.root, &[DiskAction::Remove { path: rel("d/sub"), expect }]).unwrap();
             }
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -476,12 +480,80 @@ fn content_that_could_not_be_made_durable_is_thrown_away() {
         let mut actions: Vec<_> = (1..count).map(|i| folder.put(&format!("f{i}"), None, &noise(100, i))).collect();
         actions.insert(0, folder.put("f0", Some(old), b"new"));
         FAIL_SYNC.set(true);
-        let outcomes = apply(&folder.root, &actions);
+        let outcomes = apply(&folder.root, &actions).unwrap();
         FAIL_SYNC.set(false);
         assert!(outcomes.iter().all(|o| *o == DiskOutcome::Blocked(Obstacle::Io)), "{outcomes:?}");
         assert_eq!((folder.read("f0").unwrap(), folder.stat("f1")), (b"old".to_vec(), None));
         // The next try finds nothing that it could take for clean (K15).
         assert!(folder.own("tmp").is_empty());
-        assert_eq!(apply(&folder.root, &actions)[1], DiskOutcome::Blocked(Obstacle::Corrupt));
+        assert_eq!(apply(&folder.root, &actions).unwrap()[1], DiskOutcome::Blocked(Obstacle::Corrupt));
     }
+}
+
+/// K11: what is in place and could not be made durable is answered only when a sync has succeeded, by what its directories list then.
+#[test]
+fn a_batch_is_not_answered_before_its_directories_are_durable() {
+    let _clean = NoHook;
+    // The directories one by one, and everything by one sync.
+    for count in [2, 30] {
+        let folder = Folder::new();
+        let old = folder.write("old", "old");
+        let gone = folder.write("gone", "gone");
+        let mut actions = vec![folder.put("old", Some(old), b"new"), DiskAction::Remove { path: rel("gone"), expect: gone }];
+        for i in 0..count {
+            actions.push(DiskAction::MakeDir { path: rel(&format!("d{i}")), mode: 0o755 });
+            actions.push(folder.put(&format!("d{i}/f"), None, &noise(100, i)));
+        }
+        FAIL_DIR_SYNC.set(Some(Errno::NOSPC));
+        let unsynced = apply(&folder.root, &actions).unwrap_err();
+        assert_eq!(unsynced.obstacle(), Obstacle::NoSpace);
+        FAIL_DIR_SYNC.set(Some(Errno::IO));
+        let unsynced = unsynced.sync(&folder.root).unwrap_err();
+        assert_eq!((unsynced.obstacle(), sync(&folder.root)), (Obstacle::Io, Err(Obstacle::Io)));
+        // The kernel has forgotten one and somebody wrote to another before the disk is well again.
+        std::fs::remove_file(folder.path("d0/f")).unwrap();
+        std::fs::write(folder.path("d1/f"), "written since").unwrap();
+        FAIL_DIR_SYNC.set(None);
+        let outcomes = unsynced.sync(&folder.root).unwrap();
+        assert_eq!(outcomes.len(), actions.len());
+        for (action, outcome) in actions.iter().zip(outcomes) {
+            match action.path().to_string().as_str() {
+                "gone" => assert_eq!(outcome, DiskOutcome::Done(None)),
+                "d0/f" => assert_eq!(outcome, DiskOutcome::Stale(None)),
+                "d1/f" => assert!(matches!(outcome, DiskOutcome::Done(Some(stat)) if stat.size == 100), "an edit of what was put there"),
+                path => assert!(matches!(outcome, DiskOutcome::Done(Some(_))), "{path}: {outcome:?}"),
+            }
+        }
+    }
+}
+
+/// A batch of which nothing came out, but something may have been moved meanwhile, is not durable either.
+#[test]
+fn what_was_undone_is_made_durable_too() {
+    let _clean = NoHook;
+    let folder = Folder::new();
+    let expect = folder.write("a", "seen");
+    let path = folder.path("a");
+    at(Step::Checked, move || std::fs::write(path, "written just now").unwrap());
+    FAIL_DIR_SYNC.set(Some(Errno::IO));
+    let unsynced = apply(&folder.root, &[DiskAction::Remove { path: rel("a"), expect }]).unwrap_err();
+    FAIL_DIR_SYNC.set(None);
+    let outcomes = unsynced.sync(&folder.root).unwrap();
+    assert!(matches!(outcomes[..], [DiskOutcome::Stale(Some(_))]), "{outcomes:?}");
+    assert_eq!(folder.read("a").unwrap(), b"written just now");
+}
+
+/// K37: after a panic in the middle of a batch each action is carried out alone; what the batch had done before is made durable with them.
+#[test]
+fn what_a_panic_left_is_made_durable() {
+    let _clean = NoHook;
+    let folder = Folder::new();
+    let actions = [folder.put("a", None, b"a"), folder.put("b", None, b"b")];
+    FAIL_DIR_SYNC.set(Some(Errno::IO));
+    let applied = apply_each(&folder.root, &actions, |action| {
+        (action.path() == &rel("a")).then(|| apply(&folder.root, std::slice::from_ref(action)))
+    });
+    FAIL_DIR_SYNC.set(None);
+    let outcomes = applied.unwrap_err().sync(&folder.root).unwrap();
+    assert!(matches!(outcomes[..], [DiskOutcome::Done(Some(_)), DiskOutcome::Blocked(Obstacle::Io)]), "{outcomes:?}");
 }

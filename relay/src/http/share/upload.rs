@@ -1,13 +1,13 @@
 //! Uploads through a public link. Whoever uploads learns nothing of what is in the folder, not even that a name is taken.
 
 use super::super::plain::{bytes_of, time, uuid};
+use super::super::upload::hash;
 use super::super::{AppState, Json, Path, Problem, Query, RawBody};
 use super::Visit;
 use crate::service::content::UploadBegun;
 use crate::service::links::LinkKind;
 use crate::service::{Kind, ServiceError};
 use axum::extract::State;
-use ferry_protocol::ContentHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -18,8 +18,8 @@ pub(super) struct InitBody {
     file_name: String,
     /// Bytes.
     file_size: u64,
-    /// SHA-256, 64 hexadecimal digits.
-    file_hash: String,
+    /// SHA-256, 64 hexadecimal digits, if it is known already.
+    file_hash: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -41,6 +41,8 @@ pub(super) struct ChunkQuery {
 #[serde(deny_unknown_fields)]
 pub(super) struct CompleteBody {
     upload_id: String,
+    /// SHA-256 of the whole, 64 hexadecimal digits, if it was not said at the beginning.
+    file_hash: Option<String>,
 }
 
 pub(super) async fn init(
@@ -50,11 +52,7 @@ pub(super) async fn init(
     Json(body): Json<InitBody>,
 ) -> Result<Json<InitDoc>, Problem> {
     let opened = visit.open_for(&app, &token, &[LinkKind::Upload]).await?;
-    let hash: ContentHash = body
-        .file_hash
-        .to_ascii_lowercase()
-        .parse()
-        .map_err(|_| ServiceError::invalid("invalid_hash", "A hash is the SHA-256 in 64 hexadecimal digits."))?;
+    let hash = body.file_hash.as_deref().map(hash).transpose()?;
     app.links.may_upload(&opened).await?;
     match app.content.begin_public_upload(&opened.entry, &body.file_name, body.file_size, hash).await.map_err(discreet)? {
         UploadBegun::Begun(row) => Ok(Json(InitDoc {
@@ -88,7 +86,8 @@ pub(super) async fn complete(
     Json(body): Json<CompleteBody>,
 ) -> Result<Json<Value>, Problem> {
     let opened = visit.open_for(&app, &token, &[LinkKind::Upload]).await?;
-    let size = app.content.complete_public_upload(&opened.entry, bytes_of(&body.upload_id)?).await.map_err(discreet)?;
+    let told = body.file_hash.as_deref().map(hash).transpose()?;
+    let size = app.content.complete_public_upload(&opened.entry, bytes_of(&body.upload_id)?, told).await.map_err(discreet)?;
     Ok(Json(json!({"status": "completed", "size": size})))
 }
 

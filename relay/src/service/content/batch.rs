@@ -10,7 +10,7 @@
 //!
 //! What is accepted is decided by [`decide`], which is pure, from what was read under the namespace's lock.
 
-use super::commit::{Changes, asked_parents, join_all, other_authors, stale, strangers};
+use super::commit::{Changes, asked_parents, is_own, join_all, other_authors, stale, strangers};
 use super::edit::Pen;
 use super::lanes::{Answer, Turn, Wish};
 use super::settle::{Reached, put_nodes};
@@ -348,7 +348,7 @@ impl Content {
             for update in &brought.request.nodes {
                 asked.insert(update.state.places()[0].parent);
                 let authors = update.state.body().values().iter().map(|v| v.author.device);
-                devices.extend(authors.filter(|device| Some(*device) != job.entry.caller.device_id));
+                devices.extend(authors.filter(|device| !is_own(&job.entry.caller, *device)));
             }
         }
         asked.retain(|id| *id != NodeId::ROOT && !current.contains_key(id));

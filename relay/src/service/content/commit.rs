@@ -239,12 +239,17 @@ pub(super) fn other_authors(
                 let detail = "A value claims to be written by this relay, which does not know it.";
                 return Err(ServiceError::invalid("foreign_replica", detail).with("node", update.id.to_string()));
             }
-            if Some(value.author.device) != caller.device_id {
+            if !is_own(caller, value.author.device) {
                 others.entry(value.author.device).or_default().insert(update.id);
             }
         }
     }
     Ok(others)
+}
+
+/// Whether this is who is calling: the device, or the web access of the user. That the user is a member was looked at before.
+pub(super) fn is_own(caller: &Caller, device: DeviceId) -> bool {
+    Some(device) == caller.device_id || device == web_device(caller.user_id)
 }
 
 /// Of these devices, those that belong to nobody who may, or once could, write in the namespace.

@@ -121,7 +121,7 @@ impl Content {
         entry: &Entry,
         file_name: &str,
         size_bytes: u64,
-        hash: ContentHash,
+        hash: Option<ContentHash>,
     ) -> ServiceResult<UploadBegun> {
         let path = entry.within.join(&name_of(file_name)?);
         let new = NewUpload {
@@ -141,8 +141,8 @@ impl Content {
     }
 
     /// Completes such an upload. Nothing is replaced: if the name is taken, the file gets another one. Answers its size in bytes.
-    pub async fn complete_public_upload(&self, entry: &Entry, version_id: [u8; 16]) -> ServiceResult<u64> {
-        Ok(self.complete_with(&entry.caller, version_id, Clash::Beside).await?.size_bytes)
+    pub async fn complete_public_upload(&self, entry: &Entry, version_id: [u8; 16], told: Option<ContentHash>) -> ServiceResult<u64> {
+        Ok(self.complete_with(&entry.caller, version_id, told, Clash::Beside).await?.size_bytes)
     }
 }
 

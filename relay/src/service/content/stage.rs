@@ -87,6 +87,22 @@ fn verified(body: Bytes) -> ServiceResult<VerifiedFrames> {
     Ok(VerifiedFrames { body, frames })
 }
 
+/// Hashes one chunk, and makes the frame of it in which it is stored. `claimed` is what its sender says that its hash is.
+pub(super) async fn verify_chunk(bytes: Bytes, claimed: Option<ChunkId>) -> ServiceResult<(ChunkId, VerifiedFrames)> {
+    off_thread(move || {
+        let id = ChunkId::of(&bytes);
+        if claimed.is_some_and(|claimed| claimed != id) {
+            return Err(ServiceError::invalid("chunk_hash_mismatch", "The bytes of the chunk have another hash. Nothing was stored."));
+        }
+        let mut body = BytesMut::with_capacity(FRAME_HEADER_BYTES + bytes.len());
+        body.extend_from_slice(&ChunkFrame::header(id, bytes.len()));
+        body.extend_from_slice(&bytes);
+        let whole = 0..body.len();
+        Ok((id, VerifiedFrames { body: body.freeze(), frames: vec![(id, whole)] }))
+    })
+    .await?
+}
+
 /// Chunks on their way in: their blob is durable, their rows are not written yet.
 #[derive(Debug)]
 pub(super) struct Staged {

@@ -9,7 +9,7 @@ use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::content::{DeletedRow, TrashedNode};
 use ferry_protocol::limits::{NAME_MAX_BYTES, PATH_DEPTH_MAX};
-use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, Value, node, read};
+use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, Place, Value, node, read};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -47,18 +47,14 @@ impl Content {
     /// back with it (CR8).
     pub async fn restore(&self, entry: &Entry, file: NodeId) -> ServiceResult<Restored> {
         let namespace = entry.row.id;
-        let states = self.meta.nodes(namespace, &[file]).await?;
-        if !read::shown(states.first().ok_or_else(ServiceError::not_found)?.state.body()).is_empty() {
-            return Err(ServiceError::conflict("not_deleted", "This is not in the trash."));
-        }
         let found = self.meta.deleted_below(namespace, file, RESTORE_MAX + 1).await?;
         if found.len() > RESTORE_MAX {
             let detail = format!("One request brings back at most {RESTORE_MAX} entries. Bring back parts of it first.");
             return Err(ServiceError::too_large(detail));
         }
-        if !found.iter().any(|trashed| trashed.row.id == file) {
-            return Err(ServiceError::conflict("content_not_kept", "This was taken out of the trash for good: its content is gone."));
-        }
+        let Some(place) = found.iter().find(|trashed| trashed.row.id == file).map(|trashed| trashed.row.state.places()[0].clone()) else {
+            return Err(self.why_not_in_trash(namespace, file).await?);
+        };
         let mut contents = Vec::new();
         for trashed in deleted_together(file, found) {
             match self.content_of(namespace, &trashed).await? {
@@ -70,10 +66,10 @@ impl Content {
                 None => {}
             }
         }
-        let place = self.free_place(namespace, file).await?;
+        let moved_to = self.free_place(namespace, file, place).await?;
         let ids: Vec<NodeId> = contents.iter().map(|(id, _)| *id).collect();
         let write: Write = Arc::new(move |pen| {
-            if let Some((parent, name)) = &place {
+            if let Some((parent, name)) = &moved_to {
                 pen.move_to(file, *parent, name.clone())?;
             }
             let mut count = 0;
@@ -88,6 +84,15 @@ impl Content {
         });
         let wrote = self.write(entry, ids, write).await?;
         Ok(Restored { node: file, count: wrote.count, head_seq: wrote.head_seq })
+    }
+
+    /// What to answer about a node that is not in the trash.
+    async fn why_not_in_trash(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<ServiceError> {
+        let states = self.meta.nodes(namespace, &[file]).await?;
+        if !read::shown(states.first().ok_or_else(ServiceError::not_found)?.state.body()).is_empty() {
+            return Ok(ServiceError::conflict("not_deleted", "This is not in the trash."));
+        }
+        Ok(ServiceError::conflict("content_not_kept", "This was taken out of the trash for good: its content is gone."))
     }
 
     /// What a deleted node was; nothing if that is not known.
@@ -105,13 +110,18 @@ impl Content {
     }
 
     /// Where a deleted node must be moved to because its old place is taken; nothing if it is free.
-    async fn free_place(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<Option<(NodeId, Name)>> {
+    async fn free_place(&self, namespace: NamespaceId, file: NodeId, place: Place) -> ServiceResult<Option<(NodeId, Name)>> {
         let view = self.view(namespace);
-        if view.of_node(file).await?.is_some() {
+        let mut shown = view.of_nodes(&[file, place.parent]).await?;
+        if shown.contains_key(&file) {
             // A directory that is shown because something in it lives.
             return Ok(None);
         }
-        let (mut line, shown) = self.hidden_line(namespace, file).await?;
+        let mut line = VecDeque::from([(file, place.name)]);
+        let shown = match shown.remove(&place.parent) {
+            Some(parent) => Some(parent),
+            None => self.hidden_line(namespace, place.parent, &mut line).await?,
+        };
         let Some((_, name)) = line.pop_back() else { return Ok(None) };
         let (mut here, mut directory) = (NodeId::ROOT, Some(Directory::root()));
         let mut is_blocked = false;
@@ -147,21 +157,23 @@ impl Content {
         Ok((number > 0 || is_blocked).then_some((here, free)))
     }
 
-    /// A node and the directories above it that are not shown, the highest first, with their names; and what is shown above them, if not the root.
-    async fn hidden_line(&self, namespace: NamespaceId, file: NodeId) -> ServiceResult<(VecDeque<(NodeId, Name)>, Option<Shown>)> {
-        let mut line = VecDeque::new();
-        let mut at = file;
+    /// Puts a node that is not shown and the directories above it that are not, with their names, before the line. What is shown above them, if not the root.
+    async fn hidden_line(&self, namespace: NamespaceId, node: NodeId, line: &mut VecDeque<(NodeId, Name)>) -> ServiceResult<Option<Shown>> {
+        let mut at = node;
         while at != NodeId::ROOT && line.len() < PATH_DEPTH_MAX {
             let states = self.meta.nodes(namespace, &[at]).await?;
             let Some(row) = states.first() else { break };
             let place = &row.state.places()[0];
             line.push_front((at, place.name.clone()));
             at = place.parent;
+            if at == NodeId::ROOT {
+                break;
+            }
             if let Some(shown) = self.view(namespace).of_node(at).await? {
-                return Ok((line, Some(shown)));
+                return Ok(Some(shown));
             }
         }
-        Ok((line, None))
+        Ok(None)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Uploads of the plain API: begin, chunks by index in any order and number, complete. Nothing is visible before it is whole (I4).
 
 use super::files::{check_place, name_of, parse_path};
-use super::stage::{Staged, VerifiedFrames, verify_frames};
+use super::stage::{Staged, VerifiedFrames, verify_chunk, verify_frames};
 use super::{Content, Entry, patiently, random};
 use crate::service::{Caller, Kind, ServiceError, ServiceResult};
 use crate::store::content::{Scope, UploadRow};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ferry_protocol::limits::FILE_MAX_BYTES;
-use ferry_protocol::wire::{ChunkFrame, Role};
+use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ChunkRef, ContentHash, FileContent, Manifest, NamespaceId, NodeId, RelPath, node, read};
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ pub struct NewUpload {
     pub namespace: Option<NamespaceId>,
     /// Size in bytes.
     pub size_bytes: u64,
-    /// Hash of the whole.
-    pub hash: ContentHash,
+    /// Hash of the whole, if the caller knows it already: it can be told at the end, or be left to us.
+    pub hash: Option<ContentHash>,
     /// The file's own time in nanoseconds since 1970.
     pub mtime_ns: Option<i64>,
 }
@@ -123,18 +123,9 @@ impl Content {
         if new.size_bytes > FILE_MAX_BYTES {
             return Err(ServiceError::too_large(format!("A file has at most {FILE_MAX_BYTES} bytes.")));
         }
-        if new.size_bytes == 0 && new.hash != ContentHash::of(b"") {
+        if new.size_bytes == 0 && new.hash.is_some_and(|hash| hash != ContentHash::of(b"")) {
             return Err(ServiceError::invalid("file_hash_mismatch", "An empty file has another hash."));
         }
-        // Who may see one folder only must not get at the rest of the account by a hash (RC3).
-        if new.size_bytes > 0
-            && super::folder_of(caller).is_none()
-            && let Some((namespace, found)) = self.meta.find_content(caller.user_id, entry.row.id, new.hash, new.size_bytes).await?
-            && let Some(done) = self.deduplicate(entry, path, (namespace, found), node, new).await?
-        {
-            return Ok(UploadBegun::Deduplicated(done));
-        }
-        self.check_quota(self.meta.quota(entry.row.owner).await?, new.size_bytes)?;
         let now_ms = self.clock.now_ms();
         let row = UploadRow {
             version_id: random()?,
@@ -152,6 +143,12 @@ impl Content {
             created_at_ms: now_ms,
             expires_at_ms: now_ms.saturating_add(self.config.grace_ms),
         };
+        if let Some(hash) = new.hash
+            && let Some(done) = self.deduplicate(entry, path, hash, &row, None).await?
+        {
+            return Ok(UploadBegun::Deduplicated(done));
+        }
+        self.check_quota(self.meta.quota(entry.row.owner).await?, new.size_bytes)?;
         let attempt = async || {
             let mut tx = self.meta.begin(Scope::Namespace(entry.row.id)).await?;
             tx.put_upload(&row).await?;
@@ -161,19 +158,26 @@ impl Content {
         Ok(UploadBegun::Begun(row))
     }
 
-    /// Makes a file of content that the caller reads elsewhere. The bytes need not travel again: who can read them has them.
+    /// Makes the file of an upload from content that the caller may read already, if there is such. The bytes need not travel again: who can read them
+    /// has them. `begun` is the same upload, if it is recorded.
     async fn deduplicate(
         &self,
         entry: &Entry,
         path: &RelPath,
-        (namespace, source): (NamespaceId, NodeId),
-        node: NodeId,
-        new: &NewUpload,
+        hash: ContentHash,
+        upload: &UploadRow,
+        begun: Option<&UploadRow>,
     ) -> ServiceResult<Option<Completed>> {
+        // Who may see one folder only must not get at the rest of the account by a hash (RC3).
+        if upload.size_bytes == 0 || super::folder_of(&entry.caller).is_some() {
+            return Ok(None);
+        }
+        let found = self.meta.find_content(entry.caller.user_id, entry.row.id, hash, upload.size_bytes).await?;
+        let Some((namespace, source)) = found else { return Ok(None) };
         let source = self.meta.nodes(namespace, &[source]).await?;
         let file = source.first().and_then(|row| {
             let shown = read::shown(row.state.body());
-            shown.iter().filter_map(|s| s.value.content.file()).find(|f| f.manifest.hash() == new.hash).cloned()
+            shown.iter().filter_map(|s| s.value.content.file()).find(|f| f.manifest.hash() == hash).cloned()
         });
         let Some(file) = file else { return Ok(None) };
         let chunks: Vec<(ChunkId, u32)> = file.manifest.chunks().iter().map(|c| (c.id, c.len)).collect();
@@ -181,9 +185,13 @@ impl Content {
         if self.meta.held(namespace, &ids).await?.values().any(|h| h.is_damaged) {
             return Ok(None);
         }
-        let content = FileContent::new(file.manifest, new.mtime_ns.unwrap_or(self.clock.now_ms() * 1_000_000));
-        let version_id = random()?;
-        patiently!(self.place_file(entry, path, &content, version_id, node, &chunks, None, Clash::NewVersion).await).map(Some)
+        let content = FileContent::new(file.manifest, self.mtime_ns(upload));
+        patiently!(self.place_file(entry, path, &content, upload.version_id, upload.node, &chunks, begun, Clash::NewVersion).await)
+            .map(Some)
+    }
+
+    fn mtime_ns(&self, upload: &UploadRow) -> i64 {
+        upload.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000))
     }
 
     /// Writes the file at its path: a new node, or a new value of the one that is shown there; or beside it.
@@ -242,7 +250,7 @@ impl Content {
         };
         edit.name_version(dot, version_id);
         if let Some(upload) = upload {
-            edit.tx().complete_upload(upload.version_id, node, now_ms).await?;
+            edit.tx().complete_upload(upload.version_id, node, hash, now_ms).await?;
         }
         self.finish(edit).await?;
         Ok(Completed { node, version_id, hash, size_bytes, created_at_ms: now_ms })
@@ -305,20 +313,10 @@ impl Content {
             return Err(already_completed());
         }
         check_chunk(&row, index, bytes.len() as u64)?;
-        let id = super::off_thread({
-            let bytes = bytes.clone();
-            move || ChunkId::of(&bytes)
-        })
-        .await?;
-        if claimed.is_some_and(|c| c != id) {
-            return Err(ServiceError::invalid("chunk_hash_mismatch", "The bytes of the chunk have another hash. Nothing was stored."));
-        }
-        let mut frame = BytesMut::with_capacity(bytes.len() + ferry_protocol::wire::FRAME_HEADER_BYTES);
-        frame.extend_from_slice(&ChunkFrame::header(id, bytes.len()));
-        frame.extend_from_slice(&bytes);
-        let verified = verify_frames(frame.freeze()).await?;
+        let len = bytes.len() as u32;
+        let (id, verified) = verify_chunk(bytes, claimed).await?;
         self.precheck_quota(&entry, &verified.chunks()).await?;
-        self.store_upload_chunk(&entry, &row, index, ChunkRef { id, len: bytes.len() as u32 }, &verified).await?;
+        self.store_upload_chunk(&entry, &row, index, ChunkRef { id, len }, &verified).await?;
         let received = self.meta.upload_chunk_count(row.namespace, version_id).await?;
         Ok(UploadProgress { index, remaining: row.num_chunks.saturating_sub(received) })
     }
@@ -359,44 +357,75 @@ impl Content {
         Err(ServiceError::unavailable("The store changed while it was written. Try again."))
     }
 
-    /// Completes an upload: every chunk there, the whole hashed, one commit. The same again gives the same answer.
-    pub async fn complete_upload(&self, caller: &Caller, version_id: [u8; 16]) -> ServiceResult<Completed> {
-        self.complete_with(caller, version_id, Clash::NewVersion).await
+    /// Completes an upload: every chunk there, the whole hashed, one commit. The same again gives the same answer. `told` is the hash of the whole, if the
+    /// caller says it now; if the caller could read such a file all along, the chunks that have not arrived are not needed. If nobody ever says it, it is
+    /// what the chunks make.
+    pub async fn complete_upload(&self, caller: &Caller, version_id: [u8; 16], told: Option<ContentHash>) -> ServiceResult<Completed> {
+        self.complete_with(caller, version_id, told, Clash::NewVersion).await
     }
 
-    pub(super) async fn complete_with(&self, caller: &Caller, version_id: [u8; 16], clash: Clash) -> ServiceResult<Completed> {
+    pub(super) async fn complete_with(
+        &self,
+        caller: &Caller,
+        version_id: [u8; 16],
+        told: Option<ContentHash>,
+        clash: Clash,
+    ) -> ServiceResult<Completed> {
         let (entry, row) = self.own_upload(caller, version_id).await?;
-        if let Some(created_at_ms) = row.completed_at_ms {
-            return Ok(Completed { node: row.node, version_id, hash: row.hash, size_bytes: row.size_bytes, created_at_ms });
+        if let (Some(promised), Some(told)) = (row.hash, told)
+            && promised != told
+        {
+            return Err(hash_mismatch("This upload has, or was promised to have, another hash."));
+        }
+        let told = row.hash.or(told);
+        if let (Some(created_at_ms), Some(hash)) = (row.completed_at_ms, told) {
+            return Ok(Completed { node: row.node, version_id, hash, size_bytes: row.size_bytes, created_at_ms });
         }
         let chunks: BTreeMap<u64, ChunkRef> = self.meta.upload_chunks(row.namespace, version_id).await?;
         let missing: Vec<u64> = (0..row.num_chunks).filter(|i| !chunks.contains_key(i)).take(MISSING_NAMED_MAX).collect();
         if !missing.is_empty() {
+            if let Some(hash) = told
+                && clash == Clash::NewVersion
+                && let Some(done) = self.deduplicate(&entry, &self.place_of_upload(&entry, &row).await?, hash, &row, Some(&row)).await?
+            {
+                return Ok(done);
+            }
             let detail = format!("{} of {} chunks have not arrived.", row.num_chunks - chunks.len() as u64, row.num_chunks);
             return Err(ServiceError::conflict("chunks_missing", detail).with("missing_chunks", missing));
         }
-        let manifest = match Manifest::new(row.hash, chunks.into_values().collect()) {
-            Ok(manifest) => manifest,
-            Err(e) => {
-                return Err(ServiceError::invalid("file_hash_mismatch", format!("The chunks are not the file that was promised: {e}.")));
-            }
+        let chunks: Vec<ChunkRef> = chunks.into_values().collect();
+        let none = verify_frames(Bytes::new()).await?;
+        // The hash of one chunk, or of none, is known without looking.
+        let hash = match chunks.as_slice() {
+            [] => ContentHash::of(b""),
+            [only] => ContentHash::from_bytes(*only.id.as_bytes()),
+            chunks => match self.check_whole(&entry, chunks, told, &none).await? {
+                Ok(hash) => hash,
+                Err(_) => {
+                    return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
+                }
+            },
         };
-        if manifest.chunks().len() > 1 {
-            let none = verify_frames(Bytes::new()).await?;
-            if self.check_whole(&entry, &manifest, &none).await?.is_err() {
-                return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
-            }
+        if told.is_some_and(|told| told != hash) {
+            return Err(hash_mismatch("The chunks are not the file that was promised."));
         }
-        // A new version goes to where its file is now.
-        let is_version = !self.meta.nodes(row.namespace, &[row.node]).await?.is_empty();
-        let path = match is_version {
-            true => self.path_of_file(&entry, row.node).await?,
-            false => self.path_of_upload(&row).await?,
-        };
-        let mtime_ns = row.mtime_ns.unwrap_or(self.clock.now_ms().saturating_mul(1_000_000));
-        let content = FileContent::new(manifest, mtime_ns);
+        let manifest = Manifest::new(hash, chunks).map_err(ServiceError::internal)?;
+        let path = self.place_of_upload(&entry, &row).await?;
+        let content = FileContent::new(manifest, self.mtime_ns(&row));
         patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row), clash).await)
     }
+
+    /// Where the file of an upload goes: a new version to where its file is now.
+    async fn place_of_upload(&self, entry: &Entry, row: &UploadRow) -> ServiceResult<RelPath> {
+        match self.meta.nodes(row.namespace, &[row.node]).await?.is_empty() {
+            true => self.path_of_upload(row).await,
+            false => self.path_of_file(entry, row.node).await,
+        }
+    }
+}
+
+fn hash_mismatch(detail: impl Into<String>) -> ServiceError {
+    ServiceError::invalid("file_hash_mismatch", detail)
 }
 
 /// Whether an entry shows this node, itself or as one of several that are shown as one.

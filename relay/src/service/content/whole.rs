@@ -4,7 +4,7 @@ use super::stage::VerifiedFrames;
 use super::{Content, Entry, off_thread, read};
 use crate::service::{ServiceError, ServiceResult};
 use ferry_protocol::wire::NodeUpdate;
-use ferry_protocol::{ChunkId, Dot, FileContent, Manifest, NodeId, NodeState, Value};
+use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Dot, FileContent, Manifest, NodeId, NodeState, Value};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,8 +40,8 @@ impl Content {
                     checked.insert((update.id, value.dot));
                     continue;
                 }
-                match self.check_whole(entry, manifest, inline).await? {
-                    Ok(()) => _ = checked.insert((update.id, value.dot)),
+                match self.check_whole(entry, manifest.chunks(), Some(manifest.hash()), inline).await? {
+                    Ok(_) => _ = checked.insert((update.id, value.dot)),
                     Err(lacking) => missing.extend(lacking),
                 }
             }
@@ -61,23 +61,24 @@ impl Content {
         Ok(Err(missing.into_iter().collect()))
     }
 
-    /// Whether the chunks of a manifest, as stored, are the file that it promises. Streams them; missing and damaged ones are the answer.
+    /// The hash of these chunks, as stored, put together; an error if another one was promised. Streams them; missing and damaged ones are the answer.
     pub(super) async fn check_whole(
         &self,
         entry: &Entry,
-        manifest: &Manifest,
+        chunks: &[ChunkRef],
+        promised: Option<ContentHash>,
         inline: &VerifiedFrames,
-    ) -> ServiceResult<Result<(), Vec<ChunkId>>> {
-        let stored: Vec<ChunkId> = manifest.chunks().iter().map(|c| c.id).filter(|id| inline.get(*id).is_none()).collect();
+    ) -> ServiceResult<Result<ContentHash, Vec<ChunkId>>> {
+        let stored: Vec<ChunkId> = chunks.iter().map(|c| c.id).filter(|id| inline.get(*id).is_none()).collect();
         let runs = match self.locate_all(entry.row.id, &stored, false).await? {
             Ok(runs) => runs,
             Err(missing) => return Ok(Err(missing)),
         };
-        // The hash of the whole vouches for every chunk in it: they are hashed one by one only if it is wrong, to tell damage from a lie.
+        // A promised hash of the whole vouches for every chunk in it: they are hashed one by one only if it is wrong, to tell damage from a lie.
         let mut stored = self.read_ahead(runs.clone());
         let mut ready = std::collections::VecDeque::new();
         let mut hash = Sha256::new();
-        for chunk in manifest.chunks() {
+        for chunk in chunks {
             let bytes = match inline.get(chunk.id) {
                 Some(bytes) => Some(bytes),
                 None => {
@@ -93,13 +94,22 @@ impl Content {
             if bytes.len() != chunk.len as usize {
                 return Err(wrong_length(chunk.id));
             }
-            hash = off_thread(move || {
+            let check = {
+                let (id, bytes) = (chunk.id, bytes.clone());
+                async move { if promised.is_some() { Ok(true) } else { off_thread(move || ChunkId::of(&bytes) == id).await } }
+            };
+            let whole = off_thread(move || {
                 hash.update(&bytes);
                 hash
-            })
-            .await?;
+            });
+            let is_good;
+            (hash, is_good) = tokio::try_join!(whole, check)?;
+            if !is_good {
+                return self.damaged_of(runs, chunk.id).await.map(Err);
+            }
         }
-        if hash.finalize().as_slice() != manifest.hash().as_bytes() {
+        let hash = ContentHash::from_bytes(hash.finalize().into());
+        if let Some(promised) = promised.filter(|promised| *promised != hash) {
             let damaged = self.damaged(runs).await?;
             if !damaged.is_empty() {
                 return Ok(Err(damaged));
@@ -107,9 +117,9 @@ impl Content {
             let detail = "The chunks of a file, put together, have another hash than the file. Nothing was committed.";
             return Err(ServiceError::invalid("file_hash_mismatch", detail)
                 .hint("Read the file again and send it anew.")
-                .with("file_hash", manifest.hash().to_string()));
+                .with("file_hash", promised.to_string()));
         }
-        Ok(Ok(()))
+        Ok(Ok(hash))
     }
 }
 

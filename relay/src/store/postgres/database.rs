@@ -1,6 +1,7 @@
 //! One PostgreSQL database: a bounded pool whose connections are set up alike, with room for readers beside writers that wait for each other.
 
 use super::replicas::Replicas;
+use super::statistics::Young;
 use super::{StoreError, commit_error, migrate, store_error};
 use crate::store::PoolState;
 use sqlx::pool::PoolConnection;
@@ -45,6 +46,7 @@ pub(super) struct Database {
     wait: Duration,
     label: String,
     replicas: Replicas,
+    pub(super) young: Young,
 }
 
 /// A transaction that writes. Dropping it rolls back.
@@ -101,6 +103,7 @@ impl Database {
             .map_err(|_| StoreError::Unavailable(format!("cannot use the database {label}: no answer in time")))?
             .map_err(unreachable)?;
         migrate::run(&mut first).await?;
+        let young = Young::of(&mut first).await?;
         // It was only for that.
         let _ = first.close().await;
         let pool = PgPoolOptions::new()
@@ -125,6 +128,7 @@ impl Database {
             wait: settings.acquire_timeout,
             label,
             replicas: Replicas::open(replicas, settings)?,
+            young,
         })
     }
 
@@ -206,6 +210,7 @@ impl Database {
         self.writers.close();
         self.replicas.close().await;
         self.pool.close().await;
+        self.young.rest().await;
     }
 }
 

@@ -21,6 +21,7 @@ mod rows;
 mod sessions;
 mod shares;
 mod signin;
+mod statistics;
 mod tables;
 
 pub use database::Settings;
@@ -70,6 +71,7 @@ impl Postgres {
         let identified = AtomicBool::new(false);
         let opened = Self(Arc::new(Inner { directory, shards: by_key, places: Places::default(), identified }));
         opened.check_shards().await?;
+        opened.databases().into_iter().for_each(Database::began);
         Ok(opened)
     }
 

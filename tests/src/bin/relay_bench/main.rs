@@ -7,6 +7,7 @@
 //!   --start KIND       starts a relay itself: embedded (SQLite and a directory), s3 (SQLite and an S3 server), shared (PostgreSQL, Redis and a
 //!                      directory), cluster (PostgreSQL, Redis and an S3 server)      (embedded)
 //!   --processes N      processes of a relay that is shared or a cluster, asked in turn (1)
+//!   --postgres S,S     settings of the PostgreSQL that is started, each NAME=VALUE, such as shared_preload_libraries=pg_stat_statements
 //!   --urls URL,URL     measures relays that run already instead; several are processes of one relay, asked in turn
 //!   --email, --password  an administrator's account there
 //!   --clients N        clients at once in transfer (4)      --mib N      MiB that each sends (128)
@@ -29,6 +30,7 @@
 //! requests that waited meanwhile.
 
 mod client;
+mod cpu;
 mod dedup;
 mod figures;
 mod million;
@@ -55,6 +57,7 @@ pub struct Options {
     start: String,
     processes: usize,
     minutes: u64,
+    postgres: Vec<String>,
     urls: Vec<String>,
     email: String,
     password: String,
@@ -81,6 +84,7 @@ impl Default for Options {
             start: "embedded".into(),
             processes: 1,
             minutes: 20,
+            postgres: Vec::new(),
             urls: Vec::new(),
             email: ferry_tests::relay::EMAIL.into(),
             password: ferry_tests::relay::PASSWORD.into(),
@@ -113,6 +117,7 @@ fn options() -> Result<Options> {
             "--start" => options.start.clone_from(&value),
             "--processes" => options.processes = number()?.max(1),
             "--minutes" => options.minutes = number()? as u64,
+            "--postgres" => options.postgres = value.split(',').map(String::from).collect(),
             "--urls" => options.urls = value.split(',').map(|u| u.trim_end_matches('/').to_owned()).collect(),
             "--email" => options.email.clone_from(&value),
             "--password" => options.password.clone_from(&value),

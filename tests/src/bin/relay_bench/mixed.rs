@@ -3,6 +3,7 @@
 
 use super::Options;
 use super::client::{Client, good};
+use super::cpu::Cpu;
 use super::figures::{Figures, Latencies, Target};
 use super::routes::{self, Ground, LOST_AFTER, Make};
 use super::running::Running;
@@ -46,14 +47,34 @@ fn order(routes: &[(&'static str, Make)]) -> Result<Vec<usize>> {
     Ok(slots.into_iter().map(|(_, route)| route).collect())
 }
 
+/// One request: whose, of which route, and how many of that route the account had before.
+struct Asked {
+    account: usize,
+    route: usize,
+    number: usize,
+}
+
+/// Every request in turn. Each account comes to ask for each route: who is next moves on from one hundred to the next.
+fn plan(requests: usize, accounts: usize, order: &[usize]) -> Vec<Asked> {
+    let mut counts = BTreeMap::<(usize, usize), usize>::new();
+    let asked = |n: usize| {
+        let (account, route) = ((n + n / order.len() * 37) % accounts, order[n % order.len()]);
+        let count = counts.entry((account, route)).or_default();
+        *count += 1;
+        Asked { account, route, number: *count - 1 }
+    };
+    (0..requests).map(asked).collect()
+}
+
 /// Measures the mix.
 pub async fn run(options: &Options, running: &Running, figures: &mut Figures) -> Result<()> {
     let admin = Client::login(running.url(0), &options.email, &options.password).await?;
     let requests = (options.rate * options.seconds) as usize;
     let routes = Arc::new(routes::all());
     let order = order(&routes)?;
-    // Of the routes that use something up, the most frequent.
-    let each = (requests / options.accounts * 4).div_ceil(100) + 1;
+    let plan = plan(requests, options.accounts, &order);
+    let uses_up = |route: usize| routes[route].0.starts_with("DELETE") || routes[route].0.ends_with("restore");
+    let each = plan.iter().filter(|asked| uses_up(asked.route)).map(|asked| asked.number + 1).max().unwrap_or(1);
     let mut grounds: Vec<(Ground, Client)> = Vec::new();
     for n in 0..options.accounts {
         let client = admin.add_user(&format!("mixed{n}@example.org"), "a password for a mix").await?;
@@ -61,14 +82,12 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
         grounds.push((ground, client));
     }
     let grounds = Arc::new(grounds);
+    let cpu = Cpu::start();
     let begun = Instant::now() + Duration::from_millis(100);
-    let (mut tasks, mut counts) = (tokio::task::JoinSet::new(), BTreeMap::<(usize, usize), usize>::new());
-    for n in 0..requests {
+    let mut tasks = tokio::task::JoinSet::new();
+    for (n, Asked { account, route, number }) in plan.into_iter().enumerate() {
         let due = begun + Duration::from_secs_f64(n as f64 / options.rate as f64);
-        let (account, route) = ((n * 7919) % options.accounts, order[n % order.len()]);
-        let count = counts.entry((account, route)).or_default();
-        let (number, url) = (*count, running.url(n).to_owned());
-        *count += 1;
+        let url = running.url(n).to_owned();
         let (grounds, routes) = (grounds.clone(), routes.clone());
         tasks.spawn(async move {
             let (ground, client) = &grounds[account];
@@ -86,6 +105,8 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
         all.add(took);
         failures.extend(failure.map(|error| format!("{}: {error:#}", routes[route].0)));
     }
+    let cpu = cpu.per_request(requests);
+    eprintln!("   CPU for each: {cpu}");
     figures.row("mixed", "all requests, p95", all.ms(0.95), "ms", Target::AtMost(100.0));
     let mut figure = serde_json::Map::new();
     for (route, latencies) in &mut by_route {
@@ -96,7 +117,7 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     figures.row("mixed", format!("failed{first}"), failures.len() as f64, "", Target::AtMost(0.0));
     figures.put(
         "mixed",
-        json!({"rate_per_s": options.rate, "seconds": options.seconds, "accounts": options.accounts, "all": all.json(), "by_route": figure,
+        json!({"rate_per_s": options.rate, "seconds": options.seconds, "accounts": options.accounts, "all": all.json(), "cpu_each": cpu, "by_route": figure,
             "failed": failures.len()}),
     );
     Ok(())

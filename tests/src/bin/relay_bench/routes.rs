@@ -3,6 +3,7 @@
 
 use super::Options;
 use super::client::{Client, Folder, good, small_file};
+use super::cpu::Cpu;
 use super::figures::{Figures, Latencies, Target};
 use super::running::Running;
 use anyhow::{Context, Result, ensure};
@@ -187,8 +188,12 @@ pub async fn run(options: &Options, running: &Running, figures: &mut Figures) ->
     let is_asked = |name: &str| options.routes.is_empty() || options.routes.iter().any(|word| name.contains(word.as_str()));
     for (name, make) in all().into_iter().filter(|(name, _)| is_asked(name)) {
         let make = Arc::new(make);
+        let cpu = Cpu::start();
         let mut outcome = ask(&grounds, &clients, &make, options).await?;
+        let cpu = cpu.per_request((options.rate * options.seconds) as usize);
         let mut figure = outcome.latencies.json();
+        eprintln!("   CPU for each: {cpu}");
+        figure["cpu_each"] = cpu;
         if let Some(failure) = outcome.first_failure {
             figure["failed"] = outcome.failed.into();
             figure["first_failure"] = failure.into();

@@ -52,7 +52,8 @@ impl Running {
             std::fs::create_dir_all(dir.path().join("blobs"))?;
             env.push(("FERRY_RELAY__BLOBS__URL", format!("file://{}", dir.path().join("blobs").display())));
         }
-        let (database, redis) = (is_shared.then(|| Cluster::start_with(&DURABLE)), is_shared.then(Redis::start));
+        let settings: Vec<&str> = DURABLE.into_iter().chain(options.postgres.iter().map(String::as_str)).collect();
+        let (database, redis) = (is_shared.then(|| Cluster::start_with(&settings)), is_shared.then(Redis::start));
         if let (Some(database), Some(redis)) = (&database, &redis) {
             env.push(("FERRY_RELAY__DATABASE__URL", database.database()));
             env.push(("FERRY_RELAY__REDIS__URL", redis.url()));

@@ -115,13 +115,13 @@ async fn a_commit_whose_answer_is_lost_keeps_its_bytes() {
         directory: String::new(),
         namespace: None,
         size_bytes: 8,
-        hash: ContentHash::of(b"uploaded"),
+        hash: Some(ContentHash::of(b"uploaded")),
         mtime_ns: None,
     };
     let UploadBegun::Begun(upload) = world.content.begin_upload(&alice, &new).await.unwrap() else { panic!("nobody has it") };
     line.breaks(LOSES_ANSWER);
     assert!(is_in_doubt(world.content.put_upload_chunk(&alice, upload.version_id, 0, b"uploaded"[..].into(), None).await));
-    world.content.complete_upload(&alice, upload.version_id).await.unwrap();
+    world.content.complete_upload(&alice, upload.version_id, None).await.unwrap();
 
     // Every row names a blob that is there.
     assert!(world.content.verify(true).await.unwrap().is_sound());

@@ -136,7 +136,7 @@ async fn a_user_moves_with_all_that_is_theirs_and_nobody_notices() {
         directory: String::new(),
         namespace: None,
         size_bytes: 5,
-        hash: ContentHash::of(b"hello"),
+        hash: Some(ContentHash::of(b"hello")),
         mtime_ns: None,
     };
     let UploadBegun::Begun(upload) = world.content.begin_upload(&alice, &upload).await.unwrap() else { panic!() };
@@ -167,7 +167,7 @@ async fn a_user_moves_with_all_that_is_theirs_and_nobody_notices() {
         assert_eq!(content.commit(&home, request.clone()).await.unwrap(), answer);
     }
     second.put_upload_chunk(&alice, upload.version_id, 0, Bytes::from_static(b"hello"), None).await.unwrap();
-    assert_eq!(world.content.complete_upload(&alice, upload.version_id).await.unwrap().version_id, upload.version_id);
+    assert_eq!(world.content.complete_upload(&alice, upload.version_id, None).await.unwrap().version_id, upload.version_id);
     for (content, entry, caller) in [(&world.content, &home, &alice), (second, &shared, &bob)] {
         add(content, world, entry, &mut world.writer(caller), "after").await.unwrap();
     }

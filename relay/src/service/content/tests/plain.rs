@@ -3,6 +3,7 @@
 use crate::service::content::testing::{World, manifest};
 use crate::service::content::*;
 use crate::service::{Caller, Kind};
+use crate::store::blob::BlobStore;
 use crate::store::testing::{Db, on_each_kind};
 use bytes::Bytes;
 use ferry_protocol::wire::Role;
@@ -17,7 +18,7 @@ fn new(name: &str, directory: &str, bytes: &[u8]) -> NewUpload {
         directory: directory.into(),
         namespace: None,
         size_bytes: bytes.len() as u64,
-        hash: ContentHash::of(bytes),
+        hash: Some(ContentHash::of(bytes)),
         mtime_ns: Some(5),
     }
 }
@@ -35,7 +36,7 @@ async fn upload(world: &World, caller: &Caller, name: &str, directory: &str, byt
     for (i, part) in bytes.chunks(4 * MIB).enumerate() {
         world.content.put_upload_chunk(caller, row.version_id, i as u64, Bytes::copy_from_slice(part), None).await.unwrap();
     }
-    world.content.complete_upload(caller, row.version_id).await.unwrap()
+    world.content.complete_upload(caller, row.version_id, None).await.unwrap()
 }
 
 async fn read(world: &World, entry: &Entry, file: NodeId, version: Option<&str>, range: Option<Range<u64>>) -> Vec<u8> {
@@ -67,13 +68,13 @@ async fn an_upload_in_chunks_becomes_a_file(kind: Db) {
         world.content.put_upload_chunk(&alice, row.version_id, i, part, None).await.unwrap().remaining
     };
     assert_eq!((put(2).await, put(0).await, put(0).await), (2, 1, 1));
-    let early = world.content.complete_upload(&alice, row.version_id).await.unwrap_err();
+    let early = world.content.complete_upload(&alice, row.version_id, None).await.unwrap_err();
     assert_eq!((early.kind(), early.code()), (Kind::Conflict, "chunks_missing"));
     assert_eq!(early.extra()["missing_chunks"], serde_json::json!([1]));
     assert_eq!(world.content.upload_state(&alice, row.version_id).await.unwrap().received, [0, 2]);
     put(1).await;
-    let done = world.content.complete_upload(&alice, row.version_id).await.unwrap();
-    assert_eq!(world.content.complete_upload(&alice, row.version_id).await.unwrap(), done);
+    let done = world.content.complete_upload(&alice, row.version_id, None).await.unwrap();
+    assert_eq!(world.content.complete_upload(&alice, row.version_id, None).await.unwrap(), done);
     assert_eq!(done.version_id, row.version_id);
     let home = world.home(&alice).await;
     let info = world.content.file_info(&home, done.node).await.unwrap();
@@ -111,6 +112,68 @@ async fn deduplication_sees_only_what_the_caller_may_read(kind: Db) {
     assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
+on_each_kind!(the_hash_of_the_whole_may_be_told_late_or_never);
+
+async fn the_hash_of_the_whole_may_be_told_late_or_never(kind: Db) {
+    let world = World::on(kind).await;
+    let (alice, mal) = (world.user(None).await, world.user(None).await);
+    let content = &world.content;
+    let (bytes, other) = (large(), Some(ContentHash::of(b"other")));
+    let whole = Some(ContentHash::of(&bytes));
+    let begun =
+        async |caller: &Caller, name: &str, bytes: &[u8]| begin(&world, caller, &NewUpload { hash: None, ..new(name, "", bytes) }).await;
+    let sent = async |name: &str, bytes: &[u8]| {
+        let row = begun(&alice, name, bytes).await;
+        for (i, part) in bytes.chunks(4 * MIB).enumerate() {
+            content.put_upload_chunk(&alice, row.version_id, i as u64, Bytes::copy_from_slice(part), None).await.unwrap();
+        }
+        row.version_id
+    };
+    for small in [&b""[..], b"one chunk"] {
+        let id = sent("small", small).await;
+        assert_eq!(content.complete_upload(&alice, id, other).await.unwrap_err().code(), "file_hash_mismatch");
+        assert_eq!(content.complete_upload(&alice, id, None).await.unwrap().hash, ContentHash::of(small));
+    }
+    let never = sent("never", &bytes).await;
+    assert_eq!(content.upload_state(&alice, never).await.unwrap().row.hash, None);
+    let done = content.complete_upload(&alice, never, None).await.unwrap();
+    assert_eq!(Some(done.hash), whole);
+    assert_eq!(content.complete_upload(&alice, never, whole).await.unwrap(), done);
+    assert_eq!(content.complete_upload(&alice, never, other).await.unwrap_err().code(), "file_hash_mismatch");
+    assert_eq!(content.upload_state(&alice, never).await.unwrap().row.hash, whole);
+    let late = sent("late", &bytes).await;
+    assert_eq!(content.complete_upload(&alice, late, other).await.unwrap_err().code(), "file_hash_mismatch");
+    content.complete_upload(&alice, late, whole).await.unwrap();
+    // Told while chunks are missing: to who could read such a file it is there, to nobody else.
+    for (caller, is_there) in [(&alice, true), (&mal, false)] {
+        let row = begun(caller, "again", &bytes).await;
+        let part = Bytes::copy_from_slice(&bytes[..4 * MIB]);
+        content.put_upload_chunk(caller, row.version_id, 0, part, None).await.unwrap();
+        assert_eq!(content.complete_upload(caller, row.version_id, None).await.unwrap_err().code(), "chunks_missing");
+        let told = content.complete_upload(caller, row.version_id, whole).await;
+        if is_there {
+            let done = told.unwrap();
+            assert_eq!(done.version_id, row.version_id);
+            assert_eq!(content.complete_upload(caller, row.version_id, None).await.unwrap(), done);
+            assert!(read(&world, &world.home(caller).await, done.node, None, None).await == bytes);
+        } else {
+            assert_eq!(told.unwrap_err().code(), "chunks_missing");
+        }
+    }
+    assert!(content.verify(true).await.unwrap().is_sound());
+    assert_eq!(content.meta.check_rows().await.unwrap(), Default::default());
+    // What was damaged since it came is not taken for the file.
+    let row = begun(&alice, "damaged", &[vec![7; 4 * MIB], vec![8]].concat()).await;
+    content.put_upload_chunk(&alice, row.version_id, 0, vec![7; 4 * MIB].into(), None).await.unwrap();
+    let packs: std::collections::BTreeSet<_> = world.blobs.list().await.unwrap().iter().map(|pack| pack.id).collect();
+    content.put_upload_chunk(&alice, row.version_id, 1, vec![8].into(), None).await.unwrap();
+    let fresh = world.blobs.list().await.unwrap().into_iter().find(|pack| !packs.contains(&pack.id)).unwrap();
+    assert!(world.blobs.damage(fresh.id, |bytes| *bytes.last_mut().unwrap() ^= 1));
+    assert_eq!(content.complete_upload(&alice, row.version_id, None).await.unwrap_err().code(), "chunks_missing");
+    content.put_upload_chunk(&alice, row.version_id, 1, vec![8].into(), None).await.unwrap();
+    content.complete_upload(&alice, row.version_id, None).await.unwrap();
+}
+
 on_each_kind!(what_is_wrong_with_an_upload_is_said_and_nothing_is_stored);
 
 async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored(kind: Db) {
@@ -139,9 +202,9 @@ async fn what_is_wrong_with_an_upload_is_said_and_nothing_is_stored(kind: Db) {
     let stolen = content.put_upload_chunk(&mal, row.version_id, 0, Bytes::from_static(b"hello"), None).await.unwrap_err();
     assert_eq!(stolen.kind(), Kind::NotFound);
     put(0, b"jello", None).await.unwrap();
-    assert_eq!(content.complete_upload(&alice, row.version_id).await.unwrap_err().code(), "file_hash_mismatch");
+    assert_eq!(content.complete_upload(&alice, row.version_id, None).await.unwrap_err().code(), "file_hash_mismatch");
     put(0, b"hello", None).await.unwrap();
-    content.complete_upload(&alice, row.version_id).await.unwrap();
+    content.complete_upload(&alice, row.version_id, None).await.unwrap();
     assert_eq!(put(0, b"hello", None).await.unwrap_err().code(), "upload_completed");
     assert_eq!(content.abort_upload(&alice, row.version_id).await.unwrap_err().code(), "upload_completed");
     let given_up = begin(&world, &alice, &new("y", "", b"other")).await;

@@ -16,12 +16,12 @@ async fn put(world: &World, caller: &Caller, name: &str, text: &'static str) -> 
         directory: String::new(),
         namespace: None,
         size_bytes: text.len() as u64,
-        hash: ContentHash::of(text.as_bytes()),
+        hash: Some(ContentHash::of(text.as_bytes())),
         mtime_ns: None,
     };
     let UploadBegun::Begun(row) = world.content.begin_upload(caller, &new).await.unwrap() else { panic!("deduplicated") };
     world.content.put_upload_chunk(caller, row.version_id, 0, Bytes::from_static(text.as_bytes()), None).await.unwrap();
-    world.content.complete_upload(caller, row.version_id).await.unwrap().node
+    world.content.complete_upload(caller, row.version_id, None).await.unwrap().node
 }
 
 async fn numbers(world: &World, home: &Entry, file: NodeId) -> Vec<u64> {

@@ -101,7 +101,7 @@ async fn an_upload_may_take_longer_than_the_grace_period(kind: Db) {
         directory: String::new(),
         namespace: None,
         size_bytes: bytes.len() as u64,
-        hash: ferry_protocol::ContentHash::of(&bytes),
+        hash: Some(ferry_protocol::ContentHash::of(&bytes)),
         mtime_ns: None,
     };
     let UploadBegun::Begun(upload) = world.content.begin_upload(&alice, &new).await.unwrap() else { panic!("nobody has it") };
@@ -112,7 +112,7 @@ async fn an_upload_may_take_longer_than_the_grace_period(kind: Db) {
         world.clock.advance_ms(GRACE_MS * 3 / 5);
         world.content.sweep(false).await.unwrap();
     }
-    world.content.complete_upload(&alice, upload.version_id).await.unwrap();
+    world.content.complete_upload(&alice, upload.version_id, None).await.unwrap();
     assert!(world.content.verify(true).await.unwrap().is_sound());
 }
 

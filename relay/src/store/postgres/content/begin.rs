@@ -72,7 +72,7 @@ impl PgTx {
                 continue;
             }
             let identity = found.map(|found| found.identity);
-            return Ok(Self { store: store.clone(), shard, tx, directory: None, identity });
+            return Ok(Self { store: store.clone(), shard, tx, directory: None, identity, nodes: 0 });
         }
         Err(StoreError::Contended("the place of a namespace, or the run of the relay, changes all the time".into()))
     }

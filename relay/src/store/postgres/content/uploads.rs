@@ -1,7 +1,7 @@
 //! Uploads of the plain API.
 
 use crate::store::StoreError;
-use crate::store::columns::signed;
+use crate::store::columns::{hash_column, hash_said, signed};
 use crate::store::content::{Shard, UploadRow};
 use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count, namespace, node, user};
@@ -28,7 +28,7 @@ pub(super) async fn get(conn: &mut PgConnection, shard: Shard, version_id: [u8; 
         user: user(&row, 2)?,
         node: node(&row, 3)?,
         path: row.try_get(4).map_err(store_error)?,
-        hash: ContentHash::from_bytes(bytes(&row, 5)?),
+        hash: hash_said(bytes(&row, 5)?),
         size_bytes: count(&row, 6)?,
         mtime_ns: row.try_get(7).map_err(store_error)?,
         chunk_size_bytes: count(&row, 8)?,
@@ -92,7 +92,7 @@ pub(super) async fn put(conn: &mut PgConnection, shard: Shard, u: &UploadRow) ->
     .bind(u.user.as_bytes().to_vec())
     .bind(u.node.as_bytes().to_vec())
     .bind(u.path.clone())
-    .bind(u.hash.as_bytes().to_vec())
+    .bind(hash_column(u.hash))
     .bind(signed(u.size_bytes))
     .bind(u.mtime_ns)
     .bind(signed(u.chunk_size_bytes))
@@ -134,13 +134,15 @@ pub(super) async fn complete(
     shard: Shard,
     version_id: [u8; 16],
     node: NodeId,
+    hash: ContentHash,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE uploads SET completed_at = $3, file_id = $4 WHERE shard_key = $1 AND version_id = $2")
+    sqlx::query("UPDATE uploads SET completed_at = $3, file_id = $4, file_hash = $5 WHERE shard_key = $1 AND version_id = $2")
         .bind(key(shard))
         .bind(version_id.to_vec())
         .bind(now_ms)
         .bind(node.as_bytes().to_vec())
+        .bind(hash_column(Some(hash)))
         .execute(conn)
         .await
         .map(drop)

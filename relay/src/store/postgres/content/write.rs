@@ -13,7 +13,7 @@ use crate::store::postgres::{Postgres, store_error};
 use crate::store::search::fold;
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
-use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +25,8 @@ pub(in crate::store::postgres) struct PgTx {
     /// The directory's own transaction, once it is needed and is not the same.
     pub(super) directory: Option<Writing>,
     pub(super) identity: Option<Identity>,
+    /// How many nodes it has written.
+    pub(super) nodes: u64,
 }
 
 impl PgTx {
@@ -100,7 +102,10 @@ impl ContentTx for PgTx {
         if let Some(directory) = self.directory.take() {
             directory.commit().await?;
         }
-        self.tx.commit().await
+        let (db, nodes) = (self.store.shard(self.shard)?.clone(), self.nodes);
+        self.tx.commit().await?;
+        db.grew(nodes);
+        Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<(), StoreError> {
@@ -213,9 +218,13 @@ impl ContentTx for PgTx {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let shard = self.shard;
+        let before = self.nodes;
+        self.nodes += nodes.len() as u64;
         for batch in nodes.chunks(BATCH) {
             put_nodes(self.conn(), shard, namespace, batch, now_ms).await?;
         }
+        let (db, now) = (self.store.shard(shard)?.clone(), self.nodes);
+        db.grows(self.conn(), before, now).await?;
         history::add(self.conn(), shard, namespace.id, nodes, now_ms).await?;
         sqlx::query(
             "UPDATE namespaces SET head_seq = $3, settled_seq = $3, folded_seq = CASE WHEN folded_seq = head_seq THEN $3 ELSE folded_seq END,
@@ -347,9 +356,9 @@ impl ContentTx for PgTx {
         uploads::put_chunk(self.conn(), shard, version_id, index, chunk).await
     }
 
-    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError> {
+    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, hash: ContentHash, now_ms: i64) -> Result<(), StoreError> {
         let shard = self.shard;
-        uploads::complete(self.conn(), shard, version_id, node, now_ms).await
+        uploads::complete(self.conn(), shard, version_id, node, hash, now_ms).await
     }
 
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError> {

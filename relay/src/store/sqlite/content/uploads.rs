@@ -2,6 +2,7 @@
 
 use super::{bytes, count, signed, user};
 use crate::store::StoreError;
+use crate::store::columns::{hash_column, hash_said};
 use crate::store::content::UploadRow;
 use crate::store::sqlite::store_error;
 use ferry_protocol::{ChunkRef, ContentHash, NamespaceId, NodeId};
@@ -25,7 +26,7 @@ pub(super) async fn get(conn: &mut SqliteConnection, version_id: [u8; 16]) -> Re
         user: user(&row, 2)?,
         node: NodeId::from_bytes(bytes(&row, 3)?),
         path: row.try_get(4).map_err(store_error)?,
-        hash: ContentHash::from_bytes(bytes(&row, 5)?),
+        hash: hash_said(bytes(&row, 5)?),
         size_bytes: count(&row, 6)?,
         mtime_ns: row.try_get(7).map_err(store_error)?,
         chunk_size_bytes: count(&row, 8)?,
@@ -80,7 +81,7 @@ pub(super) async fn put(conn: &mut SqliteConnection, u: &UploadRow) -> Result<()
     .bind(u.user.as_bytes().to_vec())
     .bind(u.node.as_bytes().to_vec())
     .bind(u.path.clone())
-    .bind(u.hash.as_bytes().to_vec())
+    .bind(hash_column(u.hash))
     .bind(signed(u.size_bytes))
     .bind(u.mtime_ns)
     .bind(signed(u.chunk_size_bytes))
@@ -107,11 +108,18 @@ pub(super) async fn put_chunk(conn: &mut SqliteConnection, version_id: [u8; 16],
     Ok(())
 }
 
-pub(super) async fn complete(conn: &mut SqliteConnection, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE uploads SET completed_at = ?2, file_id = ?3 WHERE version_id = ?1")
+pub(super) async fn complete(
+    conn: &mut SqliteConnection,
+    version_id: [u8; 16],
+    node: NodeId,
+    hash: ContentHash,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE uploads SET completed_at = ?2, file_id = ?3, file_hash = ?4 WHERE version_id = ?1")
         .bind(version_id.to_vec())
         .bind(now_ms)
         .bind(node.as_bytes().to_vec())
+        .bind(hash_column(Some(hash)))
         .execute(conn)
         .await
         .map_err(store_error)?;

@@ -9,7 +9,7 @@ use crate::store::search::fold;
 use crate::store::sqlite::{commit_error, store_error};
 use async_trait::async_trait;
 use ferry_protocol::wire::Role;
-use ferry_protocol::{ChunkId, ChunkRef, CommitId, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
+use ferry_protocol::{ChunkId, ChunkRef, CommitId, ContentHash, DeviceId, NamespaceId, NodeId, ReplicaId, UserId};
 use sqlx::{QueryBuilder, SqliteConnection};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -415,8 +415,8 @@ impl ContentTx for SqliteTx {
         uploads::put_chunk(self.conn(), version_id, index, chunk).await
     }
 
-    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, now_ms: i64) -> Result<(), StoreError> {
-        uploads::complete(self.conn(), version_id, node, now_ms).await
+    async fn complete_upload(&mut self, version_id: [u8; 16], node: NodeId, hash: ContentHash, now_ms: i64) -> Result<(), StoreError> {
+        uploads::complete(self.conn(), version_id, node, hash, now_ms).await
     }
 
     async fn delete_upload(&mut self, version_id: [u8; 16]) -> Result<(), StoreError> {

@@ -151,9 +151,10 @@ pub fn seen_again(
     mut now: impl FnMut(&RelPath) -> Option<Stat>,
 ) -> Vec<DiskOutcome> {
     let was_done: Vec<bool> = outcomes.iter().map(|outcome| matches!(outcome, DiskOutcome::Done(_))).collect();
-    for at in (0..actions.len()).rev().filter(|at| was_done[*at]) {
+    let count = actions.len().min(outcomes.len());
+    for at in (0..count).rev().filter(|at| was_done[*at]) {
         let path = actions[at].path();
-        let later = (at + 1..actions.len()).find(|later| was_done[*later] && takes(&actions[*later], path));
+        let later = (at + 1..count).find(|later| was_done[*later] && takes(&actions[*later], path));
         let now = now(path);
         let stands = match (later, &outcomes[at], &now) {
             (Some(later), ..) => matches!(outcomes[later], DiskOutcome::Done(_)),

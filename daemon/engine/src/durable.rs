@@ -115,8 +115,9 @@ impl<T: Trees> Engine<T> {
         }
     }
 
-    /// Whether nothing may be looked at, because it might not outlive a crash.
-    pub(crate) fn may_not_look(&self) -> bool {
+    /// Whether nothing may be looked at, because it might not outlive a crash. Meanwhile nothing is to be heard either: what was done here before is to be
+    /// known before it is weighed against what others did (CR3).
+    pub fn may_not_look(&self) -> bool {
         self.owed.as_ref().is_some_and(|owed| owed.batch.is_none() || owed.all) && !self.planted(Planted::AdoptsUnsynced)
     }
 

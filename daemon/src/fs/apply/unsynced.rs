@@ -113,10 +113,9 @@ fn sync_these(root: &Root, dirs: &[RelPath]) -> Result<(), Obstacle> {
     let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
     let trash = open.own_dir(TRASH).map_err(PathError::obstacle)?;
     for dir in dirs.iter().chain([&RelPath::root()]) {
-        match open_beneath(&open, dir, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(dir) => drop(sync_dir(&dir).map_err(obstacle)?),
-            // It was moved, may not be read, or has another filesystem on it: it is a part of this one all the same.
-            Err(_) => {}
+        // One that was moved, may not be read, or has another filesystem on it is a part of this one all the same.
+        if let Ok(dir) = open_beneath(&open, dir, OFlags::RDONLY | OFlags::DIRECTORY) {
+            sync_dir(&dir).map_err(obstacle)?;
         }
     }
     sync_dir(&trash).and_then(|_| sync_fs(&tmp)).map_err(obstacle)

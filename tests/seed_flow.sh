@@ -203,7 +203,8 @@ if [[ $code == 2* ]]; then
 fi
 [[ $code == 4* ]] || die "wrong bytes were taken: $code"
 code 400 "malformed JSON" "${auth[@]}" "${js[@]}" -d '{"file_name":' "$BASE/upload/init"
-code 422 "an upload without a hash" "${auth[@]}" "${js[@]}" -d '{"file_name":"x","file_size":1}' "$BASE/upload/init"
+code 422 "a hash of zeros" "${auth[@]}" "${js[@]}" -d "{\"file_name\":\"x\",\"file_size\":1,\"file_hash\":\"$(printf '0%.0s' {1..64})\"}" "$BASE/upload/init"
+code 200 "a hash that is said at the end" "${auth[@]}" "${js[@]}" -d '{"file_name":"x","file_size":1}' "$BASE/upload/init"
 code 422 "a negative size" "${auth[@]}" "${js[@]}" -d "{\"file_name\":\"x\",\"file_size\":-1,\"file_hash\":\"$hash\"}" "$BASE/upload/init"
 code 422 "a hash that is none" "${auth[@]}" "${js[@]}" -d '{"file_name":"x","file_size":1,"file_hash":"abc"}' "$BASE/upload/init"
 code 422 "bytes that are no base64" "${auth[@]}" "${js[@]}" -d "{\"version_id\":\"$id\",\"chunk_index\":0,\"chunk_data\":\"***\"}" "$BASE/upload/chunk"

@@ -77,18 +77,53 @@ export function tests(world) {
     await page.context().close();
   });
 
-  test("a name that is clicked twice opens one preview, and its style comes first", async () => {
-    mkdirSync(world.file("clicks"));
-    writeFileSync(world.file("clicks/clicked twice.txt"), "once");
-    world.settle();
-    const page = await world.page();
-    await openFolder(world, page, "clicks");
+  /** A style of previews that comes when the test says so, however long the page would wait; gives the way to say so. No service worker may ask for it. */
+  const heldStyle = async (page) => {
+    await page.evaluate(() => {
+      const { setTimeout: later } = globalThis;
+      globalThis.setTimeout = (what, ms, ...of) => later(what, ms === 2000 ? 1_000_000 : ms, ...of);
+    });
     let come = null;
     const held = new Promise((go) => { come = go; });
     await page.route("**/styles/preview.css", async (route) => {
       await held;
       await route.fallback();
     });
+    return come;
+  };
+
+  test("a preview of a place that was left meanwhile does not open", async () => {
+    mkdirSync(world.file("left"));
+    writeFileSync(world.file("left/too late.txt"), "late");
+    mkdirSync(world.file("left/further"));
+    writeFileSync(world.file("left/further/in time.txt"), "timely");
+    world.settle();
+    const page = await world.page({ serviceWorkers: "block" });
+    await openFolder(world, page, "left");
+    const come = await heldStyle(page);
+    const asked = page.waitForRequest("**/styles/preview.css");
+    await row(page, "too late.txt").locator(".row-name").click();
+    await asked;
+    await row(page, "further").dblclick();
+    await row(page, "in time.txt").waitFor();
+    come();
+    await until("the next one opens", async () => {
+      if (await page.locator("dialog").count() === 0) await row(page, "in time.txt").locator(".row-name").click({ timeout: 2000 });
+      return await page.locator("dialog").count();
+    });
+    await page.locator(".stage pre", { hasText: "timely" }).waitFor();
+    assert.equal(await page.locator("dialog").count(), 1);
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+
+  test("a name that is clicked twice opens one preview, and its style comes first", async () => {
+    mkdirSync(world.file("clicks"));
+    writeFileSync(world.file("clicks/clicked twice.txt"), "once");
+    world.settle();
+    const page = await world.page({ serviceWorkers: "block" });
+    await openFolder(world, page, "clicks");
+    const come = await heldStyle(page);
     await row(page, "clicked twice.txt").locator(".row-name").dblclick();
     await row(page, "clicked twice.txt").locator(".row-name").click();
     come();

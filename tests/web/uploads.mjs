@@ -86,6 +86,20 @@ export function tests(world) {
     await page.context().close();
   });
 
+  test("what sends is asked for again when it did not come", async () => {
+    mkdirSync(world.file("again"));
+    world.settle();
+    const page = await world.page({ login: false, serviceWorkers: "block" });
+    await page.route("**/upload/{job,clash}.js", (route) => route.abort());
+    await world.login(page);
+    await openFolder(world, page, "again");
+    await drop(page, { "one.txt": "one" });
+    await page.waitForSelector(".uploads [data-state=done]");
+    await until("the file is on disk", () => world.exists("again/one.txt"));
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+
   test("a large file that the relay has already need not be sent to its end", async () => {
     mkdirSync(world.file("large ones"));
     world.settle();

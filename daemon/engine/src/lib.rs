@@ -52,6 +52,7 @@ mod view_test;
 
 pub use alarm::MassChange;
 pub use disk::{DiskAction, DiskOutcome, Kind, Listed, Obstacle, Stat};
+pub use durable::seen_again;
 pub use engine::{ChangeKind, Engine, Event, Issue, Pending};
 pub use hear::{HearError, Heard};
 pub use merging::{Keep, Merge, Merged};

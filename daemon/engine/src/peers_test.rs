@@ -37,6 +37,8 @@ fn open(trees: MemoryTrees, number: u8) -> TestEngine {
     let author = Author { device: DeviceId::default(), name: Arc::from("T") };
     let mut engine = Engine::open(trees, author, Policy::default()).unwrap();
     engine.begin_run(run(number)).unwrap();
+    assert!(engine.next_sync());
+    engine.handle_sync(Ok(()));
     engine
 }
 

@@ -394,7 +394,10 @@ impl Driver {
                 }
             }
             Wake::Applied(id, applied) => self.handle_applied(id, applied)?,
-            Wake::Synced(result) => state.engine.handle_sync(result),
+            Wake::Synced(result) => {
+                state.engine.handle_sync(result);
+                self.hear_peers_on()?;
+            }
             Wake::Fetched(results) => {
                 self.lan.note_came(results.iter().filter(|(_, result)| result.is_ok()).map(|(content, _)| *content));
                 for (content, result) in results {

@@ -4,6 +4,10 @@ use super::driver::Driver;
 use super::work::Job;
 use crate::fs::Unsynced;
 use ferry_engine::{DiskOutcome, TreeError};
+use std::time::{Duration, Instant};
+
+/// So long a sync waits for batches of earlier lives. One that hangs on a filesystem that went away must not stop the folder for ever (K19).
+const EARLIER_MAX: Duration = Duration::from_secs(60);
 
 /// What is to be made durable.
 #[derive(Default)]
@@ -12,8 +16,8 @@ pub(super) struct Durable {
     batches: usize,
     /// A batch that could not be made durable yet.
     unsynced: Option<(u64, Unsynced)>,
-    /// A sync is to be tried.
-    is_due: bool,
+    /// Since when a sync is to be tried.
+    due: Option<Instant>,
 }
 
 impl Durable {
@@ -30,7 +34,7 @@ impl Durable {
     /// The folder is closed. The next life begins with a sync of everything.
     pub fn end_life(&mut self) {
         self.unsynced = None;
-        self.is_due = false;
+        self.due = None;
     }
 }
 
@@ -38,12 +42,15 @@ impl Driver {
     /// Gives out a sync if one is due.
     pub(super) fn give_sync(&mut self) {
         let Some(state) = &mut self.state else { return };
-        self.durable.is_due |= state.engine.next_sync();
+        if state.engine.next_sync() {
+            self.durable.due.get_or_insert_with(Instant::now);
+        }
+        let Some(since) = self.durable.due else { return };
         // What a batch of an earlier life does is durable only when it is over.
-        if !self.durable.is_due || self.durable.batches > 0 {
+        if self.durable.batches > 0 && since.elapsed() < EARLIER_MAX {
             return;
         }
-        self.durable.is_due = false;
+        self.durable.due = None;
         let root = state.root.clone();
         let job = match self.durable.unsynced.take() {
             Some((id, unsynced)) => {

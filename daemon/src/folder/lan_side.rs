@@ -314,7 +314,7 @@ impl Driver {
         // Nobody else's relay is as good as ours: before the first hearing a peer's feed counts only when there is none to ask.
         let counts = !self.relay.is_given || self.relay.error.is_some();
         let (Some(peer), Some(state)) = (self.lan.peers.get_mut(&device), &mut self.state) else { return Ok(()) };
-        if peer.role < Role::Editor || page.replica != peer.folder.replica || self.paused {
+        if peer.role < Role::Editor || page.replica != peer.folder.replica || self.paused || state.engine.may_not_look() {
             return Ok(());
         }
         let heard_before = state.engine.meta().heard;
@@ -352,6 +352,16 @@ impl Driver {
             && !heard_before
         {
             self.rescan_now();
+        }
+        Ok(())
+    }
+
+    /// What peers told while nothing was to be heard is read again, from where it was heard.
+    pub(super) fn hear_peers_on(&mut self) -> Result<(), TreeError> {
+        let Some(state) = self.state.as_ref().filter(|state| !state.engine.may_not_look()) else { return Ok(()) };
+        for peer in self.lan.peers.values_mut().filter(|p| p.role >= Role::Editor) {
+            (peer.is_read, peer.told_us) = (false, Instant::now());
+            self.deps.lan.subscribe(&peer.link, state.engine.peer_cursor(peer.folder.replica)?);
         }
         Ok(())
     }

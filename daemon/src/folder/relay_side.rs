@@ -153,7 +153,7 @@ impl Driver {
         }
         let Some(relay) = self.deps.relay.borrow().clone() else { return Ok(()) };
         let Some(state) = &mut self.state else { return Ok(()) };
-        if now < self.relay.not_before {
+        if now < self.relay.not_before || state.engine.may_not_look() {
             return Ok(());
         }
         let namespace = self.config.id;

@@ -193,6 +193,9 @@ impl Report {
             let why = relay.error.as_ref().map_or_else(|| "waiting for the relay".to_owned(), ToString::to_string);
             return (FolderState::Syncing, Some(why));
         }
+        if opened.engine.waits_for_disk() {
+            return (FolderState::Scanning, Some("waiting for this disk to keep what was written before".to_owned()));
+        }
         if !self.scanned || scan > 0 {
             return (FolderState::Scanning, None);
         }

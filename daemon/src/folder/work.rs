@@ -90,8 +90,11 @@ fn run(job: Job) -> Wake {
                 .unwrap_or_else(|| fs::apply_each(&root, &actions, |action| caught(|| apply(&root, std::slice::from_ref(action)))));
             Wake::Applied(id, applied)
         }
-        Job::SyncBatch(root, id, unsynced) => Wake::Applied(id, unsynced.sync(&root)),
-        Job::Sync(root) => Wake::Synced(fs::sync(&root)),
+        Job::SyncBatch(root, id, unsynced) => {
+            let again = unsynced.clone();
+            Wake::Applied(id, caught(|| unsynced.sync(&root)).unwrap_or(Err(again)))
+        }
+        Job::Sync(root) => Wake::Synced(caught(|| fs::sync(&root)).unwrap_or(Err(Obstacle::Io))),
     }
 }
 

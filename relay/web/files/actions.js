@@ -173,14 +173,16 @@ export class Actions {
   async preview(entry) {
     if (this.#isPreviewing) return;
     this.#isPreviewing = true;
+    const place = location.hash;
+    const isHere = () => location.hash === place;
     try {
-      const { showPreview } = await import("./preview.js");
       const files = this.page.entries.filter((other) => other.kind === "file");
-      await showPreview(entry, files, this);
+      const { showPreview } = await import("./preview.js");
+      await showPreview(entry, files, this, isHere);
     } finally {
       this.#isPreviewing = false;
     }
-    this.page.grid.element.focus();
+    if (isHere()) this.page.grid.element.focus();
   }
 
   async versions(entry) {

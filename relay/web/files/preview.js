@@ -18,9 +18,10 @@ withStyle("preview");
 /** Where the arrows have a meaning of their own. */
 const OWN_ARROWS = "video,audio,pre,iframe,.zoomed,.markdown,.table-frame";
 
-/** Shows `entry`; arrows go through `files`. */
-export async function showPreview(entry, files, actions) {
+/** Shows `entry`; arrows go through `files`. Whoever has left meanwhile (`isHere()`) sees nothing of it. */
+export async function showPreview(entry, files, actions, isHere = () => true) {
   await withStyle("preview");
+  if (!isHere()) return undefined;
   return dialog(shown(entry.file_name), (_, element) => {
     let at = Math.max(0, files.indexOf(entry));
     const stage = h("div", { class: "stage" });

@@ -6,7 +6,10 @@ import { Sha256 } from "../lib/sha256.js";
 /** How often a piece is sent again. */
 const TRIES = 5;
 
-/** What the relay refused; `status` 0: it did not answer. */
+/** As if the relay had refused a file that has changed: the next time it is begun anew, as it is then. */
+const CHANGED = 409;
+
+/** What the relay refused; `status` 0: it was not heard, or the file not read, and the upload goes on the next time. */
 class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -14,11 +17,20 @@ class Refused extends Error {
   }
 }
 
+const hex = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** What a piece is. A page over plain HTTP has no crypto.subtle. */
+async function digestOf(bytes) {
+  const { subtle } = globalThis.crypto ?? {};
+  return subtle ? hex(await subtle.digest("SHA-256", bytes)) : new Sha256().update(new Uint8Array(bytes)).hex();
+}
+
 /** Takes the next piece into the hash of the whole; one that is sent again was taken in the first time. */
-async function hashOnce(state, piece) {
-  if (state.hashed !== state.next) return;
-  state.hash.update(new Uint8Array(await piece.arrayBuffer()));
-  state.hashed += 1;
+async function hashOnce(state, bytes) {
+  if (state.digests.length !== state.next) return;
+  const digest = await digestOf(bytes);
+  state.hash.update(new Uint8Array(bytes));
+  state.digests.push(digest);
 }
 
 /** What is said of a file while it is sent, where the page gives no words of its own. */
@@ -26,6 +38,8 @@ const WORDS = {
   sending: "sending {percent} %",
   sent: "sent",
   unreachable: "The relay does not answer. Try again.",
+  checking: "checking {percent} %",
+  changed: "The file cannot be read, or it was changed meanwhile.",
   refused: "The relay refused this file.",
   busy: "The relay is busy. Try again.",
 };
@@ -44,7 +58,7 @@ export class Sender {
     this.#base = base;
     this.#fetch = fetch;
     this.#pause = pause;
-    this.#words = words;
+    this.#words = { ...WORDS, ...words };
   }
 
   /** Whether this file has arrived. */
@@ -63,21 +77,26 @@ export class Sender {
     let state = this.#known.get(keyOf(file));
     if (!state) {
       const upload = await this.#ask("init", JSON.stringify({ file_name: file.name, file_size: file.size }), "application/json");
-      state = { upload, next: 0, hashed: 0, hash: new Sha256() };
+      state = { upload, next: 0, digests: [], hash: new Sha256(), seen: 0 };
       this.#known.set(keyOf(file), state);
     }
     const { upload } = state;
     try {
       for (; state.next < upload.num_chunks; state.next += 1) {
         say(this.#words.sending.replace("{percent}", () => Math.floor((state.next / upload.num_chunks) * 100)));
-        const piece = file.slice(state.next * upload.chunk_size, (state.next + 1) * upload.chunk_size);
+        const bytes = await this.#read(file, upload, state.next);
         const address = `chunk?upload_id=${encodeURIComponent(upload.upload_id)}&chunk_index=${state.next}`;
         // Hashed while it is on its way.
-        const both = await Promise.allSettled([this.#ask(address, piece, "application/octet-stream"), hashOnce(state, piece)]);
+        const both = await Promise.allSettled([this.#ask(address, bytes, "application/octet-stream"), hashOnce(state, bytes)]);
         const failed = both.find((one) => one.status === "rejected");
         if (failed) throw failed.reason;
       }
       state.whole ??= state.hash.hex();
+      // What arrived is the file as it was when the last piece had gone, or nothing: a piece that is another now may make a mixture of two states.
+      for (; state.seen < upload.num_chunks; state.seen += 1) {
+        say(this.#words.checking.replace("{percent}", () => Math.floor((state.seen / upload.num_chunks) * 100)));
+        if (await digestOf(await this.#read(file, upload, state.seen)) !== state.digests[state.seen]) throw new Refused(CHANGED, this.#words.changed);
+      }
       await this.#ask("complete", JSON.stringify({ upload_id: upload.upload_id, file_hash: state.whole }), "application/json");
     } catch (error) {
       // An upload that the relay does not take any more is begun anew the next time; one that was only not heard goes on.
@@ -86,6 +105,15 @@ export class Sender {
     }
     this.#known.set(keyOf(file), { sent: true });
     say(this.#words.sent);
+  }
+
+  /** What cannot be read now may be again, and then goes on where it was. */
+  async #read(file, { chunk_size: size }, index) {
+    try {
+      return await file.slice(index * size, (index + 1) * size).arrayBuffer();
+    } catch {
+      throw new Refused(0, this.#words.changed);
+    }
   }
 
   async #ask(path, body, type) {

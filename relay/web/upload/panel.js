@@ -69,7 +69,7 @@ export function uploadPanel(queue) {
       element: li,
       draw() {
         const { state } = job;
-        const share = job.size ? (state === "hashing" ? job.hashed : job.sent) / job.size : 0;
+        const share = job.size ? (["hashing", "checking"].includes(state) ? job.hashed : job.sent) / job.size : 0;
         progress.value = state === "done" || state === "same" ? 1 : share;
         progress.hidden = job.isOver;
         note.textContent = noteOf(job);

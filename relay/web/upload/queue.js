@@ -7,6 +7,20 @@ import { toastError } from "../ui/toast.js";
 
 const FILES_AT_ONCE = 3;
 
+/** Modules that the first view does without, as far as they have come. */
+const loaded = new Map();
+let again = 0;
+
+/**
+ * One of them. A browser may remember of an address that nothing came: it is asked for again at another one. What it needs itself is in the first view,
+ * and must be, since it has one address only.
+ */
+async function late(name) {
+  const module = loaded.get(name) ?? (await import(`./${name}.js`).catch(() => import(`./${name}.js?again=${(again += 1)}`)));
+  loaded.set(name, module);
+  return module;
+}
+
 export class UploadQueue {
   jobs = [];
   #listeners = new Set();
@@ -15,7 +29,7 @@ export class UploadQueue {
 
   constructor() {
     // What sends is not part of the first view, but there before it is wanted: the network may be gone then.
-    (globalThis.requestIdleCallback ?? setTimeout)(() => import("./job.js").catch(() => {}));
+    (globalThis.requestIdleCallback ?? setTimeout)(() => late("job").catch(() => {}));
     addEventListener("beforeunload", (event) => {
       if (this.jobs.some((job) => job.isActive || job.state === "waiting")) event.preventDefault();
     });
@@ -45,7 +59,7 @@ export class UploadQueue {
     if (!files.length) return;
     try {
       const entries = existing ?? (await allPages((cursor) => get(`/metadata/files${query({ space_id: space.id, path, limit: 1000, cursor })}`)));
-      const [{ settleNames }, { Job }] = await Promise.all([import("./clash.js"), import("./job.js")]);
+      const [{ settleNames }, { Job }] = await Promise.all([late("clash"), late("job")]);
       const chosen = await settleNames(files, new Map(entries.map((entry) => [entry.file_name, entry.kind])));
       if (!chosen) return;
       await makeDirectories(chosen.filter((one) => one.isDirectory), space, path);
@@ -63,7 +77,7 @@ export class UploadQueue {
   /** Sends a file as the new version of one that is shared with this person. */
   async addVersion(file, share) {
     try {
-      const { Job } = await import("./job.js");
+      const { Job } = await late("job");
       this.#take(new Job(file, share.file.file_name, "/", { id: share.space_id }, share.file_id));
       this.#pump();
     } catch (error) {

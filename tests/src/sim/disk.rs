@@ -515,15 +515,7 @@ impl SimDisk {
 
     /// The outcomes of actions, as far as what was done is still there: a disk that failed to make it durable may have forgotten it.
     pub fn look_again(&self, actions: &[DiskAction], outcomes: Vec<DiskOutcome>) -> Vec<DiskOutcome> {
-        let again = actions.iter().zip(outcomes);
-        again
-            .map(|(action, outcome)| match (outcome, self.stat(action.path())) {
-                (DiskOutcome::Done(Some(was)), Some(now)) if was.same_inode(&now) => DiskOutcome::Done(Some(was)),
-                (DiskOutcome::Done(None), None) => DiskOutcome::Done(None),
-                (DiskOutcome::Done(_), now) => DiskOutcome::Stale(now),
-                (other, _) => other,
-            })
-            .collect()
+        ferry_engine::seen_again(actions, outcomes, |path| self.stat(path))
     }
 
     fn room(&self) -> Result<(), DiskOutcome> {

@@ -13,7 +13,8 @@ pub const PORT: u16 = 4717;
 /// By which ways the first connected peer of a device was found.
 fn found(lab: &Lab, number: usize) -> Vec<String> {
     let peers = lab.peers(number).expect("a list of peers");
-    let peer = peers.iter().find(|p| p["state"] == "connected").unwrap_or_else(|| panic!("nobody is connected: {peers:?}"));
+    // One that was connected to a process that has ended is not for a moment.
+    let peer = peers.iter().find(|p| p["state"] == "connected").cloned().unwrap_or_default();
     peer["found"].as_array().into_iter().flatten().filter_map(|f| f.as_str()).map(String::from).collect()
 }
 
@@ -32,7 +33,9 @@ fn by_mdns() {
     lab.cut_wan();
     (0..2).for_each(|number| lab.restart(number));
     lab.until_all_connected();
-    assert!(found(&lab, 0).contains(&"mdns".to_string()) || found(&lab, 1).contains(&"mdns".to_string()));
+    until("one of them was found so", Duration::from_secs(60), || {
+        is("by mDNS", (0..2).any(|n| found(&lab, n).contains(&"mdns".to_string())))
+    });
     change_both(&mut lab);
     lab.heal_wan();
     lab.cluster.settle();
@@ -45,7 +48,8 @@ fn p09_by_the_relay_across_two_lans() {
     let mut lab = Lab::lay(&[1, 1], &[]);
     lab.begin();
     lab.until_all_connected();
-    assert_eq!((found(&lab, 0), found(&lab, 1)), (vec!["relay".to_string()], vec!["relay".to_string()]));
+    let by_relay = || (0..2).all(|n| found(&lab, n) == ["relay"]);
+    until("both were found so", Duration::from_secs(60), || is("by the relay", by_relay()));
     lab.cut_wan();
     change_both(&mut lab);
     lab.heal_wan();
@@ -93,7 +97,7 @@ fn p09_by_a_static_address() {
     lab.device(1).ok(&["config", "set", "lan.peers", &address]);
     (0..2).for_each(|number| lab.device_mut(number).start());
     lab.until_all_connected();
-    assert!(found(&lab, 1).contains(&"static".to_string()));
+    until("it was found so", Duration::from_secs(60), || is("by its address", found(&lab, 1).contains(&"static".to_string())));
     change_both(&mut lab);
     lab.heal_wan();
     lab.cluster.settle();

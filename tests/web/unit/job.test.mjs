@@ -7,15 +7,16 @@ const web = new URL("../../../relay/web/", import.meta.url);
 const MIB = 1024 * 1024;
 const CHUNK = 4 * MIB;
 
-/** A worker that hashes at the test's word: `hashing.progress(bytes)`, `hashing.done()`, and `hashing.stopped`. */
-const hashing = {};
+/** A worker that hashes at the test's word: `hashing.progress(bytes)`, `hashing.done()`, and `hashing.stopped`. The file is what `hashing.looks(from)` says, at each look. */
+const ZERO = "00".repeat(32);
+const hashing = { looks: () => ZERO };
 globalThis.Worker = class extends EventTarget {
   #tell(data) {
     this.dispatchEvent(new MessageEvent("message", { data }));
   }
 
   postMessage({ id, task, from, to }) {
-    if (task === "piece") queueMicrotask(() => this.#tell({ id, done: { length: to - from, digest: "00".repeat(32) } }));
+    if (task === "piece") queueMicrotask(() => this.#tell({ id, done: { length: to - from, digest: hashing.looks(from) } }));
     if (task === "stop") hashing.stopped = true;
     if (task === "whole") Object.assign(hashing, { stopped: false, progress: (hashed) => this.#tell({ id, hashed }), done: () => this.#tell({ id, done: "ab".repeat(32) }) });
   }
@@ -38,8 +39,11 @@ function relay({ has = false } = {}) {
         });
       });
     }
-    it.log.push(`${method} ${path} ${JSON.parse(body).file_hash?.slice(0, 2) ?? "no hash"}`);
+    it.log.push(`${method} ${path}${body ? ` ${JSON.parse(body).file_hash?.slice(0, 2) ?? "no hash"}` : ""}`);
+    if (method === "DELETE") return answer(200, {});
+    if (method === "GET") return answer(200, { received: it.received });
     if (path === "/upload/init") return answer(200, { version_id: "u", chunk_size: CHUNK, num_chunks: it.chunks });
+    if (it.refuses && it.waiting.size === it.chunks) return answer(422, { code: it.refuses });
     return has || it.waiting.size === it.chunks ? answer(200, { status: "completed" }) : answer(409, { code: "chunks_missing" });
   };
   return it;
@@ -51,6 +55,25 @@ function upload(of, size) {
   const job = new Job({ size, lastModified: 0, slice: () => "a part" }, "large", "/", { id: "s" });
   of.chunks = Math.ceil(size / CHUNK);
   return { job, over: job.run() };
+}
+
+/** Lets the chunks arrive, from one to before another. */
+async function arrive(to, from, end) {
+  for (let index = from; index < end; index += 1) {
+    await until(() => to.waiting.has(index));
+    to.taken(index);
+  }
+}
+
+/** Counts the looks at each piece; `other(index, count)` says whether the file is another there by then. */
+function looking(other = () => false) {
+  const looks = [];
+  hashing.looks = (from) => {
+    const index = from / CHUNK;
+    looks[index] = (looks[index] ?? 0) + 1;
+    return other(index, looks[index]) ? "11".repeat(32) : ZERO;
+  };
+  return looks;
 }
 
 async function until(look) {
@@ -111,6 +134,109 @@ test("a pause stops hashing too", async () => {
   job.pause();
   await over;
   assert.deepEqual([job.state, hashing.stopped], ["paused", true]);
+});
+
+test("a file that nothing else binds is looked at again before it is completed", async () => {
+  const looks = looking();
+  const to = relay();
+  const { job, over } = upload(to, 100 * MIB);
+  const states = [];
+  job.onChange = () => states.push(job.state);
+  await arrive(to, 0, 25);
+  await over;
+  assert.deepEqual([job.state, job.hashed, states.includes("checking")], ["done", 100 * MIB, true]);
+  assert.deepEqual(looks, Array(25).fill(2));
+});
+
+test("a file that changes between the two looks is not completed, and trying again means it as it is then", async () => {
+  looking((index, count) => index === 3 && count > 1);
+  const first = relay();
+  const { job, over } = upload(first, 100 * MIB);
+  await arrive(first, 0, 25);
+  await over;
+  assert.deepEqual([job.state, job.error.isFile, job.sent, job.upload], ["failed", true, 0, null]);
+  assert.deepEqual(first.log, ["POST /upload/init no hash", "DELETE /upload/u"]);
+  const then = relay();
+  then.chunks = 25;
+  job.resume();
+  const again = job.run();
+  await arrive(then, 0, 25);
+  await again;
+  assert.equal(job.state, "done");
+  assert.deepEqual(then.log, ["POST /upload/init no hash", "POST /upload/complete/u no hash"]);
+});
+
+test("once the whole is hashed, only what was sent before is looked at again, and meanwhile", async () => {
+  const looks = looking();
+  const to = relay();
+  const { job, over } = upload(to, 100 * MIB);
+  await arrive(to, 0, 4);
+  await until(() => to.waiting.size === 7);
+  hashing.done();
+  await until(() => to.log.length === 2);
+  assert.deepEqual(looks, Array(7).fill(2));
+  await arrive(to, 4, 25);
+  await over;
+  assert.equal(job.state, "done");
+  assert.deepEqual(looks, Array.from({ length: 25 }, (_, index) => (index < 7 ? 2 : 1)));
+});
+
+test("a file that was hashed before it is sent is looked at once", async () => {
+  const looks = looking();
+  const to = relay();
+  const { job, over } = upload(to, 8 * MIB);
+  hashing.done();
+  await arrive(to, 0, 2);
+  await over;
+  assert.equal(job.state, "done");
+  assert.deepEqual(looks, [1, 1]);
+  assert.deepEqual(to.log, ["POST /upload/init ab", "POST /upload/complete/u ab"]);
+});
+
+test("of a file that is found changed while it is sent, the rest is not sent", async () => {
+  looking((index, count) => index === 1 && count > 1);
+  const to = relay();
+  const { job, over } = upload(to, 100 * MIB);
+  await arrive(to, 0, 4);
+  await until(() => to.waiting.size === 7);
+  hashing.done();
+  await over;
+  assert.deepEqual([job.state, job.error.isFile, to.waiting.size], ["failed", true, 7]);
+  assert.deepEqual(to.log, ["POST /upload/init no hash", "DELETE /upload/u"]);
+});
+
+test("a piece that is another after a pause is not sent", async () => {
+  looking((index, count) => index === 2 && count > 1);
+  const to = relay();
+  const { job, over } = upload(to, 100 * MIB);
+  await arrive(to, 0, 2);
+  await until(() => job.sent === 2 * CHUNK);
+  job.pause();
+  await over;
+  assert.equal(job.state, "paused");
+  const then = relay();
+  Object.assign(then, { chunks: 25, received: [0, 1] });
+  job.resume();
+  const again = job.run();
+  await until(() => then.waiting.has(3));
+  for (const index of then.waiting.keys()) then.taken(index);
+  await again;
+  assert.deepEqual([job.state, job.error.isFile, then.waiting.has(2)], ["failed", true, false]);
+  assert.deepEqual(then.log, ["GET /upload/u", "DELETE /upload/u"]);
+});
+
+test("what the relay finds to be another file than was hashed has changed, too", async () => {
+  looking();
+  const to = relay();
+  to.refuses = "file_hash_mismatch";
+  const { job, over } = upload(to, 100 * MIB);
+  await until(() => to.waiting.size === 3);
+  hashing.done();
+  await until(() => to.log.length === 2);
+  await arrive(to, 0, 25);
+  await over;
+  assert.deepEqual([job.state, job.error.isFile, job.hash], ["failed", true, undefined]);
+  assert.deepEqual(to.log.at(-1), "DELETE /upload/u");
 });
 
 test("hashing is given up when it will take more than half as long as sending", () => {

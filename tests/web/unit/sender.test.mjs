@@ -47,6 +47,43 @@ test("after a failure only what is missing is sent through a link", async () => 
   assert.equal(log[0], "init one");
 });
 
+/** A file that is `text()` at each look. */
+const living = (name, text) => ({ name, size: 3, lastModified: 1, slice: (from, to) => new Blob([text().slice(from, to)]) });
+
+test("a file that changes while it is sent through a link is not completed, and is begun anew", async () => {
+  let text = "111";
+  const { log, hashes, sender } = linkRelay((what) => {
+    // The first piece has gone by then.
+    if (what === "chunk u1 1") text = "212";
+    return null;
+  });
+  const one = living("one", () => text);
+  await assert.rejects(sender.send(one, () => {}), /changed meanwhile/);
+  assert.deepEqual(log, ["init one", "chunk u1 0", "chunk u1 1", "chunk u1 2"]);
+  assert.equal(sender.has(one), false);
+  log.length = 0;
+  await sender.send(one, () => {});
+  assert.deepEqual([log[0], log.at(-1)], ["init one", "complete u2"]);
+  assert.deepEqual(hashes, [createHash("sha256").update("212").digest("hex")]);
+});
+
+test("a file that cannot be read for a while goes on through a link where it was", async () => {
+  let gone = false;
+  const { log, sender } = linkRelay((what) => {
+    if (what === "chunk u1 1") gone = true;
+    return null;
+  });
+  const one = living("one", () => {
+    if (gone) throw new DOMException("gone", "NotReadableError");
+    return "111";
+  });
+  await assert.rejects(sender.send(one, () => {}), /cannot be read/);
+  gone = false;
+  log.length = 0;
+  await sender.send(one, () => {});
+  assert.deepEqual(log, ["chunk u1 2", "complete u1"]);
+});
+
 test("an upload through a link that the relay does not know any more is begun anew", async () => {
   let gone = true;
   const { log, sender } = linkRelay((what) => (gone && what === "complete u1" ? 410 : null));

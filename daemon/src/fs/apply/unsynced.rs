@@ -8,19 +8,20 @@ use crate::fs::handle::{PathError, obstacle, open_beneath};
 use crate::fs::list::list;
 use crate::fs::root::{Root, TMP, TRASH};
 use ferry_engine::disk::{DiskAction, DiskOutcome, Obstacle, Stat};
+use ferry_engine::seen_again;
 use ferry_protocol::{Name, RelPath};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 
 /// A batch that was carried out and might not outlive a crash.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nobody else knows what is to be made durable"]
 pub struct Unsynced {
     batch: Box<Batch>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Batch {
     actions: Vec<DiskAction>,
     outcomes: Vec<DiskOutcome>,
@@ -63,18 +64,7 @@ impl Batch {
                 Err(obstacle) => Err(*obstacle),
             }
         };
-        let again = self.actions.iter().zip(self.outcomes);
-        again
-            .map(|(action, outcome)| match outcome {
-                DiskOutcome::Done(was) => match (was, now(action.path())) {
-                    // What somebody has written to it since is found as his edit of it.
-                    (Some(was), Ok(Some(now))) if was.same_inode(&now) => DiskOutcome::Done(Some(was)),
-                    (None, Ok(None)) => DiskOutcome::Done(None),
-                    (_, now) => DiskOutcome::Stale(now.ok().flatten()),
-                },
-                other => other,
-            })
-            .collect()
+        seen_again(&self.actions, self.outcomes, |path| now(path).ok().flatten())
     }
 }
 
@@ -123,11 +113,9 @@ fn sync_these(root: &Root, dirs: &[RelPath]) -> Result<(), Obstacle> {
     let tmp = open.own_dir(TMP).map_err(PathError::obstacle)?;
     let trash = open.own_dir(TRASH).map_err(PathError::obstacle)?;
     for dir in dirs.iter().chain([&RelPath::root()]) {
-        match open_beneath(&open, dir, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(dir) => drop(sync_dir(&dir).map_err(obstacle)?),
-            // It was moved, or may not be read: it is a part of the filesystem all the same.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
-            Err(errno) => return Err(obstacle(errno)),
+        // One that was moved, may not be read, or has another filesystem on it is a part of this one all the same.
+        if let Ok(dir) = open_beneath(&open, dir, OFlags::RDONLY | OFlags::DIRECTORY) {
+            sync_dir(&dir).map_err(obstacle)?;
         }
     }
     sync_dir(&trash).and_then(|_| sync_fs(&tmp)).map_err(obstacle)

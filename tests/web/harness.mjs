@@ -222,8 +222,10 @@ export class Harness {
   }
 }
 
-/** Drops files on the page as a person does: `{name: content}`. */
+/** Drops files on the page as a person does, once it shows that something may be put there: `{name: content}`. */
 export async function drop(page, files) {
+  // With a selection other tools stand there, and then it is known.
+  await page.locator(".tools .primary").waitFor({ timeout: 5000 }).catch(() => {});
   const transfer = await page.evaluateHandle((entries) => {
     const data = new DataTransfer();
     for (const [name, content] of entries) data.items.add(new File([content], name));

@@ -40,9 +40,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Maybe<T> {
         let RawBody(bytes) = RawBody::from_request(request, state).await?;
         match bytes.is_empty() {
             true => Ok(Self(None)),
-            // Clients that have nothing to say say it in many ways: `null`, an empty form. `Option` takes the first.
+            // `null` says nothing, too.
             false if is_json => parse(&bytes).map(Self),
-            false => Ok(Self(None)),
+            false => Err(not_json()),
         }
     }
 }

@@ -93,7 +93,7 @@ export function tests(world) {
     await page.route("**/upload/{job,clash}.js", (route) => route.abort());
     await world.login(page);
     await openFolder(world, page, "again");
-    await drop(page, { "one.txt": "one" });
+    await drop(page, { "one.txt": "a content that is nowhere else" });
     await page.waitForSelector(".uploads [data-state=done]");
     await until("the file is on disk", () => world.exists("again/one.txt"));
     assert.deepEqual(page.troubles, []);

@@ -68,8 +68,6 @@ pub enum FolderCommand {
         /// The answer.
         reply: Reply<WhyReport>,
     },
-    /// Merge two edits of one text where that is clean, or no longer.
-    MergeText(bool),
     /// List the conflicted copies.
     Conflicts {
         /// The answer.

@@ -12,10 +12,14 @@ pub const PORT: u16 = 4717;
 
 /// By which ways the first connected peer of a device was found.
 fn found(lab: &Lab, number: usize) -> Vec<String> {
-    let peers = lab.peers(number).expect("a list of peers");
+    let mut connected = None;
     // One that was connected to a process that has ended is not for a moment.
-    let peer = peers.iter().find(|p| p["state"] == "connected").cloned().unwrap_or_default();
-    peer["found"].as_array().into_iter().flatten().filter_map(|f| f.as_str()).map(String::from).collect()
+    until("somebody is connected", Duration::from_secs(60), || {
+        let peers = lab.peers(number)?;
+        connected = peers.iter().find(|p| p["state"] == "connected").cloned();
+        is(&format!("connected: {peers:?}"), connected.is_some())
+    });
+    connected.unwrap_or_default()["found"].as_array().into_iter().flatten().filter_map(|f| f.as_str()).map(String::from).collect()
 }
 
 /// A change on each of two devices arrives at the other.

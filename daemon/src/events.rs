@@ -117,6 +117,12 @@ pub enum EventKind {
         #[serde(serialize_with = "crate::folder::shown")]
         copy: RelPath,
     },
+    /// Two versions were written at once, and merged here into the next one.
+    Merged {
+        /// Which.
+        #[serde(serialize_with = "crate::folder::shown")]
+        path: RelPath,
+    },
     /// Something needs a look.
     Issue {
         /// Where.

@@ -60,7 +60,7 @@ fn file(n: u8, device: DeviceId, chunks: &[VerifiedChunk<Bytes>]) -> NodeUpdate 
     let replica = ReplicaId::from_bytes([n; 16]);
     let stamp = Stamp { counter: 1, replica };
     let mut state = NodeState::new(Place { stamp, parent: NodeId::ROOT, name: Name::new(format!("file {n}").as_bytes()).unwrap() });
-    let content = Content::File(FileContent { manifest, mtime_ns: 0 });
+    let content = Content::File(FileContent::new(manifest, 0));
     let author = Author { device, name: "LAPTOP".into() };
     let dot = state.body().next_dot(replica);
     state.body_mut().put(&[], Value { dot, stamp, content, author, wall_ms: 0 });

@@ -46,8 +46,16 @@ async fn device(dir: &Path, name: &str, relay: &Running, namespace: Option<Names
         Some(id) => id,
         None => client.namespaces().await.unwrap()[0].id,
     };
-    let config =
-        FolderConfig { id, name: "Ferry".into(), path: path.clone(), root: None, paused: false, pause_until_ms: None, created_here: false };
+    let config = FolderConfig {
+        id,
+        name: "Ferry".into(),
+        path: path.clone(),
+        root: None,
+        paused: false,
+        pause_until_ms: None,
+        merge_text: false,
+        created_here: false,
+    };
     let author = Author { device: identity.device_id(), name: name.into() };
     let (relay_tx, relay) = watch::channel(Some(Arc::new(client)));
     let (author_tx, author) = watch::channel(author);

@@ -8,6 +8,7 @@
 //! | [`join`](mod@join) | the one law of merging: a semilattice on node states |
 //! | [`read`] | the one law of reading: which tree a set of node states shows |
 //! | [`conflict`] | names of conflicted copies |
+//! | [`merge`] | when two edits of one text are joined line by line, and how |
 //! | [`manifest`] | what a file's content is: chunks and the hash of the whole |
 //! | [`chunker`] | where a file is cut (FastCDC) |
 //! | [`wire`] | bodies that cross a network or rest on a disk, with their versions |
@@ -33,6 +34,7 @@ pub mod join;
 pub mod lan;
 pub mod limits;
 pub mod manifest;
+pub mod merge;
 pub mod name;
 pub mod node;
 pub mod read;
@@ -41,4 +43,4 @@ pub mod wire;
 pub use id::{ChunkId, CommitId, ContentHash, DeviceId, Epoch, NamespaceId, NodeId, ReplicaId, UserId};
 pub use manifest::{ChunkRef, Manifest, VerifiedChunk};
 pub use name::{Name, NameError, RelPath};
-pub use node::{Attributes, Author, Body, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};
+pub use node::{Attributes, Author, Base, Body, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};

@@ -10,6 +10,12 @@ pub const DEVICE_NAME_MAX_BYTES: usize = 64;
 pub const PLACES_MAX: usize = 8;
 /// Most concurrent values that one node may carry.
 pub const VALUES_MAX: usize = 1024;
+/// Most contents that one says it was edited from.
+pub const BASES_MAX: usize = 8;
+/// Largest text that is merged, in bytes: base and both sides.
+pub const MERGE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Most lines of a text that is merged.
+pub const MERGE_LINES_MAX: usize = 100_000;
 /// Most replicas in the context of one node.
 pub const CONTEXT_MAX: usize = 65_536;
 /// Largest chunk, in bytes: the largest that any chunker class cuts.
@@ -53,6 +59,6 @@ pub const LAN_HAVES_MAX: usize = 4096;
 
 const _: () = assert!(CHUNK_BATCH_TARGET_BYTES + CHUNK_MAX_BYTES < REQUEST_MAX_BYTES);
 const _: () = assert!(COMMIT_INLINE_MAX_BYTES < REQUEST_MAX_BYTES);
-const _: () = assert!(PLACES_MAX >= 2);
+const _: () = assert!(PLACES_MAX >= 2 && BASES_MAX >= 4);
 // A grant of the most members with the longest names fits: two ids, a role, a length and a name each.
 const _: () = assert!(GRANT_MEMBERS_MAX * (16 + 16 + 1 + 1 + DEVICE_NAME_MAX_BYTES) + 64 < GRANT_MAX_BYTES);

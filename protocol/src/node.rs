@@ -11,7 +11,7 @@
 
 use crate::bounded;
 use crate::id::{DeviceId, NodeId, ReplicaId};
-use crate::limits::{CONTEXT_MAX, DEVICE_NAME_MAX_BYTES, PLACES_MAX, SYMLINK_TARGET_MAX_BYTES, VALUES_MAX};
+use crate::limits::{BASES_MAX, CONTEXT_MAX, DEVICE_NAME_MAX_BYTES, PLACES_MAX, SYMLINK_TARGET_MAX_BYTES, VALUES_MAX};
 use crate::manifest::Manifest;
 use crate::name::Name;
 use serde::{Deserialize, Serialize};
@@ -62,10 +62,29 @@ pub struct FileContent {
     pub manifest: Manifest,
     /// Modification time in nanoseconds since 1970, as the writer's disk had it. Not part of equality.
     pub mtime_ns: i64,
+    /// What it was edited from, newest first, where its writer merges texts: see [`crate::merge`]. Not part of equality.
+    #[serde(skip)]
+    pub bases: Vec<Base>,
+}
+
+/// A content that a later one was edited from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Base {
+    /// The event that wrote it.
+    pub dot: Dot,
+    /// The content.
+    pub manifest: Manifest,
+}
+
+impl FileContent {
+    /// A content of which nobody says what it was edited from.
+    pub fn new(manifest: Manifest, mtime_ns: i64) -> Self {
+        Self { manifest, mtime_ns, bases: Vec::new() }
+    }
 }
 
 impl PartialEq for FileContent {
-    /// Equal bytes are equal content, however they were cut and whenever they were written (CR1).
+    /// Equal bytes are equal content, however they were cut, whenever they were written and from what (CR1).
     fn eq(&self, other: &Self) -> bool {
         self.manifest.hash() == other.manifest.hash() && self.manifest.size() == other.manifest.size()
     }
@@ -80,15 +99,56 @@ impl std::hash::Hash for FileContent {
 
 /// What a value says the node is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "ContentForm", into = "ContentForm")]
 pub enum Content {
     /// A directory.
     Dir,
     /// A file.
     File(FileContent),
     /// A symbolic link with this target, never followed.
-    Symlink(#[serde(with = "target")] Arc<[u8]>),
+    Symlink(Arc<[u8]>),
     /// Deleted. Hidden by any living value.
     Tombstone,
+}
+
+/// A content as it is encoded: a file that says what it was edited from is a kind of its own, so that all others have the bytes they always had.
+#[derive(Serialize, Deserialize)]
+enum ContentForm {
+    Dir,
+    File(FileContent),
+    Symlink(#[serde(with = "target")] Arc<[u8]>),
+    Tombstone,
+    EditedFile(FileContent, #[serde(deserialize_with = "bounded::list::<BASES_MAX, _, _>")] Vec<Base>),
+}
+
+impl From<Content> for ContentForm {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Dir => Self::Dir,
+            Content::File(file) if file.bases.is_empty() => Self::File(file),
+            Content::File(mut file) => {
+                let bases = std::mem::take(&mut file.bases);
+                Self::EditedFile(file, bases)
+            }
+            Content::Symlink(target) => Self::Symlink(target),
+            Content::Tombstone => Self::Tombstone,
+        }
+    }
+}
+
+impl TryFrom<ContentForm> for Content {
+    type Error = &'static str;
+    fn try_from(form: ContentForm) -> Result<Self, Self::Error> {
+        Ok(match form {
+            ContentForm::Dir => Self::Dir,
+            ContentForm::File(file) => Self::File(file),
+            ContentForm::Symlink(target) => Self::Symlink(target),
+            ContentForm::Tombstone => Self::Tombstone,
+            // One state has one encoding.
+            ContentForm::EditedFile(_, bases) if bases.is_empty() => return Err("an edited file says what it was edited from"),
+            ContentForm::EditedFile(file, bases) => Self::File(FileContent { bases, ..file }),
+        })
+    }
 }
 
 impl Content {

@@ -6,6 +6,7 @@
 //! | [`e2e`] | do a real relay and real daemons do what the catalogue says? | the built programs; root for the rows that mount |
 //! | [`lan`] | do devices on real networks, with and without a relay, do what the catalogue says? | the built programs, root, network namespaces |
 //! | [`login`] | does a person let a device in on the page, and is a second factor asked for? | the built programs |
+//! | [`merging`] | do two edits of one text become one where that is clean, and a conflict where not? | nothing (simulated disks and relay) |
 //! | [`power_cut`] | what is on the disk after the power went? | root, a loop device |
 //! | [`crash`] | do hundreds of random runs with faults end well? | nothing (the simulated world) |
 //! | [`peers`] | do rows of the catalogue hold between devices of one LAN? | nothing (simulated disks and relay) |
@@ -26,6 +27,7 @@ mod crash;
 mod e2e;
 mod lan;
 mod login;
+mod merging;
 mod peers;
 mod planner;
 mod power_cut;

@@ -3,6 +3,7 @@
 //! this the tests are decoration.
 
 use ferry_engine::{Planted, Policy};
+use ferry_tests::sim::device::{STEPS, Step};
 use ferry_tests::sim::world::{Options, run};
 use ferry_tests::sim::{Calm, path};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -60,6 +61,79 @@ caught! {
     a_cursor_of_a_peer_that_skips: PeerCursorSkips,
     a_node_that_is_carried_for_ever: CarriedForEver,
     a_peers_word_that_is_not_passed_on: HeardIsSent,
+}
+
+caught! {
+    Options::merging_of,
+    a_merge_from_what_one_side_had_not_seen: MergeFromAnyBase,
+}
+
+#[test]
+fn a_merge_over_what_was_heard() {
+    caught_by_scenario(Planted::MergeReplacesHeard, |mut world| {
+        for device in &mut world.devices {
+            device.policy.merge_text = true;
+            device.engine.set_merging(true);
+        }
+        world.write(0, "f", "one\ntwo\nthree\nfour\nfive\n");
+        world.converge();
+        world.relay_on = false;
+        world.write(0, "f", "ONE\ntwo\nthree\nfour\nfive\n");
+        world.write(1, "f", "one\ntwo\nthree\nfour\nFIVE\n");
+        world.settle_all();
+        world.lan.connect(0, 1);
+        let sent = world.ask_peer(0, 1, 10).expect("a page");
+        assert!(world.devices[1].hear_peer(&sent, true));
+        // The merge is made and placed; before that is known, the other's next edit is heard.
+        while world.tree(1)["f"] != "ONE\ntwo\nthree\nfour\nFIVE\n" {
+            for step in STEPS.into_iter().filter(|step| *step != Step::FinishBatch) {
+                world.step(1, step);
+            }
+        }
+        world.write(0, "f", "ONE\ntwo\nand more\nthree\nfour\nfive\n");
+        world.lan.cut_all();
+        world.settle(0);
+        world.lan.connect(0, 1);
+        let sent = world.ask_peer(0, 1, 10).expect("a page");
+        assert!(world.devices[1].hear_peer(&sent, true));
+        world.settle_all();
+        // The first asked for a side that nobody held any more, and asks again after a pause.
+        world.now_ms += 10_000;
+        assert_eq!(world.converge()["f"], "ONE\ntwo\nand more\nthree\nfour\nFIVE\n");
+    });
+}
+
+#[test]
+fn a_merge_that_is_written_first() {
+    caught_by_scenario(Planted::MergeWrittenFirst, |mut world| {
+        for device in &mut world.devices {
+            device.policy.merge_text = true;
+            device.engine.set_merging(true);
+        }
+        // One chunk, so that no two pieces of the merged version stand on the two disks.
+        world.write(0, "f", "a\nb\nc\nd\n");
+        world.converge();
+        world.relay_on = false;
+        world.write(0, "f", "A\nb\nc\nd\n");
+        world.write(1, "f", "a\nb\nc\nD\n");
+        world.settle_all();
+        world.lan.connect(0, 1);
+        let sent = world.ask_peer(0, 1, 10).expect("a page");
+        assert!(world.devices[1].hear_peer(&sent, true));
+        for step in STEPS.into_iter().cycle().take(10_000) {
+            if world.devices[1].merged > 0 {
+                break;
+            }
+            world.step(1, step);
+        }
+        world.step(1, Step::Plan);
+        // It dies before anything is placed.
+        world.devices[1].durable = world.devices[1].engine.trees().clone();
+        world.devices[1].restart();
+        world.settle_all();
+        world.now_ms += 10_000;
+        assert_eq!(world.converge()["f"], "A\nb\nc\nD\n");
+    });
 }
 
 caught! {

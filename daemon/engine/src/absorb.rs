@@ -12,6 +12,7 @@ use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, Result, Trees};
 use crate::view::{Desired, Reading};
 use ferry_protocol::conflict::{conflict_name, label};
+use ferry_protocol::merge;
 use ferry_protocol::{Content, Dot, FileContent, Name, NodeId, NodeState, Place, Stamp, Stamped, Value};
 use std::collections::BTreeSet;
 
@@ -31,7 +32,7 @@ fn synced_mode(content: &ItemContent, stat: &Stat) -> u16 {
 pub(crate) fn to_content(content: &ItemContent, mtime_ns: i64) -> Content {
     match content {
         ItemContent::Dir => Content::Dir,
-        ItemContent::File(manifest) => Content::File(FileContent { manifest: manifest.clone(), mtime_ns }),
+        ItemContent::File(manifest) => Content::File(FileContent::new(manifest.clone(), mtime_ns)),
         ItemContent::Symlink(target) => Content::Symlink(target.clone()),
     }
 }
@@ -178,7 +179,8 @@ impl<T: Trees> Engine<T> {
         if self.planted(Planted::EditReplacesNothing) {
             replaces.clear();
         }
-        let value = self.new_value(&state, to_content(&new.content, mtime_ns));
+        let content = self.edited_content(&state, &item, &new);
+        let value = self.new_value(&state, content);
         let new = Item { dots: vec![value.dot], ..new };
         state.body_mut().put(&replaces, value);
         if new.mode != item.mode {
@@ -187,6 +189,18 @@ impl<T: Trees> Engine<T> {
         self.trees.put_item(key, Some(&new))?;
         self.write(key.node, state)?;
         self.local_event(ChangeKind::Edited, &spot)
+    }
+
+    /// The content of an edit; where texts are merged, with what it was edited from.
+    fn edited_content(&self, state: &NodeState, old: &Item, new: &Item) -> Content {
+        let mut content = to_content(&new.content, new.mtime_ns);
+        if let (Content::File(file), ItemContent::File(before)) = (&mut content, &old.content)
+            && self.policy.merge_text
+            && [&file.manifest, before].into_iter().all(merge::is_small_enough)
+        {
+            file.bases = merge::bases(state.body(), before, &old.dots);
+        }
+        content
     }
 
     /// A changed copy is a file of its own; its node settles that side of the conflict.

@@ -22,6 +22,7 @@ use crate::backoff::Blocked;
 use crate::brake::Brake;
 use crate::disk::Obstacle;
 use crate::durable::Owed;
+use crate::merging::Merging;
 use crate::observe::Observations;
 use crate::plan::Plans;
 use crate::policy::{Filter, NoFilter, Planted, Policy};
@@ -48,6 +49,7 @@ pub struct Engine<T> {
     pub(crate) observed: Observations,
     pub(crate) plans: Plans,
     pub(crate) publishing: Publishing,
+    pub(crate) merging: Merging,
     pub(crate) brake: Brake,
     pub(crate) alarm: Alarm,
     pub(crate) blocked: BTreeMap<NodeId, Blocked>,
@@ -88,6 +90,11 @@ pub enum Event {
     /// A conflicted copy appeared.
     Conflict {
         /// Where the copy stands.
+        path: RelPath,
+    },
+    /// Two edits of a text were merged here.
+    Merged {
+        /// Where it stands.
         path: RelPath,
     },
     /// Deletes are held until a person decides.
@@ -144,6 +151,7 @@ impl<T: Trees> Engine<T> {
             observed: Observations::default(),
             plans: Plans::default(),
             publishing: Publishing::default(),
+            merging: Merging::default(),
             brake: Brake::default(),
             alarm: Alarm::default(),
             blocked: BTreeMap::new(),
@@ -208,6 +216,7 @@ impl<T: Trees> Engine<T> {
         Ok(Pending {
             upload: if self.policy.may_write { self.trees.unsent() } else { 0 },
             download: self.plans.waiting()
+                + self.merging.open() as u64
                 + self.dirty.len() as u64
                 + (self.observed.after_looks.len() + self.observed.after_missing.len()) as u64,
             delete: self.observed.missing.len() as u64,
@@ -226,6 +235,7 @@ impl<T: Trees> Engine<T> {
             && self.owed.is_none()
             && self.dirty.is_empty()
             && self.plans.waiting() == 0
+            && self.merging.open() == 0
             && self.observed.open() == 0
             && self.observed.after_looks.is_empty()
             && (self.observed.missing.is_empty() || self.brake.is_holding())
@@ -249,6 +259,7 @@ impl<T: Trees> Engine<T> {
             owed.hurry(now);
         }
         self.retry_withheld();
+        self.retry_merges();
     }
 
     /// When, in `now_ms`, something is due that no other call would bring about.
@@ -298,7 +309,15 @@ impl<T: Trees> Engine<T> {
     /// The relay has all that is known of a node.
     pub(crate) fn note_sent(&mut self, id: NodeId) -> Result<()> {
         self.publishing.carried.release(id);
+        self.merge_may_go_on(id);
         self.trees.set_unsent(id, false)
+    }
+
+    /// A merge that waited for the relay need not any more.
+    pub(crate) fn merge_may_go_on(&mut self, id: NodeId) {
+        if self.merging.waits(id) {
+            self.dirty.insert(id);
+        }
     }
 
     pub(crate) fn wake_orphans(&mut self, parent: NodeId) {

@@ -109,6 +109,7 @@ impl<T: Trees> Engine<T> {
         meta.relay = meta.relay.map(|(epoch, _)| (epoch, 0));
         self.observed = self.observed.again();
         self.plans = self.plans.again();
+        self.merging = self.merging.again();
         self.publishing = Default::default();
         self.brake.release();
         self.view = Default::default();
@@ -202,6 +203,7 @@ impl<T: Trees> Engine<T> {
         if self.trees.is_unsent(id)? == has_all {
             self.trees.set_unsent(id, !has_all)?;
             self.publishing.reconsider(id);
+            self.merge_may_go_on(id);
         }
         if has_all {
             self.publishing.carried.release(id);

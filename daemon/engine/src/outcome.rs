@@ -18,6 +18,7 @@ impl<T: Trees> Engine<T> {
         match result {
             Ok(()) => {
                 self.plans.staged.insert(content);
+                nodes.iter().for_each(|node| self.merge_may_be_had(*node));
                 self.dirty.extend(nodes);
             }
             Err(obstacle) => {
@@ -121,6 +122,13 @@ impl<T: Trees> Engine<T> {
                     self.emit(Event::RemoteChange { kind: if replaced { ChangeKind::Edited } else { ChangeKind::Created }, path });
                 }
             }
+            (Effect::Merged(key, item, merged), Some(stat)) => {
+                if let DiskAction::PutFile { content, .. } = action {
+                    self.plans.staged.remove(content);
+                }
+                let (content, replaces) = *merged;
+                self.take_merged(key, Item { stat, ..*item }, content, &replaces)?;
+            }
             (Effect::Moved(key, parent, name), Some(stat)) => self.apply_move(action, key, (parent, name), stat)?,
             (Effect::Removed(key), _) => {
                 if let Some(item) = self.trees.item(key)? {
@@ -199,6 +207,9 @@ impl<T: Trees> Engine<T> {
             Effect::Put(key, item) => {
                 standing(item.parent)?.map(|parent| Effect::Put(*key, Box::new(Item { parent, ..Item::clone(item) })))
             }
+            Effect::Merged(key, item, merged) => {
+                standing(item.parent)?.map(|parent| Effect::Merged(*key, Box::new(Item { parent, ..Item::clone(item) }), merged.clone()))
+            }
             Effect::Moved(key, parent, name) => standing(*parent)?.map(|parent| Effect::Moved(*key, parent, name.clone())),
             other => Some(other.clone()),
         })
@@ -211,7 +222,7 @@ impl<T: Trees> Engine<T> {
             self.observed.want(item.parent, Some(item.name), true);
         }
         match effect {
-            Effect::Put(_, item) => self.observed.want(item.parent, Some(item.name.clone()), true),
+            Effect::Put(_, item) | Effect::Merged(_, item, _) => self.observed.want(item.parent, Some(item.name.clone()), true),
             Effect::Moved(_, parent, name) => self.observed.want(*parent, Some(name.clone()), true),
             Effect::Aside(_, (parent, name)) => self.observed.want(*parent, Some(name.clone()), true),
             Effect::Removed(_) | Effect::Attributes(..) => {}

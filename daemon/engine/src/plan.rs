@@ -7,12 +7,13 @@
 use crate::absorb::matches;
 use crate::disk::{DiskAction, Obstacle, Stat};
 use crate::engine::Engine;
+use crate::merging::{Keep, Merge};
 use crate::missing::LIMBO;
 use crate::observe::Spot;
 use crate::policy::Planted;
 use crate::trees::{Item, ItemContent, ItemKey, PARKED, Result, Trees};
 use crate::view::{Desired, Reading};
-use ferry_protocol::{ChunkId, Content, ContentHash, Manifest, Name, NodeId, RelPath};
+use ferry_protocol::{ChunkId, Content, ContentHash, Dot, Manifest, Name, NodeId, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do next: contents to fetch, and at most one batch of actions.
@@ -20,6 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Plan {
     /// Contents to stage. Answer each with [`Engine::handle_fetch`].
     pub fetches: Vec<Fetch>,
+    /// Texts to join. Answer each with [`Engine::handle_merge`].
+    pub merges: Vec<Merge>,
+    /// Versions to keep for merges. They need no answer, but another plan after them: there may be more.
+    pub keeps: Vec<Keep>,
     /// Actions, to be done in their order. Answer with [`Engine::handle_batch`]; until then there is no other batch.
     pub batch: Option<Batch>,
 }
@@ -62,6 +67,8 @@ pub struct Batch {
 pub(crate) enum Effect {
     /// The item stands there, with a new stat.
     Put(ItemKey, Box<Item>),
+    /// The item is a merged version: its content, and the events that it replaces.
+    Merged(ItemKey, Box<Item>, Box<(Content, Vec<Dot>)>),
     /// The item stands at another place.
     Moved(ItemKey, NodeId, Name),
     /// The item is gone.
@@ -76,7 +83,7 @@ impl Effect {
     /// Where something stands once it is done.
     pub fn target(&self) -> Option<Spot> {
         match self {
-            Self::Put(_, item) => Some((item.parent, item.name.clone())),
+            Self::Put(_, item) | Self::Merged(_, item, _) => Some((item.parent, item.name.clone())),
             Self::Moved(_, parent, name) => Some((*parent, name.clone())),
             Self::Removed(_) | Self::Attributes(..) | Self::Aside(..) => None,
         }
@@ -84,7 +91,12 @@ impl Effect {
 
     pub fn key(&self) -> ItemKey {
         match self {
-            Self::Put(key, _) | Self::Moved(key, _, _) | Self::Removed(key) | Self::Attributes(key, _, _) | Self::Aside(key, _) => *key,
+            Self::Put(key, _)
+            | Self::Merged(key, _, _)
+            | Self::Moved(key, _, _)
+            | Self::Removed(key)
+            | Self::Attributes(key, _, _)
+            | Self::Aside(key, _) => *key,
         }
     }
 }
@@ -135,6 +147,8 @@ const FETCHING_MAX_BYTES: u64 = 512 << 20;
 #[derive(Default)]
 pub(crate) struct Draft {
     pub fetches: Vec<Fetch>,
+    pub merges: Vec<Merge>,
+    pub keeps: Vec<Keep>,
     pub actions: Vec<(DiskAction, Effect)>,
     pub keys: BTreeSet<ItemKey>,
     pub made: BTreeMap<NodeId, RelPath>,
@@ -180,7 +194,7 @@ impl<T: Trees> Engine<T> {
             self.examine(id, &mut draft)?;
         }
         self.dirty.append(&mut draft.later);
-        let mut plan = Plan { fetches: draft.fetches, batch: None };
+        let mut plan = Plan { fetches: draft.fetches, merges: draft.merges, keeps: draft.keeps, batch: None };
         if !draft.actions.is_empty() {
             self.plans.next_batch += 1;
             let id = self.plans.next_batch;
@@ -226,7 +240,7 @@ impl<T: Trees> Engine<T> {
             match effect {
                 Effect::Put(key, item) => self.trees.put_item(*key, Some(item))?,
                 Effect::Removed(key) => self.trees.put_item(*key, None)?,
-                Effect::Moved(..) | Effect::Attributes(..) | Effect::Aside(..) => {}
+                Effect::Merged(..) | Effect::Moved(..) | Effect::Attributes(..) | Effect::Aside(..) => {}
             }
         }
         Ok(())
@@ -269,6 +283,9 @@ impl<T: Trees> Engine<T> {
             Reading::Shows(desired) => desired,
         };
         let actions = draft.actions.len();
+        if self.plan_merge((id, &record), &items, &desired, draft)? {
+            return Ok(());
+        }
         for one in &desired {
             let item = items.iter().find(|(key, _)| *key == one.key).map(|(_, item)| item);
             self.examine_desired(id, one, item, draft)?;
@@ -375,6 +392,7 @@ impl<T: Trees> Engine<T> {
         if item.dots != desired.dots {
             self.trees.put_item(desired.key, Some(&Item { dots: desired.dots.clone(), ..item.clone() }))?;
         }
+        self.keep_for_merges(item, &path, draft);
         self.wake_orphans(id);
         if !desired.twins.is_empty() && self.policy.may_write && self.trees.meta().heard {
             self.tidy_twins(desired)?;
@@ -449,7 +467,7 @@ impl<T: Trees> Engine<T> {
     }
 
     /// Which chunks of a content stand in files of this folder.
-    fn local_sources(&self, manifest: &Manifest) -> Result<Vec<LocalSource>> {
+    pub(crate) fn local_sources(&self, manifest: &Manifest) -> Result<Vec<LocalSource>> {
         let wanted: BTreeSet<ChunkId> = manifest.chunks().iter().map(|c| c.id).collect();
         let wanted: Vec<ChunkId> = wanted.into_iter().collect();
         let places = self.chunk_places(&wanted)?.into_iter().flatten();

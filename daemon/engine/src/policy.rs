@@ -23,6 +23,8 @@ impl Filter for NoFilter {
 pub struct Policy {
     /// Whether this user may change the namespace. If not, nothing of ours leaves this device (CR12).
     pub may_write: bool,
+    /// Whether two edits of one text are merged where that is clean.
+    pub merge_text: bool,
     /// Whether this disk folds case or normalises Unicode: names that clash are blocked (CR11).
     pub folds_names: bool,
     /// How long something must be missing, with nothing else going on, before it is looked for a second time (K18).
@@ -52,6 +54,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             may_write: true,
+            merge_text: false,
             folds_names: false,
             missing_grace_ms: 150,
             brake_window_ms: 30_000,
@@ -107,6 +110,12 @@ pub enum Planted {
     CarriedForEver,
     /// What a peer told is taken for something that the relay knows (breaks I1).
     HeardIsSent,
+    /// A merged version replaces what was heard while it was made, not what it was made from (breaks I2).
+    MergeReplacesHeard,
+    /// A merge takes what one side was edited from, whether the other had seen it or not (breaks I2).
+    MergeFromAnyBase,
+    /// A merged version is written before it stands on disk (breaks I7).
+    MergeWrittenFirst,
     /// What is on the disk is taken for done although the sync after it failed, or was never tried (breaks I7).
     AdoptsUnsynced,
 }

@@ -55,6 +55,11 @@ impl Publishing {
         self.withheld.remove(&node);
     }
 
+    /// Whether it cannot be sent now.
+    pub fn withholds(&self, node: NodeId) -> bool {
+        self.withheld.contains_key(&node)
+    }
+
     /// When the next of the withheld or carried is to be sent. What may be sent already waits for the relay, not for the time.
     pub fn deadline_ms(&self, now_ms: u64) -> Option<u64> {
         let withheld = self.withheld.values().map(|w| w.until_ms).filter(|until| *until > now_ms).min();
@@ -250,6 +255,7 @@ impl<T: Trees> Engine<T> {
         let tries = self.publishing.withheld.get(&id).map_or(0, |w| w.tries + 1);
         let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
         self.publishing.withheld.insert(id, Withheld { seq, until_ms, tries });
+        self.merge_may_go_on(id);
     }
 
     /// Tries again what was withheld.

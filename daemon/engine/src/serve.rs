@@ -160,7 +160,10 @@ fn about_bytes(state: &NodeState) -> usize {
     let places: usize = state.places().iter().map(|p| 48 + p.name.as_bytes().len()).sum();
     let values = state.body().values().iter().map(|v| {
         let content = match &v.content {
-            Content::File(file) => 64 + 36 * file.manifest.chunks().len(),
+            Content::File(file) => {
+                let bases: usize = file.bases.iter().map(|b| 52 + 36 * b.manifest.chunks().len()).sum();
+                64 + 36 * file.manifest.chunks().len() + bases
+            }
             Content::Symlink(target) => target.len(),
             _ => 0,
         };

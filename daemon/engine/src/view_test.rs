@@ -40,7 +40,7 @@ fn name(n: u8) -> Name {
 fn file(n: u8) -> Content {
     let bytes = [n % 3];
     let chunk = ferry_protocol::ChunkRef { id: ferry_protocol::ChunkId::of(&bytes), len: 1 };
-    Content::File(FileContent { manifest: Manifest::new(ContentHash::of(&bytes), vec![chunk]).unwrap(), mtime_ns: i64::from(n) })
+    Content::File(FileContent::new(Manifest::new(ContentHash::of(&bytes), vec![chunk]).unwrap(), i64::from(n)))
 }
 
 impl Replica {

@@ -75,6 +75,7 @@ pub fn sentence(event: &Value) -> String {
         "deleted" => format!("- {place} deleted {whose}"),
         "moved" => format!("→ {place} moved {whose}, was {}", text("from")),
         "conflict" => format!("! {place} was changed on two sides; the other version is {}", text("copy")),
+        "merged" => format!("⋎ {place} was changed on two sides; both edits were merged"),
         "issue" => format!("! {place}: {}", text("message")),
         "issue_resolved" => format!("✓ {place}: solved ({})", text("code").replace('_', " ")),
         "deletes_held" => format!("! {place}: {} deletes wait for: ferry folder approve {}", event["count"], text("folder")),

@@ -366,7 +366,7 @@ pub enum FolderCommand {
         /// Name, id or path; all without
         folder: Option<String>,
     },
-    /// Change a folder: name=NAME, paused=true|false
+    /// Change a folder: name=NAME, paused=true|false, merge-text=true|false
     Set {
         /// Name, id or path
         folder: String,

@@ -136,6 +136,9 @@ fn show(context: &Context, folder: &Value) {
     let pending = &folder["pending"];
     ui.line(&format!("  pending   {} up, {} down, {} deletes", pending["upload"], pending["download"], pending["delete"]));
     ui.line(&format!("  relay     {}", text(&folder["relay"], "state")));
+    if folder["merge_text"] == true {
+        ui.line("  texts     edits on two sides are merged where that is clean");
+    }
     ui.line(&format!("  id        {}", text(folder, "id")));
     for issue in folder["issues"].as_array().into_iter().flatten() {
         ui.line(&format!("  ! {}   {}   → {}", text(issue, "path"), text(issue, "message"), text(issue, "hint")));
@@ -147,13 +150,14 @@ async fn set(context: &Context, folder: &str, settings: &[String]) -> Outcome<()
     for setting in settings {
         match setting.split_once('=') {
             Some(("name", name)) => change["name"] = name.into(),
-            Some(("paused", "true")) => change["paused"] = true.into(),
-            Some(("paused", "false")) => change["paused"] = false.into(),
-            Some(("paused", _)) => return Err(Problem::usage("paused is true or false")),
+            Some((switch @ ("paused" | "merge-text"), value)) => {
+                let on = value.parse::<bool>().map_err(|_| Problem::usage(format!("{switch} is true or false")))?;
+                change[switch.replace('-', "_")] = on.into();
+            }
             _ => {
                 let shown = ferry_protocol::name::display_bytes(setting.as_bytes());
                 return Err(Problem::usage(format!("'{shown}' is not a setting of a folder"))
-                    .hint("settings are: name=NAME, paused=true, paused=false"));
+                    .hint("settings are: name=NAME, paused=true|false, merge-text=true|false"));
             }
         }
     }

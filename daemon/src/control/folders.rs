@@ -24,6 +24,7 @@ fn document(daemon: &Daemon, running: &Running) -> Value {
     document["type"] = "folder".into();
     document["paused"] = config.paused.into();
     document["pause_until_ms"] = config.pause_until_ms.into();
+    document["merge_text"] = config.merge_text.into();
     document["created_here"] = config.created_here.into();
     document["registered"] = running.record.registered_with.is_some().into();
     document
@@ -55,15 +56,20 @@ struct Change {
     name: Option<String>,
     #[serde(default)]
     paused: Option<bool>,
+    #[serde(default)]
+    merge_text: Option<bool>,
 }
 
-/// `PATCH /v1/folders/{folder}` with `{"name"?, "paused"?}`
+/// `PATCH /v1/folders/{folder}` with `{"name"?, "paused"?, "merge_text"?}`
 pub async fn change(State(daemon): State<Arc<Daemon>>, Path(folder): Path<String>, bytes: Bytes) -> Answer {
     let change: Change = body(&bytes)?;
     let running = daemon.find(&folder)?;
     let id = running.record.config.id.to_string();
     if let Some(name) = change.name {
         daemon.rename_folder(&running, &name).await?;
+    }
+    if let Some(on) = change.merge_text {
+        daemon.set_merge_text(&daemon.find(&id)?, on).await?;
     }
     match change.paused {
         Some(true) => daemon.pause_folder(&daemon.find(&id)?, None).await?,

@@ -68,6 +68,8 @@ pub enum FolderCommand {
         /// The answer.
         reply: Reply<WhyReport>,
     },
+    /// Merge two edits of one text where that is clean, or no longer.
+    MergeText(bool),
     /// List the conflicted copies.
     Conflicts {
         /// The answer.

@@ -18,6 +18,7 @@ pub(super) fn handle(driver: &mut Driver, command: FolderCommand) -> Result<(), 
             driver.follow_changes();
         }
         FolderCommand::Scan => driver.rescan_now(),
+        FolderCommand::MergeText(on) => driver.set_merging(on),
         FolderCommand::WakeRelay { .. } => driver.relay.want_pull(),
         FolderCommand::Approve { reply } => decide(driver, reply, |state| state.engine.approve_deletes())?,
         FolderCommand::Reject { reply } => decide(driver, reply, |state| state.engine.reject_deletes())?,

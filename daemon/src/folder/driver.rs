@@ -25,7 +25,7 @@ use crate::index::Durability;
 use crate::lan::PeerWake;
 use crate::relay::{DeltaReply, RelayError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use ferry_engine::{DiskOutcome, Engine, HashResult, HashTask, Look, LookResult, Obstacle, TreeError};
+use ferry_engine::{DiskOutcome, Engine, HashResult, HashTask, Look, LookResult, Merged, Obstacle, TreeError};
 use ferry_protocol::ContentHash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +49,10 @@ pub(super) enum Wake {
     Synced(Result<(), Obstacle>),
     /// Contents were staged, or not.
     Fetched(Vec<(ContentHash, Result<(), Obstacle>)>),
+    /// Texts were merged, or not.
+    Merged(u64, Merged),
+    /// Versions were kept for merges: there may be more.
+    Kept,
     /// A page of the relay's feed, asked for from this cursor.
     Page(u64, Result<DeltaReply, RelayError>),
     /// A commit ended.
@@ -400,7 +404,9 @@ impl Driver {
                     state.engine.handle_fetch(content, result)?;
                 }
             }
-            Wake::OfLife(..)
+            Wake::Merged(id, result) => state.engine.handle_merge(id, result)?,
+            Wake::Kept
+            | Wake::OfLife(..)
             | Wake::Hint(Hint::Rung(_))
             | Wake::Command(_)
             | Wake::Page(..)
@@ -476,7 +482,14 @@ impl Driver {
             self.workers.give(self.life, Job::Hash(state.root.clone(), group, ahead));
         }
         planted("plan", self.config.name.as_bytes());
+        state.engine.set_relay_near(self.relay.reachable);
         let plan = state.engine.plan(BATCH_MAX)?;
+        if !plan.keeps.is_empty() {
+            self.workers.give(self.life, Job::Keep(state.bases.clone(), plan.keeps));
+        }
+        if !plan.merges.is_empty() {
+            self.fetcher.merge(self.life, &state.root, &state.bases, self.deps.relay.borrow().clone(), plan.merges);
+        }
         if !plan.fetches.is_empty() {
             self.fetcher.start(&state.root, self.deps.relay.borrow().clone(), plan.fetches);
         }

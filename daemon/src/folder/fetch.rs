@@ -4,6 +4,7 @@
 //! restart. Own files are asked before the network, and devices nearby before the relay (`sources.rs`).
 
 use super::driver::Wake;
+use super::merging::MERGES_MAX;
 use super::prefetch::{Claimed, Prefetches};
 use super::progress::{Moving, Progress};
 use super::sources::{Sink, Slots, Sources, count};
@@ -41,29 +42,36 @@ pub(super) struct Fetcher {
     pub prefetches: Prefetches,
     lan: LanFolder,
     large: Arc<Semaphore>,
+    pub merges: Arc<Semaphore>,
     slots: Slots,
     progress: Progress,
 }
 
 /// What one fetch needs.
 #[derive(Clone)]
-struct Source {
-    root: Arc<Root>,
-    chunks: Sources,
+pub(super) struct Source {
+    pub root: Arc<Root>,
+    pub chunks: Sources,
     prefetches: Prefetches,
-    progress: Progress,
+    pub progress: Progress,
 }
 
 impl Fetcher {
     pub fn new(runtime: tokio::runtime::Handle, namespace: NamespaceId, wakes: Sender<Wake>, lan: LanFolder, progress: Progress) -> Self {
         let prefetches = Prefetches::new(runtime.clone(), lan.clone(), progress.clone());
-        Self { runtime, namespace, wakes, prefetches, lan, large: Arc::new(Semaphore::new(LARGE_MAX)), slots: Slots::default(), progress }
+        let (large, merges) = (Arc::new(Semaphore::new(LARGE_MAX)), Arc::new(Semaphore::new(MERGES_MAX)));
+        Self { runtime, namespace, wakes, prefetches, lan, large, merges, slots: Slots::default(), progress }
+    }
+
+    /// What fetching from this relay, the devices nearby and this root needs.
+    pub fn source(&self, root: &Arc<Root>, relay: Option<Arc<RelayClient>>) -> Source {
+        let chunks = Sources::new(relay, self.lan.clone(), self.namespace, self.slots.clone());
+        Source { root: root.clone(), chunks, prefetches: self.prefetches.clone(), progress: self.progress.clone() }
     }
 
     /// Starts fetching; each content is answered in a [`Wake::Fetched`].
     pub fn start(&self, root: &Arc<Root>, relay: Option<Arc<RelayClient>>, fetches: Vec<Fetch>) {
-        let chunks = Sources::new(relay, self.lan.clone(), self.namespace, self.slots.clone());
-        let source = Source { root: root.clone(), chunks, prefetches: self.prefetches.clone(), progress: self.progress.clone() };
+        let source = self.source(root, relay);
         let (mut group, mut bytes) = (Vec::new(), 0);
         for fetch in fetches {
             if fetch.manifest.chunks().len() > 1 {
@@ -102,13 +110,17 @@ impl Fetcher {
 }
 
 /// Chunks of small files, gathered in memory until they are staged together.
-struct Gathered {
+pub(super) struct Gathered {
     have: Mutex<HashMap<ChunkId, VerifiedChunk>>,
     progress: Progress,
 }
 
 impl Gathered {
-    fn have(&self) -> std::sync::MutexGuard<'_, HashMap<ChunkId, VerifiedChunk>> {
+    pub fn new(have: HashMap<ChunkId, VerifiedChunk>, progress: Progress) -> Self {
+        Self { have: Mutex::new(have), progress }
+    }
+
+    pub fn have(&self) -> std::sync::MutexGuard<'_, HashMap<ChunkId, VerifiedChunk>> {
         // Whole between any two insertions.
         self.have.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +180,7 @@ impl Source {
         let Ok((group, have)) = local.await else { return all(Obstacle::Io) };
         let needed: Vec<ChunkId> =
             group.iter().flat_map(|f| f.manifest.chunks()).map(|c| c.id).filter(|id| !have.contains_key(id)).collect();
-        let gathered = Arc::new(Gathered { have: Mutex::new(have), progress: self.progress.clone() });
+        let gathered = Arc::new(Gathered::new(have, self.progress.clone()));
         let mut failed = Obstacle::Unavailable;
         if !needed.is_empty()
             && let Err(obstacle) = self.chunks.collect(&needed, &gathered).await

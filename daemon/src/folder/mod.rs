@@ -19,6 +19,7 @@ mod flush;
 mod index_trees;
 mod lan_side;
 mod mend;
+mod merging;
 mod notices;
 mod opening;
 mod panics;
@@ -79,6 +80,9 @@ pub struct FolderConfig {
     /// When a pause ends, in milliseconds since 1970; nothing for a pause that lasts until `resume`. The supervisor sends the resume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_until_ms: Option<i64>,
+    /// Whether two edits of one text are merged here where that is clean.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merge_text: bool,
     /// Whether this device made the namespace (`folder add --name`), rather than attached to an existing one (`--remote`).
     #[serde(default)]
     pub created_here: bool,

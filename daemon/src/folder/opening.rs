@@ -5,6 +5,7 @@ use super::index_trees::IndexTrees;
 use super::notices::Notices;
 use super::rules::Rules;
 use super::{FolderConfig, FolderDeps};
+use crate::fs::bases::Bases;
 use crate::fs::watch::Watcher;
 use crate::fs::{self, FolderMarker, InstanceId, Root, RootError, RootIdentity};
 use crate::index;
@@ -21,6 +22,8 @@ const KEEP_PARTS: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) struct Opened {
     pub root: Arc<Root>,
     pub engine: FolderEngine,
+    /// Versions that merges may need.
+    pub bases: Arc<Bases>,
     pub rules: Rules,
     /// Notices that a person has not taken note of.
     pub notices: Notices,
@@ -92,6 +95,7 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     }
     let settings = deps.settings.borrow().clone();
     let policy = Policy {
+        merge_text: config.merge_text,
         folds_names: root.folds_names(),
         brake_items: settings.held_deletes_count,
         brake_percent: u64::from(settings.held_deletes_percent),
@@ -106,7 +110,11 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);
     let device = deps.author.borrow().device;
     let notices = Notices::open(&deps.index_dir, &mut engine);
-    Ok(Opened { root, engine, rules, notices, device, watcher, watch_problem })
+    let bases = Arc::new(Bases::new(root.clone()));
+    if !config.merge_text {
+        bases.clear();
+    }
+    Ok(Opened { root, engine, bases, rules, notices, device, watcher, watch_problem })
 }
 
 impl Opened {

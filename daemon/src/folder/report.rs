@@ -268,6 +268,7 @@ impl Report {
                 let bytes = size(&path);
                 EventKind::FileDownloaded { path, bytes, via: Via::Relay, peer: None }
             }
+            Event::Merged { path } => EventKind::Merged { path },
             Event::Conflict { path } => EventKind::Conflict { path: path.clone(), copy: path },
             Event::Held { count, total } => EventKind::DeletesHeld { held: HeldDeletes { count, total, made_here: true } },
         };

@@ -3,10 +3,11 @@
 use super::driver::Wake;
 use super::early::Early;
 use super::panics::planted;
+use crate::fs::bases::Bases;
 use crate::fs::{self, HashOutcome, PathError, Root, Unsynced};
 use crate::lan::LanFolder;
 use crossbeam_channel::{Receiver, Sender};
-use ferry_engine::{DiskAction, DiskOutcome, HashResult, HashTask, Kind, Listed, Look, LookResult, Obstacle};
+use ferry_engine::{DiskAction, DiskOutcome, HashResult, HashTask, Keep, Kind, Listed, Look, LookResult, Obstacle};
 use ferry_protocol::lan::Piece;
 use ferry_protocol::{ChunkRef, Name, NodeId, RelPath, VerifiedChunk};
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ pub(super) enum Job {
     Look(Arc<Root>, Look),
     /// Read files and links; chunks may go out meanwhile.
     Hash(Arc<Root>, Vec<HashTask>, Ahead),
+    /// Keep versions that merges may need.
+    Keep(Arc<Bases>, Vec<Keep>),
     /// Carry out a batch.
     Apply(Arc<Root>, u64, Vec<DiskAction>),
     /// Make a batch durable that could not be made so before.
@@ -75,6 +78,11 @@ fn run(job: Job) -> Wake {
                 })
                 .collect();
             Wake::Hashed(results)
+        }
+        Job::Keep(bases, versions) => {
+            // What could not be kept is a merge less.
+            let _ = caught(|| bases.keep(&versions));
+            Wake::Kept
         }
         Job::Apply(root, id, actions) => {
             // One that panics must not stand in the way of its batch for ever: then each is carried out alone, and it is the one that is blocked.

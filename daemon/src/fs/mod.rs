@@ -8,6 +8,7 @@
 //! | [`early`] | collects a file that its sender still reads |
 //! | [`stage`] | collects the chunks of a file that is on its way (I5) |
 //! | [`apply`](mod@apply) | changes the disk in batches (I4, I6, I7) |
+//! | [`bases`] | keeps versions of texts that a merge may need |
 //! | [`trash`] | keeps what was displaced or removed (I2) |
 //! | [`watch`] | file events as hints |
 //! | [`ignore`] | which paths are not synced |
@@ -23,6 +24,7 @@
 //!   Ferry's own temporary files are unlinked.
 
 pub mod apply;
+pub mod bases;
 pub mod case;
 pub mod early;
 #[cfg(test)]

@@ -183,7 +183,16 @@ impl Daemon {
             Some(id) => id,
             None => NamespaceId::from_bytes(random_id()?),
         };
-        let config = FolderConfig { id, name, path, root: None, paused: false, pause_until_ms: None, created_here: namespace.is_none() };
+        let config = FolderConfig {
+            id,
+            name,
+            path,
+            root: None,
+            paused: false,
+            pause_until_ms: None,
+            merge_text: false,
+            created_here: namespace.is_none(),
+        };
         let record = Record { config, registered_with: None, is_anothers };
         self.remove_index(id)?;
         {
@@ -328,6 +337,12 @@ impl Daemon {
             record.config.pause_until_ms = None;
         })?;
         Ok(running.handle.command(FolderCommand::Resume).await?)
+    }
+
+    /// Whether two edits of one text are merged in a folder on this device.
+    pub async fn set_merge_text(&self, running: &Running, on: bool) -> Outcome<()> {
+        self.change_record(running.record.config.id, |record| record.config.merge_text = on)?;
+        Ok(running.handle.command(FolderCommand::MergeText(on)).await?)
     }
 
     /// Resumes the folders whose pause has ended.

@@ -3,7 +3,8 @@
 use ferry_protocol::grant::{Grant, Member, SignedGrant};
 use ferry_protocol::lan::frame::{self, StreamKind};
 use ferry_protocol::lan::{ALPN, ChunkAnswer, ChunkAsk, End, Message, PeerPage, Piece};
-use ferry_protocol::node::{Attributes, Author, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};
+use ferry_protocol::limits::BASES_MAX;
+use ferry_protocol::node::{Attributes, Author, Base, Content, Dot, FileContent, NodeState, Place, Stamp, Stamped, Value};
 use ferry_protocol::wire::{
     Body, ChunkFrame, ChunkIds, CommitReply, CommitRequest, FeedPage, InlineChunk, NodeUpdate, Role, decode, encode,
 };
@@ -45,7 +46,7 @@ fn file() -> NodeUpdate {
     let places = vec![place(301, NodeId::from_bytes([0x22; 16]), "a.txt"), place(1, NodeId::ROOT, "b")];
     let attributes =
         Attributes { mode: Some(Stamped { stamp: stamp(2), value: 0o644 }), mtime_ns: Some(Stamped { stamp: stamp(3), value: -1 }) };
-    update(places, vec![value(1, Content::File(FileContent { manifest, mtime_ns: 1 }))], attributes)
+    update(places, vec![value(1, Content::File(FileContent::new(manifest, 1)))], attributes)
 }
 
 fn page(nodes: Vec<NodeUpdate>) -> FeedPage {
@@ -62,6 +63,22 @@ fn a_page_with_the_other_kinds_of_content() {
     let place = vec![Place { stamp: stamp(1), parent: NodeId::ROOT, name: Name::new(b"\xff").unwrap() }];
     let values = vec![value(1, Content::Dir), value(2, Content::Symlink(b"to".as_slice().into())), value(3, Content::Tombstone)];
     check(&page(vec![update(place, values, Attributes::default())]), &format!("{PAGE_HEAD}{OTHER_KINDS}"));
+}
+
+#[test]
+fn an_edited_file() {
+    let one = |bytes: &[u8]| Manifest::new(ContentHash::of(bytes), vec![ChunkRef { id: ChunkId::of(bytes), len: 6 }]).unwrap();
+    let base = Base { dot: Dot { replica: REPLICA, counter: 1 }, manifest: one(b"second") };
+    let edited = |bases: usize| Content::File(FileContent { bases: vec![base.clone(); bases], ..FileContent::new(one(b"first "), 1) });
+    let bytes = postcard::to_stdvec(&edited(1)).unwrap();
+    assert_eq!(hex::encode(&bytes), hex::encode(unhex(EDITED_FILE)));
+    let Content::File(again) = postcard::from_bytes(&bytes).unwrap() else { panic!("a file") };
+    assert_eq!(again.bases, std::slice::from_ref(&base));
+    // One state has one encoding, and lists have bounds.
+    let without = postcard::to_stdvec(&edited(0)).unwrap();
+    assert!(postcard::from_bytes::<Content>(&[&[4], &without[1..], &[0]].concat()).is_err(), "an empty list");
+    assert!(postcard::from_bytes::<Content>(&postcard::to_stdvec(&edited(BASES_MAX)).unwrap()).is_ok());
+    assert!(postcard::from_bytes::<Content>(&postcard::to_stdvec(&edited(BASES_MAX + 1)).unwrap()).is_err(), "too many");
 }
 
 #[test]
@@ -267,6 +284,20 @@ const FILE_STATE: &str = r#"
     01 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01     | context: 1 event of replica aa..
     01 02 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a403 | mode 0644, set at 2 by replica aa..
     01 03 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01  | mtime -1 ns, touched at 3 by replica aa..
+"#;
+
+/// A content that says what it was edited from.
+const EDITED_FILE: &str = r#"
+    04                                    | an edited file
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f | SHA-256 of the whole
+    01                                    | 1 chunk
+    1f9ee9ef8f51c403d969eec342a084bbbd126dfe6915c9594b83873ca0c1699f 06 | SHA-256 and length
+    02                                    | its mtime: 1 ns after 1970
+    01                                    | 1 base
+    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 01        | written by the first event of replica aa..
+    16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 | SHA-256 of its whole
+    01                                    | 1 chunk
+    16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4 06 | SHA-256 and length
 "#;
 
 /// The state of a node with three concurrent values.

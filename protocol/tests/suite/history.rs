@@ -51,7 +51,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 pub fn content(which: u8, mtime_ns: i64) -> Content {
     let file = |parts: &[&[u8]]| {
         let chunks = parts.iter().map(|p| ChunkRef { id: VerifiedChunk::of(*p).id(), len: p.len() as u32 }).collect();
-        Content::File(FileContent { manifest: Manifest::new(ContentHash::of(&parts.concat()), chunks).unwrap(), mtime_ns })
+        Content::File(FileContent::new(Manifest::new(ContentHash::of(&parts.concat()), chunks).unwrap(), mtime_ns))
     };
     match which % 6 {
         0 => Content::Dir,

@@ -9,6 +9,7 @@
 //! | [`hostile`] | are damaged and lying bytes refused, without a panic and within bounded memory? |
 //! | [`grants`] | are grants that lie or are not signed refused? |
 //! | [`lan`] | what do a stranger, a revoked device and a viewer get of a session? |
+//! | [`merging`] | are merges of texts the same everywhere, and is nothing lost in them? |
 //! | [`golden`] | are the bytes of every format still those that are written down? |
 //! | [`cuts`] | does the chunker cut where it always cut? |
 //!
@@ -22,5 +23,6 @@ mod history;
 mod hostile;
 mod lan;
 mod laws;
+mod merging;
 mod roundtrip;
 mod vectors;

@@ -33,7 +33,7 @@ fn content(kind: &str, text: &str) -> Content {
         "file" => {
             let chunk = ferry_protocol::VerifiedChunk::of(text.as_bytes());
             let chunks = vec![ferry_protocol::ChunkRef { id: chunk.id(), len: text.len() as u32 }];
-            Content::File(FileContent { manifest: Manifest::new(ContentHash::of(text.as_bytes()), chunks).unwrap(), mtime_ns: 0 })
+            Content::File(FileContent::new(Manifest::new(ContentHash::of(text.as_bytes()), chunks).unwrap(), 0))
         }
         other => panic!("the model has no kind {other}"),
     }

@@ -142,7 +142,7 @@ pub(super) fn file(user: &User, n: u8, bytes: &[u8]) -> NodeUpdate {
     let mut state =
         NodeState::new(Place { stamp: Stamp { counter: 1, replica }, parent: NodeId::ROOT, name: Name::new(format!("f{n}")).unwrap() });
     let manifest = Manifest::new(ContentHash::of(bytes), vec![ChunkRef { id: ChunkId::of(bytes), len: bytes.len() as u32 }]).unwrap();
-    let content = node::Content::File(FileContent { manifest, mtime_ns: 1 });
+    let content = node::Content::File(FileContent::new(manifest, 1));
     let author = Author { device: user.device, name: "laptop".into() };
     let value = Value { dot: Dot { replica, counter: 1 }, stamp: Stamp { counter: 2, replica }, content, author, wall_ms: 0 };
     state.body_mut().put(&[], value);

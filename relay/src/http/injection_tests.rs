@@ -93,7 +93,7 @@ async fn say_everything(world: &World, names: &[String]) {
         let dot = state.body().next_dot(replica);
         let content = format!("content {number}").into_bytes();
         let manifest = Manifest::new(ContentHash::of(&content), vec![ChunkRef { id: ChunkId::of(&content), len: content.len() as u32 }]);
-        let content_value = node::Content::File(FileContent { manifest: manifest.unwrap(), mtime_ns: 1 });
+        let content_value = node::Content::File(FileContent::new(manifest.unwrap(), 1));
         let author = Author { device: alice.device, name: "laptop".into() };
         state.body_mut().put(&[], Value { dot, stamp, content: content_value, author, wall_ms: 1 });
         let mut id = [9; 16];

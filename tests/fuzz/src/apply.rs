@@ -29,13 +29,13 @@ fn content(input: &mut Input<'_>) -> Option<Content> {
         0 => Content::Dir,
         1 => Content::Tombstone,
         2 => Content::Symlink([&b"/etc/x"[..], b"..", b"a"][usize::from(input.below(3))].into()),
-        3 => Content::File(FileContent { manifest: Manifest::empty(), mtime_ns: input.number() as i64 }),
+        3 => Content::File(FileContent::new(Manifest::empty(), input.number() as i64)),
         _ => {
             let text = input.bytes(4);
             let len = u32::try_from(input.number()).unwrap_or(u32::MAX);
             let chunk = ChunkRef { id: ChunkId::of(text), len };
             let manifest = Manifest::new(ContentHash::of(text), vec![chunk; 1 + usize::from(input.below(3))]).ok()?;
-            Content::File(FileContent { manifest, mtime_ns: 0 })
+            Content::File(FileContent::new(manifest, 0))
         }
     })
 }

@@ -1,4 +1,4 @@
-//! Runs seeds of the simulated world: `sim --seeds N --from S [--lan | --unsynced] [--verbose]`. Prints each seed that fails and the command that repeats it.
+//! Runs seeds of the simulated world: `sim --seeds N --from S [--lan | --merging | --unsynced] [--verbose]`. Prints each seed that fails and the command that repeats it.
 
 use ferry_tests::sim::world::{Options, run};
 
@@ -13,11 +13,12 @@ fn main() {
             "--from" => from = number(),
             "--verbose" => verbose = true,
             "--lan" => kind = Options::lan_of,
+            "--merging" => kind = Options::merging_of,
             "--unsynced" => kind = Options::unsynced_of,
-            other => panic!("unknown argument {other}; use --seeds N --from S --lan --unsynced --verbose"),
+            other => panic!("unknown argument {other}; use --seeds N --from S --lan --merging --unsynced --verbose"),
         }
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut merged) = (Vec::new(), 0);
     for seed in from..from + count {
         let options = Options { verbose, ..kind(seed) };
         if count == 1 {
@@ -25,13 +26,13 @@ fn main() {
         }
         match std::panic::catch_unwind(|| run(&options)) {
             Ok(report) if count == 1 => println!("{report:?}"),
-            Ok(_) => {}
+            Ok(report) => merged += report.merged,
             Err(_) => {
                 println!("seed {seed} failed; repeat: {}", options.command());
                 failed.push(seed);
             }
         }
     }
-    println!("{count} seeds from {from}, {} failed: {failed:?}", failed.len());
+    println!("{count} seeds from {from}, {merged} merges, {} failed: {failed:?}", failed.len());
     std::process::exit(i32::from(!failed.is_empty()));
 }

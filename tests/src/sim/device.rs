@@ -3,9 +3,11 @@
 use crate::sim::disk::{Bytes, CHUNK_BYTES, SimDisk};
 use crate::sim::relay::SimRelay;
 use ferry_engine::memory::MemoryTrees;
-use ferry_engine::{Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Heard, Look, LookResult, Obstacle, Policy};
+use ferry_engine::{
+    Batch, Commit, DiskOutcome, Engine, Fetch, HashTask, HearError, Heard, LocalSource, Look, LookResult, Merge, Obstacle, Policy,
+};
 use ferry_protocol::wire::{CommitReply, CommitRequest};
-use ferry_protocol::{Author, ChunkId, CommitId, ContentHash, DeviceId, Epoch, RelPath, ReplicaId};
+use ferry_protocol::{Author, ChunkId, CommitId, ContentHash, DeviceId, Epoch, Manifest, RelPath, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -98,7 +100,14 @@ pub struct Device {
     looks: VecDeque<(Look, Option<LookResult>)>,
     hashes: VecDeque<HashTask>,
     pub(super) fetches: VecDeque<Fetch>,
-    staged: BTreeMap<ContentHash, Bytes>,
+    pub(super) merges: VecDeque<Merge>,
+    /// Versions that were kept for merges.
+    pub(super) kept: BTreeMap<ContentHash, Bytes>,
+    /// How many merges were clean.
+    pub merged: u64,
+    /// How many merged versions became the next version here.
+    pub replaced: u64,
+    pub(super) staged: BTreeMap<ContentHash, Bytes>,
     batch: Option<(Batch, Vec<DiskOutcome>)>,
     /// A batch that could not be made durable.
     unsynced: Option<(Batch, Vec<DiskOutcome>)>,
@@ -130,6 +139,10 @@ impl Device {
             looks: VecDeque::new(),
             hashes: VecDeque::new(),
             fetches: VecDeque::new(),
+            merges: VecDeque::new(),
+            kept: BTreeMap::new(),
+            merged: 0,
+            replaced: 0,
             staged: BTreeMap::new(),
             batch: None,
             unsynced: None,
@@ -172,6 +185,7 @@ impl Device {
         self.looks.clear();
         self.hashes.clear();
         self.fetches.clear();
+        self.merges.clear();
         self.staged.clear();
         self.batch = None;
         self.unsynced = None;
@@ -309,8 +323,14 @@ impl Device {
 
     fn plan(&mut self, max: usize) -> bool {
         let plan = self.engine.plan(max).expect("trees in memory");
-        let any = !plan.fetches.is_empty() || plan.batch.is_some();
-        if any {
+        self.count_merges();
+        let any = !plan.fetches.is_empty() || !plan.merges.is_empty() || !plan.keeps.is_empty() || plan.batch.is_some();
+        plan.keeps.into_iter().for_each(|keep| self.keep(keep));
+        for merge in plan.merges {
+            self.note(format!("plan: merge {:?} of {}, {}, {}", merge.path, merge.base.hash(), merge.newer.hash(), merge.older.hash()));
+            self.merges.push_back(merge);
+        }
+        if !plan.fetches.is_empty() || plan.batch.is_some() {
             let fetches: Vec<_> = plan.fetches.iter().map(|f| &f.path).collect();
             self.note(format!("plan: fetch {fetches:?}, do {:#?}", plan.batch.as_ref().map(brief)));
         }
@@ -324,8 +344,12 @@ impl Device {
 
     /// Answers a fetch from this disk, from what peers gave, and from the relay if it is there.
     pub(super) fn answer_fetch(&mut self, relay: Option<&SimRelay>, peers: &BTreeMap<ChunkId, Vec<u8>>) -> bool {
+        if let Some(merge) = self.merges.pop_front() {
+            self.answer_merge(merge, relay, peers);
+            return true;
+        }
         let Some(fetch) = self.fetches.pop_front() else { return false };
-        let result = match self.assemble(&fetch, relay, peers) {
+        let result = match self.assemble(&fetch.manifest, &fetch.local, relay, peers) {
             _ if self.disk.full => Err(Obstacle::NoSpace),
             Some(bytes) => {
                 self.staged.insert(fetch.manifest.hash(), bytes);
@@ -338,11 +362,17 @@ impl Device {
         true
     }
 
-    /// The bytes of a fetch, from this disk's files, from peers and from the relay, each chunk verified.
-    fn assemble(&self, fetch: &Fetch, relay: Option<&SimRelay>, peers: &BTreeMap<ChunkId, Vec<u8>>) -> Option<Bytes> {
+    /// The bytes of a content, from this disk's files, from peers and from the relay, each chunk verified.
+    pub(super) fn assemble(
+        &self,
+        manifest: &Manifest,
+        local: &[LocalSource],
+        relay: Option<&SimRelay>,
+        peers: &BTreeMap<ChunkId, Vec<u8>>,
+    ) -> Option<Bytes> {
         let mut out = Vec::new();
-        for chunk in fetch.manifest.chunks() {
-            let local = fetch.local.iter().filter(|l| l.chunk == chunk.id).find_map(|l| {
+        for chunk in manifest.chunks() {
+            let local = local.iter().filter(|l| l.chunk == chunk.id).find_map(|l| {
                 let stat = self.disk.stat(&l.path)?;
                 if !stat.same_version(&l.stat) {
                     return None;
@@ -356,7 +386,7 @@ impl Device {
             let bytes = near.or_else(|| relay?.chunk(chunk.id))?;
             out.extend_from_slice(&bytes);
         }
-        (ContentHash::of(&out) == fetch.manifest.hash()).then(|| out.into())
+        (ContentHash::of(&out) == manifest.hash()).then(|| out.into())
     }
 
     fn act(&mut self) -> bool {
@@ -377,6 +407,7 @@ impl Device {
         }
         if let Some((batch, outcomes)) = self.batch.take() {
             self.answer_batch(batch, outcomes);
+            self.count_merges();
         }
         for content in self.engine.take_unused_staged() {
             self.staged.remove(&content);
@@ -507,7 +538,12 @@ impl Device {
 
     /// The same, whatever the relay may lack.
     pub fn is_settled(&self) -> bool {
-        self.looks.is_empty() && self.hashes.is_empty() && self.fetches.is_empty() && self.batch.is_none() && self.engine.is_settled()
+        self.looks.is_empty()
+            && self.hashes.is_empty()
+            && self.fetches.is_empty()
+            && self.merges.is_empty()
+            && self.batch.is_none()
+            && self.engine.is_settled()
     }
 
     /// One calm round: every step until it has nothing more to do. Whether anything was done.

@@ -116,6 +116,7 @@ impl Calm {
     /// One step of a device, with the relay and the peers that it reaches. Whether anything was there to do.
     pub fn step(&mut self, index: usize, step: Step) -> bool {
         let reaches = self.reaches_relay(index);
+        self.devices[index].engine.set_relay_near(reaches);
         match step {
             Step::Hear | Step::TakeCommit | Step::SendCommit if !reaches => false,
             Step::AnswerFetch if !reaches || self.lan.has_links() => {
@@ -142,8 +143,7 @@ impl Calm {
 
     /// What the peers of a device have of the content that it fetches next; each leaves after so many chunks.
     pub fn chunks_of_peers(&self, index: usize, leave_after: usize) -> BTreeMap<ChunkId, Vec<u8>> {
-        let Some(fetch) = self.devices[index].fetches.front() else { return BTreeMap::new() };
-        let ids: Vec<ChunkId> = fetch.manifest.chunks().iter().map(|c| c.id).collect();
+        let ids: Vec<ChunkId> = self.devices[index].wanted().iter().flat_map(|m| m.chunks()).map(|c| c.id).collect();
         let peers = (0..self.devices.len()).filter(|peer| *peer != index && self.lan.connected(index, *peer));
         peers.flat_map(|peer| self.devices[peer].serve_chunks(&ids).into_iter().take(leave_after)).collect()
     }

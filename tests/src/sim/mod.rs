@@ -5,6 +5,7 @@ pub mod calm;
 pub mod device;
 pub mod disk;
 pub mod lan;
+mod merging;
 pub mod relay;
 pub mod rng;
 pub mod user;

@@ -6,6 +6,10 @@ use ferry_engine::Kind;
 use ferry_protocol::{Name, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Lines of a text when it is begun.
+const TEXT_LINES: usize = 24;
+/// Its parts, of which each user has one.
+const PARTS: usize = 4;
 const NAMES: [&str; 7] = ["a", "b", "c.txt", "d", "e", "Ä", ".h"];
 
 /// The contents of all files on a disk, Ferry's own parked ones too.
@@ -19,6 +23,15 @@ pub fn counted(disk: &SimDisk) -> BTreeMap<Vec<u8>, usize> {
     let mut out = BTreeMap::new();
     let files = disk.tree().into_values().chain(disk.parked().into_values()).filter(|s| s.kind == Kind::File);
     files.for_each(|s| *out.entry(s.bytes).or_insert(0) += 1);
+    out
+}
+
+/// The lines of all files on a disk, and how often each stands there: where texts are merged, these are what must not be lost.
+pub fn counted_lines(disk: &SimDisk) -> BTreeMap<Vec<u8>, usize> {
+    let mut out = BTreeMap::new();
+    for (bytes, files) in counted(disk) {
+        bytes.split_inclusive(|b| *b == b'\n').for_each(|line| *out.entry(line.to_vec()).or_insert(0) += files);
+    }
     out
 }
 
@@ -49,6 +62,39 @@ fn look(disk: &SimDisk) -> Sight {
 fn somewhere(rng: &mut Rng, sight: &Sight) -> RelPath {
     let name = Name::new(*rng.pick(&NAMES)).expect("names");
     rng.pick(&sight.dirs).join(&name)
+}
+
+/// A user edits one line of a text, or begins one. What it was, for people, and the path that a watcher would name.
+pub fn edit_lines(disk: &mut SimDisk, rng: &mut Rng, who: usize, written: &mut u64) -> (String, Vec<RelPath>) {
+    let sight = look(disk);
+    let texts: Vec<&RelPath> = sight.files.iter().filter(|at| disk.read(at).is_some_and(|b| b.ends_with(b"\n"))).collect();
+    // Each line says of which part of its text it is.
+    let line = |part: usize, written: &mut u64| {
+        *written += 1;
+        format!("D{who}#{written} of {part}\n").into_bytes()
+    };
+    if texts.is_empty() || rng.percent(3) {
+        let at = somewhere(rng, &sight);
+        let lines: Vec<Vec<u8>> = (0..TEXT_LINES).map(|n| line(n * PARTS / TEXT_LINES, written)).collect();
+        return (format!("begin {at} {}", disk.write(&at, &lines.concat())), vec![at]);
+    }
+    // Mostly one text, so that two of them meet in it.
+    let at = if rng.percent(70) { texts[0].clone() } else { (*rng.pick(&texts)).clone() };
+    let bytes = disk.read(&at).unwrap_or_default();
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    // And mostly each in a part of his own: what touches is no clean merge.
+    let part = if rng.percent(90) { who % PARTS } else { rng.below(PARTS) };
+    let own: Vec<usize> = (0..lines.len()).filter(|n| lines[*n].ends_with(format!(" of {part}\n").as_bytes())).collect();
+    let place = if own.is_empty() { rng.below(lines.len()) } else { *rng.pick(&own) };
+    match rng.below(10) {
+        0..6 => lines.insert(place, line(part, written)),
+        6..9 => lines[place] = line(part, written),
+        _ if lines.len() > 1 => drop(lines.remove(place)),
+        _ => {}
+    }
+    let text = lines.concat();
+    let done = if rng.percent(50) { disk.write(&at, &text) } else { disk.save(&at, &text) };
+    (format!("edit line {place} of {at} {:?} {done}", String::from_utf8_lossy(&text)), vec![at])
 }
 
 /// One act of a user. What it was, for people, and the paths that a watcher would name.

@@ -36,6 +36,8 @@ pub struct Options {
     pub faults: BTreeSet<Fault>,
     /// Whether the devices have a LAN.
     pub lan: LanKind,
+    /// Whether users edit texts by lines, and some of the devices merge them.
+    pub merges: bool,
     /// A bug that should be caught.
     pub planted: Option<Planted>,
     /// Whether every step is printed.
@@ -122,6 +124,7 @@ impl Options {
             user_percent: *rng.pick(&[1, 4, 12]),
             faults,
             lan: LanKind::Off,
+            merges: false,
             planted: None,
             verbose: false,
         }
@@ -143,6 +146,15 @@ impl Options {
         options
     }
 
+    /// The run of a seed in which texts are edited by lines and some devices merge them; every second one with a LAN.
+    pub fn merging_of(seed: u64) -> Self {
+        let options = if seed.is_multiple_of(2) { Self::of(seed) } else { Self::lan_of(seed) };
+        let mut rng = Rng::new(seed ^ 0x3E6);
+        // Long enough, and busy enough, that two often write before they have heard each other.
+        let (steps, user_percent) = (*rng.pick(&[400, 1200, 2400]), *rng.pick(&[4, 8, 12]));
+        Self { merges: true, steps, user_percent, ..options }
+    }
+
     /// Whether a user may overwrite what some state names and nobody else holds: a relay that was set back lacks it, or peers have heard of it
     /// and have not fetched it. Faults are recoverable, so such a content is kept.
     fn may_overwrite_last_copies(&self) -> bool {
@@ -152,6 +164,7 @@ impl Options {
     /// The command that repeats this run.
     pub fn command(&self) -> String {
         let kind = match self.lan {
+            _ if self.merges => " --merging",
             LanKind::On | LanKind::Flapping => " --lan",
             LanKind::Off if self.faults.contains(&Fault::FailedSyncs) => " --unsynced",
             LanKind::Off => "",
@@ -164,6 +177,8 @@ impl Options {
 #[derive(Debug, Default)]
 pub struct Ledger {
     written: BTreeMap<Vec<u8>, Fate>,
+    /// Each line counts by itself: where texts are merged, a version that was written may be shown nowhere any more.
+    pub by_lines: bool,
 }
 
 /// What became of one content.
@@ -175,6 +190,8 @@ struct Fate {
     files: usize,
     /// How often somebody undid one of several on his disk.
     fewer: usize,
+    /// Somebody exchanged the file with another: it came to stand for another node, while others may still have it for both.
+    exchanged: bool,
 }
 
 impl Ledger {
@@ -186,8 +203,10 @@ impl Ledger {
 
     /// Notes what a disk has lost: as [`Ledger::compare`] for these contents, which nobody else need have.
     pub fn lose(&mut self, before: &SimDisk, after: &SimDisk, these: &BTreeSet<Vec<u8>>) {
-        let (before, after) = (user::counted(before), user::counted(after));
-        for bytes in these {
+        let count = if self.by_lines { user::counted_lines } else { user::counted };
+        let (before, after) = (count(before), count(after));
+        let parts: BTreeSet<Vec<u8>> = these.iter().flat_map(|bytes| self.parts(bytes)).collect();
+        for bytes in &parts {
             let count = |side: &BTreeMap<Vec<u8>, usize>| side.get(bytes).copied().unwrap_or(0);
             let (was, is) = (count(&before), count(&after));
             let fate = self.written.entry(bytes.clone()).or_default();
@@ -200,7 +219,24 @@ impl Ledger {
     /// Contents that must be visible everywhere. One that stood in several files, as after the loss of an index or when two devices made a
     /// conflicted copy their own, may be undone here in the one file and there in the other, and is on neither disk undone altogether.
     pub fn visible(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.written.iter().filter(|(_, fate)| !fate.undone && fate.fewer < fate.files).map(|(bytes, _)| bytes)
+        // A line stands in a text and in its conflicted copies: whoever takes it out of one may see the others go.
+        let by_lines = self.by_lines;
+        let fewer = move |fate: &Fate| fate.fewer > 0 && (by_lines || fate.exchanged);
+        let stands = move |fate: &Fate| !fate.undone && fate.fewer < fate.files && !fewer(fate);
+        self.written.iter().filter(move |(_, fate)| stands(fate)).map(|(bytes, _)| bytes)
+    }
+
+    /// Notes that two things changed places on a disk.
+    fn exchange(&mut self, disk: &SimDisk, paths: &[RelPath]) {
+        let files = disk.tree().into_iter().filter(|(path, _)| paths.iter().any(|p| path.starts_with(p))).map(|(_, seen)| seen.bytes);
+        for bytes in files {
+            self.parts(&bytes).into_iter().for_each(|part| self.written.entry(part).or_default().exchanged = true);
+        }
+    }
+
+    /// What is counted of a content.
+    fn parts(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        if self.by_lines { bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect() } else { vec![bytes.to_vec()] }
     }
 }
 
@@ -227,6 +263,8 @@ pub struct Report {
     pub entries: usize,
     /// How many actions the daemons did.
     pub actions: u64,
+    /// How many merged versions replaced two sides.
+    pub merged: u64,
 }
 
 /// Runs a seed. Panics with what is wrong.
@@ -246,6 +284,10 @@ impl World {
         for device in &mut calm.devices {
             device.verbose = options.verbose;
             device.disk.knows_birth = !options.faults.contains(&Fault::NoBirth);
+            // In every second pair of runs all of them merge.
+            device.policy.merge_text =
+                options.merges && (options.seed % 4 < 2 || !(options.seed as usize + device.index).is_multiple_of(3));
+            device.engine.set_merging(device.policy.merge_text);
             device.disk.careless = options.planted == Some(Planted::NoIdentityCheck);
         }
         let count = options.devices;
@@ -256,7 +298,7 @@ impl World {
         Self {
             rng: Rng::new(options.seed ^ 0x5EED),
             calm,
-            ledger: Ledger::default(),
+            ledger: Ledger { by_lines: options.merges, ..Ledger::default() },
             undo: vec![Vec::new(); count],
             mine: vec![BTreeSet::new(); count],
             relay_backup: SimRelay::default(),
@@ -292,8 +334,13 @@ impl World {
         let before = self.calm.devices[who].disk.clone();
         for _ in 0..1 + self.rng.below(3) {
             let device = &mut self.calm.devices[who];
-            let (what, touched) = user::act(&mut device.disk, &mut self.rng, who, &mut self.written);
+            let by_lines = self.options.merges && self.rng.percent(85);
+            let act = if by_lines { user::edit_lines } else { user::act };
+            let (what, touched) = act(&mut device.disk, &mut self.rng, who, &mut self.written);
             device.note(format!("USER {what}"));
+            if what.starts_with("exchange") {
+                self.ledger.exchange(&device.disk, &touched);
+            }
             let lossy = self.options.faults.contains(&Fault::LostHints);
             device.hints.extend(touched.into_iter().filter(|_| !lossy || self.rng.percent(50)));
         }
@@ -308,6 +355,8 @@ impl World {
         if self.calm.no_relay.contains(&who) && waits.contains(&step) {
             return;
         }
+        let reaches = self.calm.reaches_relay(who);
+        self.calm.devices[who].engine.set_relay_near(reaches);
         if step == Step::Act {
             self.undo[who].push(self.calm.devices[who].disk.clone());
         }
@@ -514,9 +563,16 @@ impl World {
     /// What must be true at rest.
     fn check(&self) {
         self.calm.check();
-        let first = user::contents(&self.calm.devices[0].disk);
+        let count = if self.options.merges { user::counted_lines } else { user::counted };
+        let first = count(&self.calm.devices[0].disk);
         for bytes in self.ledger.visible() {
-            assert!(first.contains(bytes), "{:?} is gone; {}", String::from_utf8_lossy(bytes), self.tail());
+            assert!(first.contains_key(bytes), "{:?} is gone; {}", String::from_utf8_lossy(bytes), self.tail());
+        }
+        // No user writes a line twice: a merge from the wrong base does.
+        for bytes in user::contents(&self.calm.devices[0].disk).iter().filter(|bytes| self.options.merges && bytes.ends_with(b"\n")) {
+            let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+            let once: BTreeSet<&&[u8]> = lines.iter().collect();
+            assert_eq!(once.len(), lines.len(), "a line stands twice in {:?}", String::from_utf8_lossy(bytes));
         }
         for device in &self.calm.devices {
             check_device(device);
@@ -535,6 +591,7 @@ impl World {
             trace: self.calm.devices.iter().fold(self.calm.relay.head, |hash, d| hash.rotate_left(5) ^ d.trace),
             entries: self.calm.devices[0].disk.tree().len(),
             actions: self.calm.devices.iter().map(|d: &Device| d.actions).sum(),
+            merged: self.calm.devices.iter().map(|d: &Device| d.replaced).sum(),
         }
     }
 }

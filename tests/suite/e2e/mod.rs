@@ -16,6 +16,7 @@
 //! | [`watches`] | Q01, Q02: too few watches, events that are lost |
 //! | [`links`] | R39-R43: public links by the command line |
 //! | [`members`] | L23, P15: an infected device, one that was away for long |
+//! | [`merging`] | two edits of one text that become one version |
 //! | [`history`] | versions by the command line, and how long they are kept |
 //! | [`panics`] | K37: mistakes of ours over one path or one folder |
 //! | [`model`] | C41: random reads, writes and deletes, explained by a model or not |
@@ -33,6 +34,7 @@ mod history;
 mod limits;
 mod links;
 mod members;
+mod merging;
 mod model;
 mod panics;
 mod races;

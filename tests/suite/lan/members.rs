@@ -39,7 +39,7 @@ fn node_by(device: DeviceId, replica: ReplicaId, n: u8, places: &[(u64, u8, &[u8
 }
 
 fn empty_file() -> Content {
-    Content::File(FileContent { manifest: Manifest::empty(), mtime_ns: i64::MIN })
+    Content::File(FileContent::new(Manifest::empty(), i64::MIN))
 }
 
 /// L05, L06, L26: a hash is no capability, and questions are answered a few at a time.

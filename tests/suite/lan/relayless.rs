@@ -193,3 +193,33 @@ fn p30_a_neighbour_is_ahead_of_the_relay() {
     lab.cluster.settle();
     lab.finish();
 }
+
+/// Two edits of one text become one without a relay: what both were edited from stands on no disk any more, and was kept.
+#[test]
+fn texts_are_merged_without_a_relay() {
+    let mut lab = Lab::new(2);
+    let text = |changed: &[usize]| -> String {
+        (0..60).map(|n| if changed.contains(&n) { format!("changed {n}\n") } else { format!("line {n}\n") }).collect()
+    };
+    for index in 0..2 {
+        lab.device(index).ok(&["folder", "set", ferry_tests::cluster::NAMESPACE, "merge-text=true"]);
+    }
+    lab.until_all_connected();
+    put_bytes(&lab.dir(0, "d"), "notes.txt", text(&[]).as_bytes());
+    lab.until_same(&[0, 1], |root| holds_bytes(&root.join("d"), "notes.txt", text(&[]).as_bytes()));
+    // Both people write over it themselves: the relay has it from before.
+    lab.cluster.settle();
+    lab.cut_wan();
+    lab.cluster.devices.iter_mut().for_each(|d| d.stop());
+    put_bytes(&lab.dir(0, "d"), "notes.txt", text(&[5]).as_bytes());
+    put_bytes(&lab.dir(1, "d"), "notes.txt", text(&[50]).as_bytes());
+    lab.cluster.devices.iter_mut().for_each(|d| d.start());
+    lab.until_same(&[0, 1], |root| {
+        let d = root.join("d");
+        holds_bytes(&d, "notes.txt", text(&[5, 50]).as_bytes()).and(only(&d, &["notes.txt"]))
+    });
+    lab.heal_wan();
+    lab.cluster.settle();
+    only(&lab.dir(0, "d"), &["notes.txt"]).unwrap();
+    lab.finish();
+}

@@ -285,7 +285,7 @@ impl Model {
         let happening = Happening::read(event);
         match happening.kind.as_str() {
             "issue" | "issue_resolved" | "folder_removed" => self.make_stale(&[Question::Issues]),
-            "conflict" | "deleted" | "moved" => self.make_stale(&[Question::Conflicts]),
+            "conflict" | "deleted" | "merged" | "moved" => self.make_stale(&[Question::Conflicts]),
             "gap" => self.make_stale(&Question::ALL),
             _ => {}
         }

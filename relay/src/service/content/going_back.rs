@@ -188,7 +188,7 @@ mod tests {
 
     fn file(bytes: &[u8]) -> node::Content {
         let chunk = ferry_protocol::ChunkRef { id: ferry_protocol::ChunkId::of(bytes), len: bytes.len() as u32 };
-        node::Content::File(FileContent { manifest: Manifest::new(ContentHash::of(bytes), vec![chunk]).unwrap(), mtime_ns: 0 })
+        node::Content::File(FileContent::new(Manifest::new(ContentHash::of(bytes), vec![chunk]).unwrap(), 0))
     }
 
     fn device(n: u8) -> DeviceId {

@@ -52,7 +52,7 @@ impl Content {
         let version = rows.into_iter().find(|v| v.version_id == version_id).ok_or_else(ServiceError::not_found)?;
         let chunks = self.meta.version_chunks(entry.row.id, version_id).await?;
         let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
-        let content = FileContent { manifest, mtime_ns: version.mtime_ns };
+        let content = FileContent::new(manifest, version.mtime_ns);
         let mut edit = self.edit(entry, &[file]).await?;
         let state = edit.state(file).ok_or_else(ServiceError::not_found)?;
         let shown = read::shown(state.body());

@@ -364,7 +364,7 @@ impl Content {
     async fn file_of(&self, namespace: NamespaceId, version: &VersionRow) -> ServiceResult<FileContent> {
         let chunks = self.meta.version_chunks(namespace, version.version_id).await?;
         let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
-        Ok(FileContent { manifest, mtime_ns: version.mtime_ns })
+        Ok(FileContent::new(manifest, version.mtime_ns))
     }
 }
 

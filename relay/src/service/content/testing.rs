@@ -274,7 +274,7 @@ impl Writer {
 
     /// A new file of these chunks.
     pub(crate) fn file(&mut self, id: NodeId, name: &str, chunks: &[&[u8]]) -> NodeUpdate {
-        self.node(id, name, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 1 }))
+        self.node(id, name, node::Content::File(FileContent::new(manifest(chunks), 1)))
     }
 
     /// The same node at another place.
@@ -301,7 +301,7 @@ impl Writer {
     /// The same file with other content beside all that it shows.
     pub(crate) fn fork(&mut self, update: &NodeUpdate, chunks: &[&[u8]]) -> NodeUpdate {
         let mut state = update.state.clone();
-        let value = self.value(&state, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 3 }));
+        let value = self.value(&state, node::Content::File(FileContent::new(manifest(chunks), 3)));
         state.body_mut().put(&[], value);
         NodeUpdate { id: update.id, state }
     }
@@ -310,7 +310,7 @@ impl Writer {
     pub(crate) fn edit(&mut self, update: &NodeUpdate, chunks: &[&[u8]]) -> NodeUpdate {
         let mut state = update.state.clone();
         let dots: Vec<Dot> = state.body().values().iter().map(|v| v.dot).collect();
-        let value = self.value(&state, node::Content::File(FileContent { manifest: manifest(chunks), mtime_ns: 2 }));
+        let value = self.value(&state, node::Content::File(FileContent::new(manifest(chunks), 2)));
         state.body_mut().put(&dots, value);
         NodeUpdate { id: update.id, state }
     }

@@ -106,7 +106,7 @@ impl Content {
         let Some(version) = versions.first() else { return Ok(None) };
         let chunks = self.meta.version_chunks(namespace, version.version_id).await?;
         let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
-        Ok(Some(node::Content::File(FileContent { manifest, mtime_ns: version.mtime_ns })))
+        Ok(Some(node::Content::File(FileContent::new(manifest, version.mtime_ns))))
     }
 
     /// Where a deleted node must be moved to because its old place is taken; nothing if it is free.

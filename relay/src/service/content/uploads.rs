@@ -185,7 +185,7 @@ impl Content {
         if self.meta.held(namespace, &ids).await?.values().any(|h| h.is_damaged) {
             return Ok(None);
         }
-        let content = FileContent { manifest: file.manifest, mtime_ns: self.mtime_ns(upload) };
+        let content = FileContent::new(file.manifest, self.mtime_ns(upload));
         patiently!(self.place_file(entry, path, &content, upload.version_id, upload.node, &chunks, begun, Clash::NewVersion).await)
             .map(Some)
     }
@@ -411,7 +411,7 @@ impl Content {
         }
         let manifest = Manifest::new(hash, chunks).map_err(ServiceError::internal)?;
         let path = self.place_of_upload(&entry, &row).await?;
-        let content = FileContent { manifest, mtime_ns: self.mtime_ns(&row) };
+        let content = FileContent::new(manifest, self.mtime_ns(&row));
         patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row), clash).await)
     }
 

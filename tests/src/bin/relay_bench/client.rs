@@ -187,7 +187,7 @@ pub fn frames<'c>(chunks: impl IntoIterator<Item = (ChunkId, &'c [u8])>) -> byte
 
 /// A file of these chunks.
 pub fn file(hash: ContentHash, chunks: Vec<ChunkRef>) -> Result<node::Content> {
-    Ok(node::Content::File(FileContent { manifest: Manifest::new(hash, chunks)?, mtime_ns: 1 }))
+    Ok(node::Content::File(FileContent::new(Manifest::new(hash, chunks)?, 1)))
 }
 
 /// A file of one small chunk, with the chunk.

@@ -137,7 +137,7 @@ impl DavWrite {
         }
         self.content.own_node(&self.entry, &self.path).await?;
         let mtime_ns = self.terms.mtime_ns.unwrap_or_else(|| self.content.clock.now_ms().saturating_mul(1_000_000));
-        let content = FileContent { manifest, mtime_ns };
+        let content = FileContent::new(manifest, mtime_ns);
         let (version_id, fresh) = (random()?, NodeId::from_bytes(random()?));
         let (entry, path) = (&self.entry, &self.path);
         let done = patiently!(self.content.place_file(entry, path, &content, version_id, fresh, &[], None, Clash::NewVersion).await)?;

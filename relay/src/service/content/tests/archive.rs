@@ -52,7 +52,7 @@ async fn unpack(world: &World, archive: Archive) -> BTreeMap<String, Option<Stri
 
 fn file(bytes: &[u8]) -> node::Content {
     let parts: Vec<&[u8]> = bytes.chunks(100_000).collect();
-    node::Content::File(FileContent { manifest: manifest(&parts), mtime_ns: 1_795_343_400_000_000_000 })
+    node::Content::File(FileContent::new(manifest(&parts), 1_795_343_400_000_000_000))
 }
 
 async fn commit(world: &World, entry: &Entry, nodes: Vec<NodeUpdate>, contents: &[Vec<u8>]) {

@@ -78,7 +78,7 @@ impl Pair {
         let id = NodeId::from_bytes(self.together.id());
         let directory = picked.as_ref().map_or(NodeId::ROOT, |n| n.id);
         let writer = &mut self.writers[who];
-        let file = |bytes: &[u8]| node::Content::File(FileContent { manifest: super::super::testing::manifest(&[bytes]), mtime_ns: 1 });
+        let file = |bytes: &[u8]| node::Content::File(FileContent::new(super::super::testing::manifest(&[bytes]), 1));
         let (update, carried) = match (what % 11, picked) {
             (0 | 1, _) => (writer.node(id, name, file(bytes)), vec![bytes]),
             // Perhaps nobody has the bytes.

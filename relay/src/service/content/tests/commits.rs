@@ -101,7 +101,7 @@ async fn a_file_whose_chunks_do_not_make_its_hash_is_refused(kind: Db) {
     let mut writer = world.writer(&alice);
     let mut lie = crate::service::content::testing::manifest(&[b"one", b"two"]);
     lie = ferry_protocol::Manifest::new(ferry_protocol::ContentHash::of(b"other"), lie.chunks().to_vec()).unwrap();
-    let content = node::Content::File(ferry_protocol::FileContent { manifest: lie, mtime_ns: 0 });
+    let content = node::Content::File(ferry_protocol::FileContent::new(lie, 0));
     let update = writer.node(NodeId::from_bytes(world.id()), "lie", content);
     let request = world.request(vec![update], &[b"one", b"two"], 0);
     assert_eq!(world.content.commit(&home, request).await.unwrap_err().code(), "file_hash_mismatch");

@@ -43,7 +43,7 @@ async fn edited_twice(world: &World, alice: &Caller) -> (Entry, NodeId) {
 async fn made_twice(world: &World, alice: &Caller) -> (Entry, NodeId, NodeId) {
     let home = world.home(alice).await;
     let file = |writer: &mut Writer, bytes: &[u8]| {
-        let content = node::Content::File(FileContent { manifest: manifest(&[bytes]), mtime_ns: 1 });
+        let content = node::Content::File(FileContent::new(manifest(&[bytes]), 1));
         writer.node(NodeId::from_bytes(world.id()), "n.txt", content)
     };
     let (mut a, mut b) = (world.writer(alice), world.writer(alice));

@@ -29,7 +29,7 @@ async fn a_part_costs_what_it_shows(kind: Db) {
         nodes.push(writer.node_in(directory, deep, "deep", node::Content::Dir));
         for k in 0..FILES {
             let parent = if k < FILES - 5 { directory } else { deep };
-            let empty = node::Content::File(FileContent { manifest: Manifest::empty(), mtime_ns: 1 });
+            let empty = node::Content::File(FileContent::new(Manifest::empty(), 1));
             nodes.push(writer.node_in(parent, NodeId::from_bytes(world.id()), &format!("f{k}"), empty));
         }
         let reply = world.content.commit(&home, world.request(nodes, &[], u64::MAX)).await.unwrap();

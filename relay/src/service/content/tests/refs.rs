@@ -103,7 +103,7 @@ impl Run {
                 let (id, parent) = (NodeId::from_bytes(self.world.id()), [NodeId::ROOT, self.nodes[0], self.nodes[1]][*directory]);
                 let bytes: Vec<Vec<u8>> = chunks.iter().map(|i| content(*i)).collect();
                 let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-                let file = node::Content::File(FileContent { manifest: manifest(&slices), mtime_ns: 1 });
+                let file = node::Content::File(FileContent::new(manifest(&slices), 1));
                 let update = self.writer.node_in(parent, id, &format!("f{}", self.nodes.len()), file);
                 self.commit(update, &slices, *polls).await;
                 self.nodes.push(id);
@@ -262,7 +262,7 @@ async fn a_directory_is_purged_with_what_was_deleted_in_it_and_only_by_an_owner(
     let his = world.share(&home, &bob, Role::Editor).await;
     let mut writer = world.writer(&alice);
     let directory = writer.node(NodeId::from_bytes(world.id()), "d", node::Content::Dir);
-    let file = |bytes: &[u8]| node::Content::File(FileContent { manifest: manifest(&[bytes]), mtime_ns: 1 });
+    let file = |bytes: &[u8]| node::Content::File(FileContent::new(manifest(&[bytes]), 1));
     let a = writer.node_in(directory.id, NodeId::from_bytes(world.id()), "a", file(b"aa"));
     let b = writer.node_in(directory.id, NodeId::from_bytes(world.id()), "b", file(b"bbb"));
     let id = directory.id;

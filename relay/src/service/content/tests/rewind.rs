@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 fn file(bytes: &[u8]) -> node::Content {
-    node::Content::File(FileContent { manifest: manifest(&[bytes]), mtime_ns: 1 })
+    node::Content::File(FileContent::new(manifest(&[bytes]), 1))
 }
 
 async fn commit(world: &World, home: &Entry, nodes: Vec<NodeUpdate>, chunks: &[&[u8]]) {

@@ -18,7 +18,7 @@ async fn paths(world: &World, home: &Entry) -> Vec<String> {
 }
 
 fn file(bytes: &[u8]) -> node::Content {
-    node::Content::File(FileContent { manifest: manifest(&[bytes]), mtime_ns: 1 })
+    node::Content::File(FileContent::new(manifest(&[bytes]), 1))
 }
 
 /// `d/`, `d/a` (b"a"), `d/e/`, `d/e/b` (b"b"), `d/link` -> `target`.

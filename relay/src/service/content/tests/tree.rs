@@ -65,7 +65,7 @@ fn content(n: usize) -> node::Content {
     match n % 5 {
         0 | 1 => node::Content::Dir,
         2 => node::Content::Symlink(b"there".as_slice().into()),
-        n => node::Content::File(FileContent { manifest: manifest(&[&[7; 9][..n]]), mtime_ns: 1 }),
+        n => node::Content::File(FileContent::new(manifest(&[&[7; 9][..n]]), 1)),
     }
 }
 

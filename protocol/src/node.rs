@@ -37,7 +37,7 @@ pub struct Place {
     pub name: Name,
 }
 
-/// One writing event of one replica on one node: the replica's counter for this node, from 1.
+/// One writing event of one replica on one node: a counter of the replica that grows with each of its events on this node, from 1. It may skip numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Dot {
     /// Who wrote.

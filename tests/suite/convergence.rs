@@ -2,6 +2,7 @@
 
 use ferry_engine::Policy;
 use ferry_tests::sim::calm::Tree;
+use ferry_tests::sim::device::{STEPS, Step};
 use ferry_tests::sim::{Calm, path};
 
 fn tree<const N: usize>(of: [(&str, &str); N]) -> Tree {
@@ -423,6 +424,30 @@ fn the_brake_holds_until_a_person_answers() {
     }
     world.settle_all();
     assert_eq!(world.devices[0].engine.approve_deletes().unwrap(), 4);
+    assert_eq!(world.converge(), tree([]));
+}
+
+/// What others deleted and we removed, but did not record before a crash, is nobody's loss: no person is asked about it again.
+#[test]
+fn the_brake_does_not_count_what_others_deleted() {
+    let mut world = Calm::with_policy(2, Policy { brake_items: 1, ..Policy::default() });
+    for i in 0..4 {
+        world.write(0, &format!("f{i}"), &format!("content {i}"));
+    }
+    world.converge();
+    for i in 0..4 {
+        world.remove(0, &format!("f{i}"));
+    }
+    world.settle(0);
+    assert_eq!(world.devices[0].engine.approve_deletes().unwrap(), 4);
+    world.settle(0);
+    for step in STEPS.into_iter().filter(|step| *step != Step::FinishBatch).cycle().take(20 * STEPS.len()) {
+        world.step(1, step);
+    }
+    assert!(world.tree(1).len() < 3, "several are removed, and not recorded");
+    world.devices[1].restart();
+    world.settle(1);
+    assert_eq!(world.devices[1].engine.held_deletes(), None);
     assert_eq!(world.converge(), tree([]));
 }
 

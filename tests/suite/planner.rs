@@ -104,6 +104,11 @@ fn a_merge_over_what_was_heard() {
 }
 
 #[test]
+fn a_run_whose_numbers_were_given_before() {
+    caught_by_scenario(Planted::RunsOnAsBefore, crate::set_back::edit_after_it_was_set_back);
+}
+
+#[test]
 fn a_merge_that_is_written_first() {
     caught_by_scenario(Planted::MergeWrittenFirst, |mut world| {
         for device in &mut world.devices {

@@ -30,6 +30,35 @@ fn a_number_that_stands_for_two_contents_is_noticed_and_both_are_kept() {
     assert_eq!((got["g"].as_str(), got["f"].as_str()), ("the device goes on", "and so do the others"));
 }
 
+/// P16: a device is set back, and its next edit would have the number of one that it forgot and that others have replaced since.
+#[test]
+fn an_edit_after_a_device_was_set_back_is_not_taken_for_one_that_was_replaced() {
+    edit_after_it_was_set_back(Calm::new(2));
+}
+
+/// See above; also how a planted bug is caught.
+pub fn edit_after_it_was_set_back(mut world: Calm) {
+    world.write(0, "f", "version 1");
+    world.converge();
+    let (disk, trees) = (world.devices[0].disk.clone(), world.devices[0].engine.trees().clone());
+    world.write(0, "f", "version 2");
+    world.converge();
+    world.write(1, "f", "version 3, after version 2");
+    world.converge();
+    world.devices[0].restore(disk, trees);
+    world.relay_on = false;
+    world.write(0, "f", "version 2, after it was set back");
+    world.write(0, "new", "made after it was set back");
+    world.settle(0);
+    world.relay_on = true;
+    let got = world.converge();
+    for content in ["version 3, after version 2", "version 2, after it was set back", "made after it was set back"] {
+        assert!(got.values().any(|c| c == content), "{content:?} is shown: {got:?}");
+    }
+    world.write(0, "f", "the device goes on");
+    assert_eq!(world.converge()["f"], "the device goes on");
+}
+
 /// What was written but never sent before the index was set back, and is no longer on the disk, is wanted by nobody.
 #[test]
 fn a_new_life_wants_nothing_that_nobody_holds() {

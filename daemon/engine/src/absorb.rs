@@ -51,8 +51,11 @@ pub(crate) fn matches(item: &ItemContent, content: &Content) -> bool {
 
 impl<T: Trees> Engine<T> {
     pub(crate) fn new_value(&mut self, state: &NodeState, content: Content) -> Value {
-        let dot = state.body().next_dot(self.trees.meta().replica);
-        Value { dot, stamp: self.next_stamp(), content, author: self.device.clone(), wall_ms: self.wall_ms }
+        let stamp = self.next_stamp();
+        // Not the next number of the node, which an index that was set back would give again: see `begin_run`.
+        let next = state.body().next_dot(stamp.replica);
+        let dot = Dot { counter: next.counter.max(stamp.counter), ..next };
+        Value { dot, stamp, content, author: self.device.clone(), wall_ms: self.wall_ms }
     }
 
     /// Something stands at a place: an edit of the item there, or something new.
@@ -304,7 +307,12 @@ impl<T: Trees> Engine<T> {
             return Ok(());
         }
         let keys = self.with_descendants(&confirmed)?;
-        let (count, total) = (keys.len() as u64, self.trees.meta().items);
+        // What others deleted is our own removal that a crash left unrecorded, or theirs and a user's at once: nobody's loss.
+        let mut agreed = 0;
+        for key in &keys {
+            agreed += u64::from(self.trees.node(key.node)?.is_some_and(|record| !record.state.body().has_living()));
+        }
+        let (count, total) = (keys.len() as u64 - agreed, self.trees.meta().items.saturating_sub(agreed));
         let hold = self.brake.must_hold(&self.policy, self.now_ms, count, total) && !self.planted(Planted::NoBrake);
         if hold {
             if self.brake.hold(count, total) {

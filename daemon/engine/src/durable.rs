@@ -122,7 +122,8 @@ impl<T: Trees> Engine<T> {
     }
 
     fn owe(&mut self, batch: Option<u64>, obstacle: Obstacle) {
-        let all = self.owed.as_ref().is_some_and(|owed| owed.all && owed.batch.is_some());
+        // A batch that takes the place of a sync of everything settles only its own.
+        let all = batch.is_some() && self.owed.as_ref().is_some_and(|owed| owed.all || owed.batch.is_none());
         let tries = self.owed.as_ref().filter(|owed| owed.batch == batch && owed.failed.is_some()).map_or(0, |owed| owed.tries + 1);
         let until_ms = self.now_ms + crate::backoff::pause_ms(&self.policy, tries);
         let message = format!("what was changed on this disk could not be made durable and does not count yet: {}", obstacle.sentence());
@@ -222,6 +223,26 @@ mod tests {
         assert_eq!(again(&removed, vec![None], &[]), [DiskOutcome::Done(None)]);
         assert_eq!(again(&removed, vec![None], &[("f", 1)]), [DiskOutcome::Stale(Some(stat(1)))], "forgotten");
         assert_eq!(again(&removed, vec![None], &[("f", 3)]), [DiskOutcome::Done(None)], "another one");
+    }
+
+    #[test]
+    fn a_sync_of_everything_stays_owed_when_a_batch_fails_too() {
+        let author = ferry_protocol::Author { device: ferry_protocol::DeviceId::default(), name: std::sync::Arc::from("T") };
+        let trees = crate::memory::MemoryTrees::new(ferry_protocol::ReplicaId::default());
+        let mut engine = Engine::open(trees, author, crate::Policy::default()).unwrap();
+        assert!(engine.next_sync());
+        engine.handle_sync(Ok(()));
+        assert!(!engine.may_not_look(), "nothing is owed");
+        engine.plans.batch = Some((7, Vec::new()));
+        engine.owe_sync(Obstacle::Io);
+        engine.handle_unsynced(7, Obstacle::Io).unwrap();
+        assert!(engine.may_not_look(), "the batch took its place");
+        engine.handle_batch(7, Vec::new()).unwrap();
+        assert!(engine.may_not_look(), "a sync that settles the batch settles no more");
+        engine.set_time(1 << 30, 0);
+        assert!(engine.next_sync());
+        engine.handle_sync(Ok(()));
+        assert!(!engine.may_not_look() && engine.sync_obstacle().is_none());
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::policy::{Filter, NoFilter, Planted, Policy};
 use crate::publish::Publishing;
 use crate::trees::{Item, ItemKey, Meta, Result, Trees};
 use crate::view::View;
-use ferry_protocol::{Author, Dot, Name, NodeId, NodeState, RelPath, Stamp};
+use ferry_protocol::{Author, Dot, Epoch, Name, NodeId, NodeState, RelPath, Stamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The engine of one folder. See the module for the order of calls.
@@ -57,6 +57,8 @@ pub struct Engine<T> {
     /// A sync that is owed: what is on the disk might not outlive a crash.
     pub(crate) owed: Option<Owed>,
     pub(crate) events: VecDeque<Event>,
+    /// The run of our feed: see `begin_run`.
+    pub(crate) run: Epoch,
 }
 
 /// Something about one path that a person should know. It stays until it is no longer true (I15).
@@ -158,6 +160,7 @@ impl<T: Trees> Engine<T> {
             issues: BTreeMap::new(),
             owed: Some(Owed::at_first()),
             events: VecDeque::new(),
+            run: Epoch::default(),
         })
     }
 
@@ -287,13 +290,14 @@ impl<T: Trees> Engine<T> {
         Stamp { counter: meta.clock, replica: meta.replica }
     }
 
-    /// A new id: unique because the replica id is, and because the count only grows.
+    /// A new id: unique because the replica id is, and because the count only grows; in an index that was set back, because the run is another.
     pub(crate) fn mint(&mut self) -> NodeId {
         let meta = self.trees.meta_mut();
         meta.minted += 1;
-        let mut seed = [0u8; 24];
+        let mut seed = [0u8; 40];
         seed[..16].copy_from_slice(meta.replica.as_bytes());
-        seed[16..].copy_from_slice(&meta.minted.to_be_bytes());
+        seed[16..24].copy_from_slice(&meta.minted.to_be_bytes());
+        seed[24..].copy_from_slice(self.run.as_bytes());
         let hash = ferry_protocol::ChunkId::of(&seed);
         let mut id = [0u8; 16];
         id.copy_from_slice(&hash.as_bytes()[..16]);

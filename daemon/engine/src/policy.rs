@@ -118,4 +118,6 @@ pub enum Planted {
     MergeWrittenFirst,
     /// What is on the disk is taken for done although the sync after it failed, or was never tried (breaks I7).
     AdoptsUnsynced,
+    /// A run's events bear the numbers that follow those of the index, which may have been set back (breaks I2).
+    RunsOnAsBefore,
 }

@@ -6,6 +6,7 @@
 
 use crate::disk::Stat;
 use crate::engine::Engine;
+use crate::policy::Planted;
 use crate::trees::{FEED_RUNS_MAX, ItemContent, ItemKey, Result, Trees};
 use ferry_protocol::limits::{COMMIT_NODES_MAX, PAGE_TARGET_BYTES};
 use ferry_protocol::wire::{FeedPage, NodeUpdate};
@@ -41,7 +42,15 @@ const OFFSETS_MAX: usize = 1 << 20;
 
 impl<T: Trees> Engine<T> {
     /// Begins a run of our own feed under a fresh random id: once, after the folder was opened. It must be durable before anything is served.
+    ///
+    /// Our events leap by a number that nobody could have known. An index that was set back would give the next edit the number of one that was
+    /// lost to it, and whoever has heard of a version that replaced that one would take the edit for it, and drop it. So it gets another number:
+    /// a higher one stands beside what others wrote, and at a lower one the others' word shows that the index was set back ([`crate::HearError::RolledBack`]).
     pub fn begin_run(&mut self, run: Epoch) -> Result<()> {
+        self.run = run;
+        if !self.planted(Planted::RunsOnAsBefore) {
+            self.trees.meta_mut().clock += leap(run);
+        }
         let mut runs = self.trees.feed_runs()?;
         runs.push((run, self.trees.meta().seq));
         let oldest = runs.len().saturating_sub(FEED_RUNS_MAX);
@@ -153,6 +162,13 @@ impl Held {
 fn is_known(runs: &[(Epoch, u64)], (run, seq): (Epoch, u64), head: u64) -> bool {
     let Some(at) = runs.iter().position(|(id, _)| *id == run) else { return false };
     seq <= runs.get(at + 1).map_or(head, |(_, began)| *began)
+}
+
+/// By how much the clock of a run is ahead of what the index knows: 1 to 65536, so that the numbers stay short on the wire.
+fn leap(run: Epoch) -> u64 {
+    let hash = ChunkId::of(run.as_bytes());
+    let [a, b, ..] = *hash.as_bytes();
+    1 + u64::from(u16::from_be_bytes([a, b]))
 }
 
 /// About how many bytes a state takes on the wire.

@@ -539,13 +539,18 @@ impl Driver {
     }
 }
 
-/// What was displaced longer ago than it is to be kept goes.
+/// What was displaced longer ago than it is to be kept goes, and so do downloads that nothing came of.
 fn empty_trash(root: &crate::fs::Root, keep: Duration) {
     let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
     match crate::fs::trash::purge(root, super::report::now_ms().saturating_sub(keep_ms)) {
         Ok(0) => {}
         Ok(entries) => tracing::info!(entries, "old entries of the trash are gone"),
         Err(error) => tracing::warn!(?error, "old entries of the trash could not be removed"),
+    }
+    match crate::fs::trash::drop_old_parts(root, opening::KEEP_PARTS.as_millis() as i64) {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "downloads that nothing came of are gone"),
+        Err(error) => tracing::warn!(?error, "old downloads could not be removed"),
     }
 }
 

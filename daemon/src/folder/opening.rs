@@ -15,8 +15,8 @@ use ferry_protocol::{DeviceId, Epoch, ReplicaId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Unfinished downloads older than this are dropped at the start.
-const KEEP_PARTS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Unfinished downloads older than this are dropped, at the start and with each look at the whole folder.
+pub(super) const KEEP_PARTS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An open folder.
 pub(super) struct Opened {

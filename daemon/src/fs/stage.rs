@@ -403,17 +403,9 @@ fn is_zero_chunk(chunk: &ChunkRef) -> bool {
 /// longer than `keep_ns`, and anything else, go. To be called once, before any stage begins.
 pub(crate) fn sweep(open: &OpenRoot, keep_ns: i64) -> Result<(), PathError> {
     let tmp = open.own_dir(TMP)?;
-    let mut buffer = vec![std::mem::MaybeUninit::<u8>::uninit(); 32 << 10];
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut raw = rustix::fs::RawDir::new(&tmp, &mut buffer);
-    while let Some(entry) = raw.next() {
-        names.push(entry?.file_name().to_bytes().to_vec());
-    }
-    for name in names.iter().filter(|n| *n != b"." && *n != b"..") {
-        let old = statx_at(&tmp, name).is_ok_and(|raw| {
-            let stat = open.view.stat(&raw);
-            now_ns().saturating_sub(stat.ctime_ns) > keep_ns
-        });
+    for name in names_in(&tmp)? {
+        let name = name.as_slice();
+        let old = rested_for(open, &tmp, name, keep_ns);
         let keep = if let (false, Some(stem)) = (old, name.strip_suffix(b".ready")) {
             let part = [stem, b".part"].concat();
             // It may have got the mode of a file that is read-only; a part is written to.
@@ -430,6 +422,35 @@ pub(crate) fn sweep(open: &OpenRoot, keep_ns: i64) -> Result<(), PathError> {
         }
     }
     Ok(())
+}
+
+/// Removes what has waited in `tmp` for longer than `keep_ns` while this runs: downloads that were given up, and contents whose place never became
+/// free. Whoever still wants one stages it again. How many there were.
+pub(crate) fn drop_old(open: &OpenRoot, keep_ns: i64) -> Result<usize, PathError> {
+    let tmp = open.own_dir(TMP)?;
+    let old: Vec<Vec<u8>> = names_in(&tmp)?.into_iter().filter(|name| rested_for(open, &tmp, name, keep_ns)).collect();
+    old.iter().for_each(|name| remove_own(&tmp, name));
+    Ok(old.len())
+}
+
+fn names_in(tmp: &OwnedFd) -> Result<Vec<Vec<u8>>, PathError> {
+    let mut buffer = vec![std::mem::MaybeUninit::<u8>::uninit(); 32 << 10];
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let dir = rustix::fs::openat(tmp, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut raw = rustix::fs::RawDir::new(&dir, &mut buffer);
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
+}
+
+/// Whether nothing was done to it for so long.
+fn rested_for(open: &OpenRoot, tmp: &OwnedFd, name: &[u8], ns: i64) -> bool {
+    statx_at(tmp, name).is_ok_and(|raw| now_ns().saturating_sub(open.view.stat(&raw).ctime_ns) > ns)
 }
 
 /// Removes a temporary entry of ours, a file or an empty directory.

@@ -303,6 +303,23 @@ fn a_temporary_file_that_was_tampered_with_is_never_written_through() {
 }
 
 #[test]
+fn what_nothing_came_of_is_dropped_when_it_has_rested() {
+    let folder = Folder::new();
+    let bytes = noise(1 << 16, 7);
+    let content = folder.stage(&bytes);
+    folder.write(".ferry/tmp/given-up.part", b"half");
+    assert_eq!(trash::drop_old_parts(&folder.root, 60_000), Ok(0), "it is young");
+    assert_eq!(folder.own("tmp").len(), 2);
+    assert_eq!(trash::drop_old_parts(&folder.root, -1), Ok(2));
+    assert!(folder.own("tmp").is_empty());
+    // Who still wants it stages it again.
+    let put = ferry_engine::DiskAction::PutFile { path: rel("x"), expect: None, content, mode: 0o644, mtime_ns: 1 };
+    assert_eq!(folder.apply(put.clone()), ferry_engine::DiskOutcome::Blocked(Obstacle::Corrupt));
+    folder.stage(&bytes);
+    assert!(matches!(folder.apply(put), ferry_engine::DiskOutcome::Done(Some(_))));
+}
+
+#[test]
 fn room_is_refused_before_the_disk_is_full() {
     let folder = Folder::new();
     let whole = manifest(&noise(1 << 20, 2));

@@ -287,6 +287,12 @@ pub fn recover(root: &Root, keep_parts_ms: i64) -> Result<Recovered, PathError> 
     Ok(recovered)
 }
 
+/// Removes what has waited to be placed for longer than this. How many files that were.
+pub fn drop_old_parts(root: &Root, keep_ms: i64) -> Result<usize, PathError> {
+    let (open, _) = enter(root)?;
+    super::stage::drop_old(&open, keep_ms.saturating_mul(1_000_000))
+}
+
 fn put_back(open: &OpenRoot, trash: &Trash<'_>, entry: &TrashEntry, to: &RelPath) -> Result<RelPath, PathError> {
     let (parent, name) = to.split_last().ok_or(PathError::Blocked(Obstacle::Unrepresentable))?;
     make_dirs(open, &parent)?;

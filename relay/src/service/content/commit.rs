@@ -337,12 +337,9 @@ pub(super) fn stale(request: &CommitRequest, current: &BTreeMap<NodeId, NodeRow>
 fn check_counters(known: u64, update: &NodeUpdate, before: Option<&NodeRow>) -> ServiceResult<()> {
     let far = |counter: u64, from: u64| counter > from.saturating_add(LAMPORT_JUMP_MAX).min(COUNTER_MAX);
     let stamp_is_far = far(update.state.max_counter(), known);
-    let dot_is_far = update
-        .state
-        .body()
-        .context()
-        .iter()
-        .any(|(replica, counter)| far(*counter, before.map_or(0, |row| row.state.body().counter(*replica))));
+    // A device numbers its events on a node by its Lamport counter.
+    let seen = |replica| before.map_or(known, |row| row.state.body().counter(replica).max(known));
+    let dot_is_far = update.state.body().context().iter().any(|(replica, counter)| far(*counter, seen(*replica)));
     if stamp_is_far || dot_is_far {
         let detail = "A counter is too far ahead of everything known here.";
         return Err(ServiceError::invalid("counter_jump", detail).with("node", update.id.to_string()));

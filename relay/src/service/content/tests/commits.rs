@@ -3,8 +3,9 @@
 use crate::service::Kind;
 use crate::service::content::testing::{World, Writer, frames};
 use crate::store::testing::{Db, on_each_kind};
+use ferry_protocol::limits::LAMPORT_JUMP_MAX;
 use ferry_protocol::wire::{CommitReply, NodeUpdate, Role};
-use ferry_protocol::{ChunkId, DeviceId, Epoch, NodeId, node};
+use ferry_protocol::{ChunkId, DeviceId, Epoch, NodeId, NodeState, node};
 use std::collections::BTreeSet;
 
 fn accepted(reply: CommitReply) -> (u64, bool) {
@@ -173,6 +174,18 @@ async fn counters_cannot_be_used_up_and_a_node_is_named_once(kind: Db) {
     assert_eq!(refused.code(), "node_twice");
     let page = world.content.feed(&home, 0, None, 10).await.unwrap();
     assert_eq!(page.head, 0);
+    // A leap that is allowed, and then another one, is for a node's own numbers too: devices take them from the same clock.
+    let mut writer = Writer { counter: LAMPORT_JUMP_MAX - 9, ..world.writer(&alice) };
+    for name in ["b", "c"] {
+        let NodeUpdate { id, state } = writer.file(NodeId::from_bytes(world.id()), name, &[b"x"]);
+        let mut value = state.body().values()[0].clone();
+        value.dot.counter = value.stamp.counter;
+        let mut numbered = NodeState::new(state.places()[0].clone());
+        numbered.body_mut().put(&[], value);
+        let request = world.request(vec![NodeUpdate { id, state: numbered }], &[b"x"], 0);
+        accepted(world.content.commit(&home, request).await.unwrap());
+        writer.counter += LAMPORT_JUMP_MAX - 99;
+    }
 }
 
 on_each_kind!(a_node_stands_in_what_is_known);

@@ -190,8 +190,9 @@ struct Fate {
     files: usize,
     /// How often somebody undid one of several on his disk.
     fewer: usize,
-    /// Somebody exchanged the file with another: it came to stand for another node, while others may still have it for both.
-    exchanged: bool,
+    /// Somebody exchanged the file with another: it came to stand for another node, while others may still have it for both. Or he renamed one of
+    /// several files of it, which his daemon made of one before it had seen that: an edit of that one is an edit of them all.
+    moved_about: bool,
 }
 
 impl Ledger {
@@ -221,16 +222,17 @@ impl Ledger {
     pub fn visible(&self) -> impl Iterator<Item = &Vec<u8>> {
         // A line stands in a text and in its conflicted copies: whoever takes it out of one may see the others go.
         let by_lines = self.by_lines;
-        let fewer = move |fate: &Fate| fate.fewer > 0 && (by_lines || fate.exchanged);
+        let fewer = move |fate: &Fate| fate.fewer > 0 && (by_lines || fate.moved_about);
         let stands = move |fate: &Fate| !fate.undone && fate.fewer < fate.files && !fewer(fate);
         self.written.iter().filter(move |(_, fate)| stands(fate)).map(|(bytes, _)| bytes)
     }
 
-    /// Notes that two things changed places on a disk.
-    fn exchange(&mut self, disk: &SimDisk, paths: &[RelPath]) {
+    /// Notes that what stands at these paths of a disk was moved by a user: what stands there in several files, or all of an exchange.
+    fn note_moved(&mut self, disk: &SimDisk, paths: &[RelPath], is_exchange: bool) {
+        let counts = user::counted(disk);
         let files = disk.tree().into_iter().filter(|(path, _)| paths.iter().any(|p| path.starts_with(p))).map(|(_, seen)| seen.bytes);
-        for bytes in files {
-            self.parts(&bytes).into_iter().for_each(|part| self.written.entry(part).or_default().exchanged = true);
+        for bytes in files.filter(|bytes| is_exchange || counts.get(bytes).is_some_and(|files| *files > 1)) {
+            self.parts(&bytes).into_iter().for_each(|part| self.written.entry(part).or_default().moved_about = true);
         }
     }
 
@@ -338,8 +340,8 @@ impl World {
             let act = if by_lines { user::edit_lines } else { user::act };
             let (what, touched) = act(&mut device.disk, &mut self.rng, who, &mut self.written);
             device.note(format!("USER {what}"));
-            if what.starts_with("exchange") {
-                self.ledger.exchange(&device.disk, &touched);
+            if what.starts_with("exchange") || what.starts_with("rename") {
+                self.ledger.note_moved(&device.disk, &touched, what.starts_with("exchange"));
             }
             let lossy = self.options.faults.contains(&Fault::LostHints);
             device.hints.extend(touched.into_iter().filter(|_| !lossy || self.rng.percent(50)));

@@ -109,6 +109,11 @@ fn a_run_whose_numbers_were_given_before() {
 }
 
 #[test]
+fn a_start_that_tells_before_it_has_heard() {
+    caught_by_scenario(Planted::TellsBeforeHearing, crate::set_back::edit_before_it_has_heard);
+}
+
+#[test]
 fn a_merge_that_is_written_first() {
     caught_by_scenario(Planted::MergeWrittenFirst, |mut world| {
         for device in &mut world.devices {

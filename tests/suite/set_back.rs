@@ -55,8 +55,62 @@ pub fn edit_after_it_was_set_back(mut world: Calm) {
     for content in ["version 3, after version 2", "version 2, after it was set back", "made after it was set back"] {
         assert!(got.values().any(|c| c == content), "{content:?} is shown: {got:?}");
     }
-    world.write(0, "f", "the device goes on");
-    assert_eq!(world.converge()["f"], "the device goes on");
+    world.write(0, "g", "the device goes on");
+    assert_eq!(world.converge()["g"], "the device goes on");
+}
+
+/// P16: what a device wrote before it was set back still stands, and its next edit would cover it. The device sends nothing before it has heard.
+#[test]
+fn an_edit_after_a_device_was_set_back_does_not_cover_one_that_it_forgot() {
+    edit_before_it_has_heard(Calm::new(3));
+}
+
+/// See above; also how a planted bug is caught.
+pub fn edit_before_it_has_heard(mut world: Calm) {
+    let (mine, lost) = ("version 2, after it was set back", "version 2, before it was set back");
+    world.write(0, "f", "version 1");
+    world.write(0, "moved", "moved");
+    world.converge();
+    let (disk, trees) = (world.devices[0].disk.clone(), world.devices[0].engine.trees().clone());
+    world.write(0, "f", lost);
+    world.rename(0, "moved", "moved elsewhere");
+    world.converge();
+    world.devices[0].restore(disk, trees);
+    world.relay_on = false;
+    world.write(0, "f", mine);
+    world.settle(0);
+    // A peer asks first, and then the relay is there: both are told nothing new.
+    world.lan.connect(0, 1);
+    let told = world.ask_peer(0, 1, 10).expect("a page");
+    world.devices[1].hear_peer(&told, true);
+    world.lan.cut_all();
+    world.relay_on = true;
+    for step in [Step::TakeCommit, Step::SendCommit] {
+        world.devices[0].step(step, &mut world.relay);
+    }
+    let got = world.converge();
+    for content in [mine, lost, "moved"] {
+        assert!(got.values().any(|c| c == content), "{content:?} is shown: {got:?}");
+    }
+    assert!(got.contains_key("moved elsewhere"), "{got:?}");
+    world.write(0, "g", "the device goes on");
+    assert_eq!(world.converge()["g"], "the device goes on");
+}
+
+/// Both of two devices were started anew, and there is no relay: each tells what it knew before, hears that, and goes on.
+#[test]
+fn devices_that_were_all_started_anew_tell_each_other_all() {
+    let mut world = Calm::new(2);
+    world.write(0, "f", "version 1");
+    world.converge();
+    world.relay_on = false;
+    world.devices.iter_mut().for_each(|device| device.restart());
+    world.write(0, "a", "made by the one");
+    world.write(1, "b", "made by the other");
+    world.settle_all();
+    world.lan.connect(0, 1);
+    let got = world.converge();
+    assert_eq!(got.len(), 3, "{got:?}");
 }
 
 /// What was written but never sent before the index was set back, and is no longer on the disk, is wanted by nobody.

@@ -2,7 +2,7 @@
 
 use crate::disk::{Kind, Stat};
 use crate::memory::MemoryTrees;
-use crate::trees::{Item, ItemContent, ItemKey, NodeRecord, PARKED, PeerCursor, Trees};
+use crate::trees::{FeedRun, Item, ItemContent, ItemKey, NodeRecord, PARKED, PeerCursor, Trees};
 use ferry_protocol::{ChunkId, ChunkRef, ContentHash, Dot, Epoch, Manifest, Name, NodeId, NodeState, Place, ReplicaId, Stamp};
 
 /// Runs the whole suite. `make` gives fresh, empty trees each time.
@@ -58,7 +58,7 @@ fn a_cleared_tree_is_empty<T: Trees>(mut trees: T) {
     trees.put_item(key, Some(&item)).expect("put");
     trees.set_unsent(id(1), true).expect("put");
     trees.meta_mut().clock = 9;
-    trees.set_feed_runs(&[(life(1), 0)]).expect("put");
+    trees.set_feed_runs(&[run_of(1, 0)]).expect("put");
     trees.set_peer_cursor(peer(1), Some(read_to(1, 4))).expect("put");
     let replica = trees.meta().replica;
     trees.clear().expect("clear");
@@ -69,7 +69,7 @@ fn a_cleared_tree_is_empty<T: Trees>(mut trees: T) {
     assert_eq!((trees.is_unsent(id(1)), trees.unsent_after(None, 9)), (Ok(false), Ok(Vec::new())));
     assert_eq!(
         (trees.peer_cursor(peer(1)), trees.feed_runs()),
-        (Ok(None), Ok(vec![(life(1), 0)])),
+        (Ok(None), Ok(vec![run_of(1, 0)])),
         "what was heard is forgotten, what was told is not"
     );
     let meta = trees.meta();
@@ -185,12 +185,16 @@ fn read_to(n: u8, seq: u64) -> PeerCursor {
     PeerCursor { run: life(n), seq, at_end: seq.is_multiple_of(2) }
 }
 
+fn run_of(n: u8, began: u64) -> FeedRun {
+    FeedRun { id: life(n), began, leap: (began / 2, began) }
+}
+
 fn runs_and_peers<T: Trees>(mut trees: T) {
     assert_eq!((trees.feed_runs(), trees.peer_cursor(peer(1))), (Ok(Vec::new()), Ok(None)));
-    trees.set_feed_runs(&[(life(1), 0), (life(2), u64::MAX)]).expect("set");
-    assert_eq!(trees.feed_runs(), Ok(vec![(life(1), 0), (life(2), u64::MAX)]));
-    trees.set_feed_runs(&[(life(2), 7)]).expect("set");
-    assert_eq!(trees.feed_runs(), Ok(vec![(life(2), 7)]));
+    trees.set_feed_runs(&[run_of(1, 0), run_of(2, u64::MAX)]).expect("set");
+    assert_eq!(trees.feed_runs(), Ok(vec![run_of(1, 0), run_of(2, u64::MAX)]));
+    trees.set_feed_runs(&[run_of(2, 7)]).expect("set");
+    assert_eq!(trees.feed_runs(), Ok(vec![run_of(2, 7)]));
     trees.set_peer_cursor(peer(1), Some(read_to(1, 4))).expect("set");
     trees.set_peer_cursor(peer(0xFF), Some(read_to(2, 5))).expect("set");
     trees.set_peer_cursor(peer(1), Some(read_to(3, 6))).expect("set");
@@ -296,7 +300,7 @@ fn write<T: Trees>(numbers: &mut Numbers, trees: &mut T, turn: usize) {
         4 => trees.put_item(some_key(numbers), None),
         5..8 => trees.put_item(some_key(numbers), Some(&some_item(numbers))),
         8 => trees.set_unsent(some_id(numbers), numbers.below(2) == 0),
-        9 => trees.set_feed_runs(&[(life(numbers.below(9) as u8), turn as u64)]),
+        9 => trees.set_feed_runs(&[run_of(numbers.below(9) as u8, turn as u64)]),
         _ => trees
             .set_peer_cursor(peer(numbers.below(3) as u8), (numbers.below(3) > 0).then(|| read_to(numbers.below(3) as u8, turn as u64))),
     };

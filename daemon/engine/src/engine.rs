@@ -27,9 +27,10 @@ use crate::observe::Observations;
 use crate::plan::Plans;
 use crate::policy::{Filter, NoFilter, Planted, Policy};
 use crate::publish::Publishing;
+use crate::runs::Run;
 use crate::trees::{Item, ItemKey, Meta, Result, Trees};
 use crate::view::View;
-use ferry_protocol::{Author, Dot, Epoch, Name, NodeId, NodeState, RelPath, Stamp};
+use ferry_protocol::{Author, Dot, Name, NodeId, NodeState, RelPath, Stamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The engine of one folder. See the module for the order of calls.
@@ -57,8 +58,7 @@ pub struct Engine<T> {
     /// A sync that is owed: what is on the disk might not outlive a crash.
     pub(crate) owed: Option<Owed>,
     pub(crate) events: VecDeque<Event>,
-    /// The run of our feed: see `begin_run`.
-    pub(crate) run: Epoch,
+    pub(crate) run: Run,
 }
 
 /// Something about one path that a person should know. It stays until it is no longer true (I15).
@@ -160,7 +160,7 @@ impl<T: Trees> Engine<T> {
             issues: BTreeMap::new(),
             owed: Some(Owed::at_first()),
             events: VecDeque::new(),
-            run: Epoch::default(),
+            run: Run::default(),
         })
     }
 
@@ -297,7 +297,7 @@ impl<T: Trees> Engine<T> {
         let mut seed = [0u8; 40];
         seed[..16].copy_from_slice(meta.replica.as_bytes());
         seed[16..24].copy_from_slice(&meta.minted.to_be_bytes());
-        seed[24..].copy_from_slice(self.run.as_bytes());
+        seed[24..].copy_from_slice(self.run.id.as_bytes());
         let hash = ferry_protocol::ChunkId::of(&seed);
         let mut id = [0u8; 16];
         id.copy_from_slice(&hash.as_bytes()[..16]);

@@ -147,6 +147,9 @@ impl<T: Trees> Engine<T> {
             meta.relay = Some((page.epoch, cursor.max(page.cursor)));
             meta.heard |= !page.has_more;
             heard.follows = true;
+            if !page.has_more {
+                self.run.heard_relay();
+            }
         }
         Ok(heard)
     }
@@ -160,12 +163,17 @@ impl<T: Trees> Engine<T> {
             if counter > highest.saturating_add(LAMPORT_JUMP_MAX) {
                 return Err(HearError::ClockJump);
             }
+            let mut dots = update.state.body().context().iter();
+            if dots.any(|(_, counter)| *counter > highest.saturating_add(LAMPORT_JUMP_MAX)) {
+                return Err(HearError::ClockJump);
+            }
             highest = highest.max(counter);
             let known = self.trees.node(update.id)?;
             let known_counter = known.as_ref().map_or(0, |r| r.state.body().counter(own));
             let own_place = update.state.places().iter().any(|p| p.stamp.replica == own && p.stamp.counter > clock);
             let used_twice = known.is_some_and(|r| uses_twice(own, &r.state, &update.state));
-            if update.state.body().counter(own) > known_counter || own_place || used_twice {
+            let is_of_another_life = self.run.tells_of_another_life(own, &update.state);
+            if update.state.body().counter(own) > known_counter || own_place || used_twice || is_of_another_life {
                 return Err(HearError::RolledBack);
             }
         }

@@ -1,7 +1,7 @@
 //! [`Trees`] in memory: for tests, the simulated world and as the reference of the contract suite.
 
-use crate::trees::{Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, Result, Trees};
-use ferry_protocol::{ChunkId, Epoch, Name, NodeId, ReplicaId};
+use crate::trees::{FeedRun, Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, Result, Trees};
+use ferry_protocol::{ChunkId, Name, NodeId, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -16,7 +16,7 @@ pub struct MemoryTrees {
     inodes: BTreeSet<(u64, u64, ItemKey)>,
     chunks: BTreeSet<(ChunkId, ItemKey)>,
     unsent: BTreeSet<NodeId>,
-    runs: Vec<(Epoch, u64)>,
+    runs: Vec<FeedRun>,
     peers: BTreeMap<ReplicaId, PeerCursor>,
     meta: Meta,
 }
@@ -179,10 +179,10 @@ impl Trees for MemoryTrees {
         let from = after.map_or(Unbounded, Excluded);
         Ok(self.unsent.range((from, Unbounded)).take(limit).copied().collect())
     }
-    fn feed_runs(&self) -> Result<Vec<(Epoch, u64)>> {
+    fn feed_runs(&self) -> Result<Vec<FeedRun>> {
         Ok(self.runs.clone())
     }
-    fn set_feed_runs(&mut self, runs: &[(Epoch, u64)]) -> Result<()> {
+    fn set_feed_runs(&mut self, runs: &[FeedRun]) -> Result<()> {
         self.runs = runs.to_vec();
         Ok(())
     }

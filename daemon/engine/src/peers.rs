@@ -45,6 +45,9 @@ impl<T: Trees> Engine<T> {
         }
         self.move_peer_cursor(page, known)?;
         self.trees.meta_mut().heard |= !page.has_more && may_count_as_heard;
+        if !page.has_more {
+            self.run.heard_peer();
+        }
         Ok(heard)
     }
 

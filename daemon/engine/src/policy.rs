@@ -120,4 +120,6 @@ pub enum Planted {
     AdoptsUnsynced,
     /// A run's events bear the numbers that follow those of the index, which may have been set back (breaks I2).
     RunsOnAsBefore,
+    /// What is done after a start is told before the others were heard (breaks I2).
+    TellsBeforeHearing,
 }

@@ -6,8 +6,7 @@
 
 use crate::disk::Stat;
 use crate::engine::Engine;
-use crate::policy::Planted;
-use crate::trees::{FEED_RUNS_MAX, ItemContent, ItemKey, Result, Trees};
+use crate::trees::{FeedRun, ItemContent, ItemKey, Result, Trees};
 use ferry_protocol::limits::{COMMIT_NODES_MAX, PAGE_TARGET_BYTES};
 use ferry_protocol::wire::{FeedPage, NodeUpdate};
 use ferry_protocol::{ChunkId, ChunkRef, Content, Epoch, NodeId, NodeState, RelPath};
@@ -41,34 +40,21 @@ const HOLDERS_MAX: usize = 4;
 const OFFSETS_MAX: usize = 1 << 20;
 
 impl<T: Trees> Engine<T> {
-    /// Begins a run of our own feed under a fresh random id: once, after the folder was opened. It must be durable before anything is served.
-    ///
-    /// Our events leap by a number that nobody could have known. An index that was set back would give the next edit the number of one that was
-    /// lost to it, and whoever has heard of a version that replaced that one would take the edit for it, and drop it. So it gets another number:
-    /// a higher one stands beside what others wrote, and at a lower one the others' word shows that the index was set back ([`crate::HearError::RolledBack`]).
-    pub fn begin_run(&mut self, run: Epoch) -> Result<()> {
-        self.run = run;
-        if !self.planted(Planted::RunsOnAsBefore) {
-            self.trees.meta_mut().clock += leap(run);
-        }
-        let mut runs = self.trees.feed_runs()?;
-        runs.push((run, self.trees.meta().seq));
-        let oldest = runs.len().saturating_sub(FEED_RUNS_MAX);
-        self.trees.set_feed_runs(&runs[oldest..])
-    }
-
     /// A page of our own feed after a reader's cursor: at most so many nodes, and about [`PAGE_TARGET_BYTES`]; one node at least. Nothing before
-    /// a run has begun and the others were heard: what is on this disk may still be found to be theirs.
+    /// a run has begun and the others were heard: what is on this disk may still be found to be theirs. What was done in this run is not told before
+    /// somebody was heard in it ([`Engine::feed_head`]).
     ///
     /// Before the page leaves this device the trees must be durable: what others have heard from us must never be forgotten here (I8).
     pub fn feed_page(&self, cursor: Option<(Epoch, u64)>, limit: usize) -> Result<Option<OwnPage>> {
         let runs = self.trees.feed_runs()?;
         let meta = self.trees.meta();
-        let Some((run, _)) = runs.last().filter(|_| meta.heard) else { return Ok(None) };
+        let Some(FeedRun { id: run, .. }) = runs.last().filter(|_| meta.heard) else { return Ok(None) };
         let since = cursor.filter(|cursor| is_known(&runs, *cursor, meta.seq));
         let after = since.map_or(0, |(_, seq)| seq);
         let limit = limit.clamp(1, COMMIT_NODES_MAX / 2);
+        let end = self.feed_head();
         let mut rows = self.trees.feed_after(after, limit + 1)?;
+        rows.retain(|(seq, _)| *seq <= end);
         let mut has_more = rows.len() > limit;
         rows.truncate(limit);
         let (mut nodes, mut taken, mut bytes, mut read) = (Vec::new(), BTreeSet::new(), 0, after);
@@ -83,8 +69,8 @@ impl<T: Trees> Engine<T> {
             nodes.extend(line);
             read = seq;
         }
-        let cursor = if has_more { read } else { meta.seq };
-        Ok(Some(OwnPage { since, page: FeedPage { epoch: *run, replica: meta.replica, cursor, head: meta.seq, has_more, nodes } }))
+        let cursor = if has_more { read } else { end.max(after) };
+        Ok(Some(OwnPage { since, page: FeedPage { epoch: *run, replica: meta.replica, cursor, head: end.max(after), has_more, nodes } }))
     }
 
     /// A node and those of its directories that stand behind it in the feed, the highest first: a reader who is never told more knows the
@@ -159,16 +145,9 @@ impl Held {
 }
 
 /// Whether a cursor was read in a life of our feed that led to this one: its run is known, and it is not from beyond the run's end.
-fn is_known(runs: &[(Epoch, u64)], (run, seq): (Epoch, u64), head: u64) -> bool {
-    let Some(at) = runs.iter().position(|(id, _)| *id == run) else { return false };
-    seq <= runs.get(at + 1).map_or(head, |(_, began)| *began)
-}
-
-/// By how much the clock of a run is ahead of what the index knows: 1 to 65536, so that the numbers stay short on the wire.
-fn leap(run: Epoch) -> u64 {
-    let hash = ChunkId::of(run.as_bytes());
-    let [a, b, ..] = *hash.as_bytes();
-    1 + u64::from(u16::from_be_bytes([a, b]))
+fn is_known(runs: &[FeedRun], (run, seq): (Epoch, u64), head: u64) -> bool {
+    let Some(at) = runs.iter().position(|known| known.id == run) else { return false };
+    seq <= runs.get(at + 1).map_or(head, |next| next.began)
 }
 
 /// About how many bytes a state takes on the wire.

@@ -119,6 +119,24 @@ pub struct PeerCursor {
     pub at_end: bool,
 }
 
+/// A run of our own feed: the time from one opening of the folder to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedRun {
+    /// Its random id.
+    pub id: Epoch,
+    /// The newest number of the feed when it began.
+    pub began: u64,
+    /// The clock before and after the leap with which it began. No life that led to this one gave an event a number above the first, up to the second.
+    pub leap: (u64, u64),
+}
+
+impl FeedRun {
+    /// Whether this number was leapt over.
+    pub fn leapt_over(&self, number: u64) -> bool {
+        self.leap.0 < number && number <= self.leap.1
+    }
+}
+
 /// How many runs of our own feed are remembered: readers that were away for longer begin again.
 pub const FEED_RUNS_MAX: usize = 64;
 
@@ -166,10 +184,10 @@ pub trait Trees {
     /// How many nodes are marked so. Costs no reading: it is asked for with every status.
     fn unsent(&self) -> u64;
 
-    /// The runs of our own feed, newest last: the id of each and the number at which it began.
-    fn feed_runs(&self) -> Result<Vec<(Epoch, u64)>>;
+    /// The runs of our own feed, newest last.
+    fn feed_runs(&self) -> Result<Vec<FeedRun>>;
     /// Remembers the runs of our own feed, at most [`FEED_RUNS_MAX`].
-    fn set_feed_runs(&mut self, runs: &[(Epoch, u64)]) -> Result<()>;
+    fn set_feed_runs(&mut self, runs: &[FeedRun]) -> Result<()>;
     /// How far the feed of another device was read.
     fn peer_cursor(&self, replica: ReplicaId) -> Result<Option<PeerCursor>>;
     /// Remembers how far the feed of another device was read.

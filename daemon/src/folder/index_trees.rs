@@ -7,8 +7,8 @@
 
 use crate::index::{Durability, IndexError, IndexStore, OpenedIndex, Row, Table, WriteBatch, prefix_end};
 use ferry_engine::trees::Result;
-use ferry_engine::{Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, TreeError, Trees};
-use ferry_protocol::{ChunkId, Dot, Epoch, Name, NodeId, ReplicaId};
+use ferry_engine::{FeedRun, Item, ItemContent, ItemKey, Meta, NodeRecord, PeerCursor, TreeError, Trees};
+use ferry_protocol::{ChunkId, Dot, Name, NodeId, ReplicaId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -382,11 +382,11 @@ impl Trees for IndexTrees {
         rows.iter().map(|(key, _)| NodeId::from_slice(key).ok_or_else(malformed)).collect()
     }
 
-    fn feed_runs(&self) -> Result<Vec<(Epoch, u64)>> {
+    fn feed_runs(&self) -> Result<Vec<FeedRun>> {
         Ok(self.get(Table::Meta, RUNS_KEY)?.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default())
     }
 
-    fn set_feed_runs(&mut self, runs: &[(Epoch, u64)]) -> Result<()> {
+    fn set_feed_runs(&mut self, runs: &[FeedRun]) -> Result<()> {
         self.set(Table::Meta, RUNS_KEY.to_vec(), Some(encode(&runs.to_vec())?));
         Ok(())
     }

@@ -180,7 +180,7 @@ impl Driver {
         }
         let may_write = state.engine.policy_mut().may_write;
         let meta = state.engine.meta();
-        let run = state.engine.trees().feed_runs()?.last().map(|(run, _)| *run);
+        let run = state.engine.trees().feed_runs()?.last().map(|run| run.id);
         let opened = run.filter(|_| !self.paused && meta.heard);
         let opened = opened.map(|run| PeerFolder { replica: meta.replica, run, relays: relays && may_write });
         // A folder that has heard nobody yet listens, and has nothing to tell.
@@ -190,7 +190,7 @@ impl Driver {
             (self.lan.seq, self.lan.grown_at) = (meta.seq, Instant::now());
         }
         // That it may be told at all is news too: whoever asked before waits for it, also if the feed is empty.
-        self.deps.lan.grown(if meta.heard { meta.seq + 1 } else { 0 });
+        self.deps.lan.grown(if meta.heard { state.engine.feed_head() + 1 } else { 0 });
         if may_write && !may_write_before {
             // What a viewer made here and kept beside is a change now.
             self.rescan_now();

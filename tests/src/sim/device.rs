@@ -282,7 +282,8 @@ impl Device {
             Some((epoch, cursor)) if epoch == relay.epoch => cursor,
             _ => 0,
         };
-        if self.engine.meta().heard && self.engine.relay_cursor() == Some((relay.epoch, relay.head)) {
+        let is_heard = self.engine.meta().heard && !self.engine.waits_for_relay();
+        if is_heard && self.engine.relay_cursor() == Some((relay.epoch, relay.head)) {
             return false;
         }
         let page = relay.page(after, limit);

@@ -104,14 +104,23 @@ fn sync_names(dir: &Path, path: &Path) -> Result<(), IndexError> {
     sync(path).and_then(|()| sync(dir)).map_err(|e| io_error("syncing its directory", e))
 }
 
+/// A lock that was just let go may be held for a moment more: a program that this process is about to start has a copy of the open file until it runs.
+const LOCK_TRIES: u32 = 25;
+/// Between two tries.
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 fn lock(dir: &Path) -> Result<File, IndexError> {
     let path = dir.join("index.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| io_error("opening its lock", e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(IndexError::Locked { path }),
-        Err(TryLockError::Error(e)) => Err(io_error("locking it", e)),
+    for last in (0..LOCK_TRIES).rev() {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if last > 0 => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(e)) => return Err(io_error("locking it", e)),
+        }
     }
+    Err(IndexError::Locked { path })
 }
 
 fn open_store(path: &Path, kind: Kind) -> Result<Arc<dyn IndexStore>, IndexError> {

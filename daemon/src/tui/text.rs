@@ -102,6 +102,8 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
             continue;
         }
         for (symbol, wide) in pieces(word) {
+            // One character of several signs can be wider than a line.
+            let (symbol, wide) = if wide > columns { ("…".to_owned(), 1) } else { (symbol, wide) };
             if used + wide > columns {
                 lines.push(std::mem::take(&mut line));
                 used = 0;

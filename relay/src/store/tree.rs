@@ -145,6 +145,8 @@ pub trait TreeStore: Send + Sync + 'static {
 pub trait TreeTx: Send {
     /// Every node of a namespace.
     async fn all_nodes(&mut self, namespace: NamespaceId) -> Result<Vec<NodeRow>, StoreError>;
+    /// These nodes and where they stand, as far as they exist.
+    async fn placed(&mut self, namespace: NamespaceId, nodes: &[NodeId]) -> Result<Vec<PlacedNode>, StoreError>;
     /// Where these nodes stand, as far as they exist.
     async fn stands(&mut self, namespace: NamespaceId, nodes: &[NodeId]) -> Result<Vec<Stand>, StoreError>;
     /// The nodes that stand at another place than their newest.

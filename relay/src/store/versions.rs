@@ -4,7 +4,7 @@
 use super::StoreError;
 use super::content::{AuthorRow, DeletedRow, NamespaceRow, Purged, VersionRow};
 use async_trait::async_trait;
-use ferry_protocol::{DeviceId, Name, NamespaceId, NodeId, UserId};
+use ferry_protocol::{ChunkRef, ContentHash, DeviceId, Name, NamespaceId, NodeId, UserId};
 use std::collections::BTreeMap;
 
 /// What a namespace says about how long things are kept.
@@ -20,9 +20,22 @@ pub struct RetentionRow {
     pub owner: UserId,
 }
 
+/// What a file held, as its version keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptContent {
+    /// Hash of the whole.
+    pub hash: ContentHash,
+    /// The file's own time in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Its chunks, in order.
+    pub chunks: Vec<ChunkRef>,
+}
+
 /// Reads of committed state.
 #[async_trait]
 pub trait VersionStore: Send + Sync {
+    /// What these files of a namespace held last. Those of which no version is kept are left out.
+    async fn newest_contents(&self, namespace: NamespaceId, files: &[NodeId]) -> Result<BTreeMap<NodeId, KeptContent>, StoreError>;
     /// Of each of these versions of the namespace the bytes of chunks that nothing else in the namespace names. Those without such a chunk may be left out.
     async fn version_costs(&self, namespace: NamespaceId, versions: &[[u8; 16]]) -> Result<BTreeMap<[u8; 16], u64>, StoreError>;
     /// What was deleted and had this name in one of these directories, newest first, less what is purged.

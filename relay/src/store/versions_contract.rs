@@ -42,6 +42,8 @@ pub(super) async fn versions_one_by_one(store: &dyn ContentStore, namespace: &Na
     tx.add_versions(id, &versions).await.unwrap();
     tx.commit().await.unwrap();
 
+    what_files_held_last(store, id, &versions).await;
+
     let costs = store.version_costs(id, &[[0x61; 16], [0x62; 16], [0x63; 16], [0x64; 16]]).await.unwrap();
     assert_eq!(costs, [([0x61; 16], u64::from(own.len + twice.len))].into(), "what others name too costs nothing");
     assert!(store.version_costs(NamespaceId::default(), &[[0x61; 16]]).await.unwrap().is_empty());
@@ -85,6 +87,21 @@ pub(super) async fn versions_one_by_one(store: &dyn ContentStore, namespace: &Na
     assert_eq!(held.into_iter().map(|(id, held)| (id, held.refs)).collect::<Vec<_>>(), [(both.id, 2)]);
     assert_eq!(store.check_rows().await.unwrap(), faults, "no count is wrong that was right");
     how_long_things_are_kept(store, id, user).await;
+}
+
+/// Of a file with two versions, one with one, one whose content is empty, and one that nobody knows.
+async fn what_files_held_last(store: &dyn ContentStore, id: NamespaceId, versions: &[VersionWrite]) {
+    let nothing = version(NodeId::from_bytes([0xA4; 16]), 0x65, Vec::new(), versions[0].row.author_device);
+    let mut tx = store.begin(Scope::Namespace(id)).await.unwrap();
+    tx.add_versions(id, std::slice::from_ref(&nothing)).await.unwrap();
+    tx.commit().await.unwrap();
+    let (node, other, unknown) = (versions[0].row.node, versions[2].row.node, NodeId::from_bytes([0xA5; 16]));
+    let newest = store.newest_contents(id, &[nothing.row.node, other, node, unknown]).await.unwrap();
+    let found: Vec<_> = newest.into_iter().map(|(file, content)| (file, content.hash, content.mtime_ns, content.chunks)).collect();
+    let of = |version: &VersionWrite| (version.row.node, version.row.hash, version.row.mtime_ns, version.chunks.clone());
+    assert_eq!(found, [of(&versions[1]), of(&versions[2]), of(&nothing)]);
+    assert!(store.newest_contents(NamespaceId::default(), &[node]).await.unwrap().is_empty());
+    assert!(store.newest_contents(id, &[]).await.unwrap().is_empty());
 }
 
 async fn how_long_things_are_kept(store: &dyn ContentStore, id: NamespaceId, user: UserId) {

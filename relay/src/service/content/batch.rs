@@ -13,13 +13,14 @@
 use super::commit::{Changes, asked_parents, is_own, join_all, other_authors, stale, strangers};
 use super::edit::Pen;
 use super::lanes::{Answer, Turn, Wish};
-use super::settle::{Reached, put_nodes};
+use super::settle::{Reached, put_nodes, rows_and_stands};
 use super::stage::{Staged, VerifiedFrames};
 use super::{Content, Entry, check_membership};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::StoreError;
 use crate::store::bus::Wake;
 use crate::store::content::{CommitRecord, ContentTx, HeldChunk, Identity, NamespaceRow, NodeRow, NodeWrite, Scope, VersionWrite};
+use crate::store::tree::Stand;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, CommitId, DeviceId, NodeId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,6 +108,8 @@ struct Ground {
     /// Commits that were accepted before.
     known: BTreeSet<(UserId, CommitId)>,
     current: BTreeMap<NodeId, NodeRow>,
+    /// Where these stand.
+    stands: BTreeMap<NodeId, Stand>,
     /// Nodes that are there, of those that something may come to stand in.
     parents: BTreeSet<NodeId>,
     strangers: BTreeSet<DeviceId>,
@@ -126,13 +129,6 @@ struct Plan {
     carried: BTreeMap<ChunkId, u32>,
     head_seq: u64,
     max_counter: u64,
-}
-
-impl Plan {
-    /// The ids of those nodes that were there before.
-    fn known(&self, ground: &Ground) -> Vec<NodeId> {
-        self.writes.iter().map(|w| w.id).filter(|id| ground.current.contains_key(id)).collect()
-    }
 }
 
 /// Who is accepted, and what that writes. Without `held` every chunk counts as there: to find out which ones are to be asked for.
@@ -289,6 +285,7 @@ impl Content {
             ground.held = tx.held(namespace_id, &chunks.into_iter().collect::<Vec<_>>()).await?;
         }
         let plan = decide(&ground, jobs, Some(&ground.held));
+        let stands = std::mem::take(&mut ground.stands);
         let Some(namespace) = ground.namespaces.values().next().filter(|_| plan.done.iter().any(Option::is_some)) else {
             tx.rollback().await?;
             return Ok((plan.done, false));
@@ -305,7 +302,7 @@ impl Content {
             self.keep_gap(&mut *tx, namespace, ground.base_seq, ground.identity.replica).await?;
         }
         let reached = Reached { head_seq: plan.head_seq, max_counter: plan.max_counter, now_ms: ground.now_ms };
-        put_nodes(&mut *tx, namespace, &plan.writes, &plan.known(&ground), reached).await?;
+        put_nodes(&mut *tx, namespace, &plan.writes, stands, reached).await?;
         tx.add_versions(namespace_id, &plan.versions).await?;
         tx.add_commit_records(namespace_id, &plan.records, ground.now_ms).await?;
         self.charge(&mut *tx, entry, new_bytes).await?;
@@ -340,8 +337,7 @@ impl Content {
             }
         }
         let ids: BTreeSet<NodeId> = jobs.iter().flat_map(Job::nodes).collect();
-        let rows = tx.nodes(namespace_id, &ids.iter().copied().collect::<Vec<_>>()).await?;
-        let current: BTreeMap<NodeId, NodeRow> = rows.into_iter().map(|n| (n.id, n)).collect();
+        let (current, stands) = rows_and_stands(tx.placed(namespace_id, &ids.into_iter().collect::<Vec<_>>()).await?);
         let (mut asked, mut devices) = (BTreeSet::new(), BTreeSet::new());
         for job in jobs {
             let Wish::Commit(brought) = &job.wish else { continue };
@@ -362,6 +358,6 @@ impl Content {
         };
         let strangers = strangers(tx, namespace_id, devices).await?;
         let now_ms = self.clock.now_ms();
-        Ok(Ground { identity, now_ms, namespaces, base_seq, known, current, parents, strangers, held: BTreeMap::new() })
+        Ok(Ground { identity, now_ms, namespaces, base_seq, known, current, stands, parents, strangers, held: BTreeMap::new() })
     }
 }

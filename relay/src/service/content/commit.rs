@@ -9,7 +9,7 @@
 use super::batch::Done;
 use super::derive::{node_write, version_write};
 use super::lanes::{Turn, Wish};
-use super::settle::{Reached, put_nodes};
+use super::settle::{Reached, put_nodes, rows_and_stands};
 use super::stage::{Staged, VerifiedFrames, verify_frames};
 use super::whole::{Checked, wrong_length};
 use super::{Content, Entry};
@@ -156,7 +156,7 @@ impl Content {
             return repeated(record, brought.digest).map(Attempt::Reply);
         }
         let ids: Vec<NodeId> = request.nodes.iter().map(|n| n.id).collect();
-        let current: BTreeMap<NodeId, NodeRow> = tx.nodes(namespace_id, &ids).await?.into_iter().map(|n| (n.id, n)).collect();
+        let (current, stands) = rows_and_stands(tx.placed(namespace_id, &ids).await?);
         let stale = stale(request, &current);
         if !stale.is_empty() {
             return Ok(Attempt::Reply(CommitReply::Stale(stale)));
@@ -180,9 +180,8 @@ impl Content {
             self.keep_gap(&mut *tx, &namespace, base_seq, identity.replica).await?;
             head_seq = base_seq + joined.writes.len() as u64;
         }
-        let known: Vec<NodeId> = current.keys().copied().collect();
         let reached = Reached { head_seq, max_counter: joined.max_counter, now_ms };
-        put_nodes(&mut *tx, &namespace, &joined.writes, &known, reached).await?;
+        put_nodes(&mut *tx, &namespace, &joined.writes, stands, reached).await?;
         tx.add_versions(namespace_id, &joined.versions).await?;
         tx.add_commit_records(namespace_id, &[(user, request.commit, brought.record(head_seq, gapless))], now_ms).await?;
         self.charge(&mut *tx, entry, new_bytes).await?;

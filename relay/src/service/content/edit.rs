@@ -5,11 +5,12 @@
 use super::commit::{Changes, missing_of, web_device};
 use super::derive::{node_write, version_write};
 use super::lanes::{Turn, Wish};
-use super::settle::{Reached, put_nodes};
+use super::settle::{Reached, put_nodes, rows_and_stands};
 use super::{Content, Entry, patiently};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::bus::Wake;
-use crate::store::content::{ContentTx, NamespaceRow, NodeRow, Scope, VersionWrite};
+use crate::store::content::{ContentTx, NamespaceRow, Scope, VersionWrite};
+use crate::store::tree::Stand;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{Author, ChunkId, Dot, Name, NodeId, NodeState, Place, ReplicaId, Stamp, UserId, Value, node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub(super) struct Pen {
 pub(super) struct Edit {
     tx: Box<dyn ContentTx>,
     pen: Pen,
+    /// Where the nodes stood that the transaction found.
+    stands: BTreeMap<NodeId, Stand>,
 }
 
 impl Deref for Edit {
@@ -82,9 +85,9 @@ impl Content {
         };
         let namespace = found.ok_or_else(ServiceError::not_found)?;
         super::check_membership(&entry.caller, &namespace, Role::Editor)?;
-        let rows: Vec<NodeRow> = tx.nodes(entry.row.id, nodes).await?;
-        let found = rows.into_iter().map(|r| (r.id, r.state)).collect();
-        Ok(Edit { tx, pen: Pen::new(namespace, replica, entry.caller.user_id, found, self.clock.now_ms()) })
+        let (rows, stands) = rows_and_stands(tx.placed(entry.row.id, nodes).await?);
+        let found = rows.into_iter().map(|(id, row)| (id, row.state)).collect();
+        Ok(Edit { tx, pen: Pen::new(namespace, replica, entry.caller.user_id, found, self.clock.now_ms()), stands })
     }
 
     /// Carries out an edit of these nodes that needs nothing but the pen; with what others write in the namespace at the same moment (RC7).
@@ -106,11 +109,10 @@ impl Content {
 
     /// Writes what changed and tells the listeners. Refused if a part of a new content is not in the store.
     pub(super) async fn finish(&self, edit: Edit) -> ServiceResult<u64> {
-        let Edit { mut tx, pen } = edit;
+        let Edit { mut tx, pen, stands } = edit;
         let (namespace, replica, now_ms) = (pen.namespace.clone(), pen.replica, pen.now_ms);
         let base_seq = if pen.order.is_empty() { namespace.head_seq } else { self.numbers_after(&namespace, replica)? };
         self.keep_gap(&mut *tx, &namespace, base_seq, replica).await?;
-        let known: Vec<NodeId> = pen.before.keys().copied().collect();
         let Changes { writes, versions, max_counter } = pen.changes(base_seq);
         let head_seq = base_seq + writes.len() as u64;
         // R3: a node never points at what is not there. What is looked at before the transaction may be lost since.
@@ -120,7 +122,7 @@ impl Content {
             return Err(lost(&missing, &versions));
         }
         let reached = Reached { head_seq, max_counter, now_ms };
-        put_nodes(&mut *tx, &namespace, &writes, &known, reached).await?;
+        put_nodes(&mut *tx, &namespace, &writes, stands, reached).await?;
         tx.add_versions(namespace.id, &versions).await?;
         tx.commit().await?;
         if !writes.is_empty() {

@@ -8,7 +8,7 @@
 
 use super::{Content, off_thread, patiently};
 use crate::service::{ServiceError, ServiceResult};
-use crate::store::content::{ContentTx, NamespaceRow, NodeWrite, Scope};
+use crate::store::content::{ContentTx, NamespaceRow, NodeRow, NodeWrite, Scope};
 use crate::store::tree::{PlacedNode, Stand, Standing};
 use ferry_protocol::read::{self, States};
 use ferry_protocol::{Name, NamespaceId, NodeId, NodeState};
@@ -38,19 +38,20 @@ fn is_directory(state: &NodeState) -> bool {
     read::shown(state.body()).first().is_some_and(|s| s.value.content.is_dir())
 }
 
-/// Writes nodes, of which those in `known` were there before, and settles what stands otherwise because of it.
+/// Nodes, and where they stand.
+pub(super) fn rows_and_stands(placed: Vec<PlacedNode>) -> (BTreeMap<NodeId, NodeRow>, BTreeMap<NodeId, Stand>) {
+    placed.into_iter().map(|one| ((one.row.id, one.row), (one.stand.node, one.stand))).unzip()
+}
+
+/// Writes nodes, and settles what stands otherwise because of it. `was` says where those stand that were there before, as this transaction found them.
 pub(super) async fn put_nodes(
     tx: &mut dyn ContentTx,
     namespace: &NamespaceRow,
     writes: &[NodeWrite],
-    known: &[NodeId],
+    mut was: BTreeMap<NodeId, Stand>,
     reached: Reached,
 ) -> ServiceResult<()> {
     let id = namespace.id;
-    let mut was: BTreeMap<NodeId, Stand> = BTreeMap::new();
-    if !known.is_empty() {
-        was.extend(tx.stands(id, known).await?.into_iter().map(|s| (s.node, s)));
-    }
     let is_moved = |w: &&NodeWrite| {
         let place = &w.state.places()[0];
         was.get(&w.id).is_none_or(|s| s.is_displaced || s.parent != place.parent || s.name != place.name)
@@ -102,7 +103,7 @@ async fn unknown_parents(
 }
 
 /// The nodes that may be part of a cycle, or stand in what nobody knows, now or before. Whatever closes a cycle was moved, or is new and stands in
-/// something new: what was there before stands in nothing that is new.
+/// something new: what was there before stands in nothing that is new. A new name alone closes none; where there is one, it may break it elsewhere.
 fn starts(
     moved: &BTreeMap<NodeId, &NodeState>,
     was: &BTreeMap<NodeId, Stand>,
@@ -112,7 +113,11 @@ fn starts(
     let mut out: BTreeSet<NodeId> = displaced.iter().map(|s| s.node).collect();
     let mut sound: BTreeSet<NodeId> = BTreeSet::new();
     for (node, state) in moved {
-        if was.contains_key(node) || matches!(parents.get(&state.places()[0].parent), Some(None)) {
+        let parent = state.places()[0].parent;
+        if displaced.is_empty() && was.get(node).is_some_and(|s| s.parent == parent) {
+            continue;
+        }
+        if was.contains_key(node) || matches!(parents.get(&parent), Some(None)) {
             out.insert(*node);
             continue;
         }
@@ -239,12 +244,10 @@ impl Doubts {
         let (none_known, none_written) = (BTreeMap::new(), BTreeMap::new());
         while !self.nodes.is_empty() {
             let ids: Vec<NodeId> = std::mem::take(&mut self.nodes).into_iter().collect();
-            let states: BTreeMap<NodeId, NodeState> = tx.nodes(namespace, &ids).await?.into_iter().map(|n| (n.id, n.state)).collect();
             let with_child = tx.with_shown_child(namespace, &ids).await?;
             let mut changed = Vec::new();
-            for stand in tx.stands(namespace, &ids).await? {
-                let Some(state) = states.get(&stand.node) else { continue };
-                let own = own_standing(stand.node, state, with_child.contains(&stand.node));
+            for PlacedNode { row, stand } in tx.placed(namespace, &ids).await? {
+                let own = own_standing(stand.node, &row.state, with_child.contains(&stand.node));
                 if own != Standing::Hidden || stand.standing != Standing::Hidden {
                     self.places.insert((stand.parent, stand.name.clone()));
                 }

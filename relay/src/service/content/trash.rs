@@ -8,6 +8,7 @@ use super::view::{Directory, Shown};
 use super::{Content, Entry};
 use crate::service::{ServiceError, ServiceResult};
 use crate::store::content::{DeletedRow, TrashedNode};
+use crate::store::versions::KeptContent;
 use ferry_protocol::limits::{NAME_MAX_BYTES, PATH_DEPTH_MAX};
 use ferry_protocol::{FileContent, Manifest, Name, NamespaceId, NodeId, Place, Value, node, read};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,8 +57,11 @@ impl Content {
             return Err(self.why_not_in_trash(namespace, file).await?);
         };
         let mut contents = Vec::new();
-        for trashed in deleted_together(file, found) {
-            match self.content_of(namespace, &trashed).await? {
+        let together = deleted_together(file, found);
+        let files: Vec<NodeId> = together.iter().filter(|t| is_file(t)).map(|t| t.row.id).collect();
+        let mut kept = if files.is_empty() { BTreeMap::new() } else { self.meta.newest_contents(namespace, &files).await? };
+        for trashed in together {
+            match content_of(&trashed, kept.remove(&trashed.row.id))? {
                 Some(content) => contents.push((trashed.row.id, content)),
                 None if trashed.row.id == file => {
                     let detail = "What this was is not kept: it was deleted before this relay had seen it.";
@@ -93,20 +97,6 @@ impl Content {
             return Ok(ServiceError::conflict("not_deleted", "This is not in the trash."));
         }
         Ok(ServiceError::conflict("content_not_kept", "This was taken out of the trash for good: its content is gone."))
-    }
-
-    /// What a deleted node was; nothing if that is not known.
-    async fn content_of(&self, namespace: NamespaceId, trashed: &TrashedNode) -> ServiceResult<Option<node::Content>> {
-        match trashed.file_type.as_str() {
-            "directory" => return Ok(Some(node::Content::Dir)),
-            "symlink" => return Ok(trashed.link_target.as_deref().map(|target| node::Content::Symlink(target.into()))),
-            _ => {}
-        }
-        let versions = self.meta.versions(namespace, trashed.row.id).await?;
-        let Some(version) = versions.first() else { return Ok(None) };
-        let chunks = self.meta.version_chunks(namespace, version.version_id).await?;
-        let manifest = Manifest::new(version.hash, chunks).map_err(ServiceError::internal)?;
-        Ok(Some(node::Content::File(FileContent::new(manifest, version.mtime_ns))))
     }
 
     /// Where a deleted node must be moved to because its old place is taken; nothing if it is free.
@@ -175,6 +165,25 @@ impl Content {
         }
         Ok(None)
     }
+}
+
+fn is_file(trashed: &TrashedNode) -> bool {
+    !matches!(trashed.file_type.as_str(), "directory" | "symlink")
+}
+
+/// What a deleted node was, of which this is kept if it was a file; nothing if that is not known.
+fn content_of(trashed: &TrashedNode, kept: Option<KeptContent>) -> ServiceResult<Option<node::Content>> {
+    Ok(match trashed.file_type.as_str() {
+        "directory" => Some(node::Content::Dir),
+        "symlink" => trashed.link_target.as_deref().map(|target| node::Content::Symlink(target.into())),
+        _ => match kept {
+            None => None,
+            Some(KeptContent { hash, mtime_ns, chunks }) => {
+                let manifest = Manifest::new(hash, chunks).map_err(ServiceError::internal)?;
+                Some(node::Content::File(FileContent::new(manifest, mtime_ns)))
+            }
+        },
+    })
 }
 
 /// The node, and those below it whose deletion was part of one act with its own; parents before what is in them.

@@ -225,6 +225,12 @@ impl Content {
         }
         let mut edit = self.edit(entry, &there.as_ref().map(|e| e.node).into_iter().chain([fresh]).collect::<Vec<_>>()).await?;
         let now_ms = self.clock.now_ms();
+        // Somebody else may have completed it since, or given it up.
+        if let Some(upload) = upload
+            && edit.tx().upload(upload.version_id).await?.ok_or_else(ServiceError::not_found)?.completed_at_ms.is_some()
+        {
+            return Err(already_completed());
+        }
         if !leases.is_empty() {
             let new_bytes = edit.tx().lease_chunks(entry.row.id, leases, now_ms.saturating_add(self.config.grace_ms)).await?;
             self.check_quota(edit.tx().quota(entry.row.owner).await?, new_bytes)?;
@@ -372,21 +378,28 @@ impl Content {
         clash: Clash,
     ) -> ServiceResult<Completed> {
         let (entry, row) = self.own_upload(caller, version_id).await?;
-        if let (Some(promised), Some(told)) = (row.hash, told)
-            && promised != told
-        {
-            return Err(hash_mismatch("This upload has, or was promised to have, another hash."));
+        if let Some(done) = completed(&row, told)? {
+            return Ok(done);
         }
-        let told = row.hash.or(told);
-        if let (Some(created_at_ms), Some(hash)) = (row.completed_at_ms, told) {
-            return Ok(Completed { node: row.node, version_id, hash, size_bytes: row.size_bytes, created_at_ms });
+        match self.complete_open(&entry, &row, told, clash).await {
+            // It was completed at the same moment: what stood in the way was the file itself, and both get the same answer (R4).
+            Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {
+                let (_, row) = self.own_upload(caller, version_id).await?;
+                completed(&row, told)?.ok_or(error)
+            }
+            done => done,
         }
+    }
+
+    /// Completes an upload that is not complete.
+    async fn complete_open(&self, entry: &Entry, row: &UploadRow, told: Option<ContentHash>, clash: Clash) -> ServiceResult<Completed> {
+        let (version_id, told) = (row.version_id, row.hash.or(told));
         let chunks: BTreeMap<u64, ChunkRef> = self.meta.upload_chunks(row.namespace, version_id).await?;
         let missing: Vec<u64> = (0..row.num_chunks).filter(|i| !chunks.contains_key(i)).take(MISSING_NAMED_MAX).collect();
         if !missing.is_empty() {
             if let Some(hash) = told
                 && clash == Clash::NewVersion
-                && let Some(done) = self.deduplicate(&entry, &self.place_of_upload(&entry, &row).await?, hash, &row, Some(&row)).await?
+                && let Some(done) = self.deduplicate(entry, &self.place_of_upload(entry, row).await?, hash, row, Some(row)).await?
             {
                 return Ok(done);
             }
@@ -399,7 +412,7 @@ impl Content {
         let hash = match chunks.as_slice() {
             [] => ContentHash::of(b""),
             [only] => ContentHash::from_bytes(*only.id.as_bytes()),
-            chunks => match self.check_whole(&entry, chunks, told, &none).await? {
+            chunks => match self.check_whole(entry, chunks, told, &none).await? {
                 Ok(hash) => hash,
                 Err(_) => {
                     return Err(ServiceError::conflict("chunks_missing", "Chunks of this upload are no longer there. Send them again."));
@@ -410,9 +423,9 @@ impl Content {
             return Err(hash_mismatch("The chunks are not the file that was promised."));
         }
         let manifest = Manifest::new(hash, chunks).map_err(ServiceError::internal)?;
-        let path = self.place_of_upload(&entry, &row).await?;
-        let content = FileContent::new(manifest, self.mtime_ns(&row));
-        patiently!(self.place_file(&entry, &path, &content, version_id, row.node, &[], Some(&row), clash).await)
+        let path = self.place_of_upload(entry, row).await?;
+        let content = FileContent::new(manifest, self.mtime_ns(row));
+        patiently!(self.place_file(entry, &path, &content, version_id, row.node, &[], Some(row), clash).await)
     }
 
     /// Where the file of an upload goes: a new version to where its file is now.
@@ -422,6 +435,17 @@ impl Content {
             false => self.path_of_file(entry, row.node).await,
         }
     }
+}
+
+/// The answer to whoever completes an upload that is complete. An error if another hash is told than it has, or was promised to have.
+fn completed(row: &UploadRow, told: Option<ContentHash>) -> ServiceResult<Option<Completed>> {
+    if let (Some(promised), Some(told)) = (row.hash, told)
+        && promised != told
+    {
+        return Err(hash_mismatch("This upload has, or was promised to have, another hash."));
+    }
+    let (Some(created_at_ms), Some(hash)) = (row.completed_at_ms, row.hash.or(told)) else { return Ok(None) };
+    Ok(Some(Completed { node: row.node, version_id: row.version_id, hash, size_bytes: row.size_bytes, created_at_ms }))
 }
 
 fn hash_mismatch(detail: impl Into<String>) -> ServiceError {

@@ -210,7 +210,7 @@ impl Database {
         self.writers.close();
         self.replicas.close().await;
         self.pool.close().await;
-        self.young.rest().await;
+        self.young.end().await;
     }
 }
 

@@ -341,28 +341,46 @@ impl ShareStore for Postgres {
         rows.iter().map(shared_file_of).collect()
     }
 
+    /// Behind every commit that is under way, as for a member.
     async fn set_shared_file_role(&self, share_id: ShareId, role: Role) -> Result<bool, StoreError> {
-        let mut tx = self.directory().begin().await?;
-        let row = sqlx::query("UPDATE shared_files SET permission = $2 WHERE share_id = $1 RETURNING namespace_id, shared_with_user_id")
+        let Some(namespace) = self.namespace_of_share(share_id).await? else { return Ok(false) };
+        let mut tx = Box::new(PgTx::begin(self, Scope::Namespace(namespace)).await?);
+        let row = sqlx::query("UPDATE shared_files SET permission = $2 WHERE share_id = $1 RETURNING shared_with_user_id")
             .bind(share_id.to_vec())
             .bind(permission_text(role))
-            .fetch_optional(tx.conn())
+            .fetch_optional(tx.dir().await?)
             .await
             .map_err(store_error)?;
         let Some(row) = row else { return Ok(false) };
         if role >= Role::Editor {
-            note_writer(tx.conn(), NamespaceId::from_bytes(bytes(&row, 0)?), UserId::from_bytes(bytes(&row, 1)?)).await?;
+            note_writer(tx.dir().await?, namespace, UserId::from_bytes(bytes(&row, 0)?)).await?;
         }
         tx.commit().await?;
         Ok(true)
     }
 
+    /// Behind every commit that is under way, too.
     async fn drop_shared_file(&self, share_id: ShareId) -> Result<bool, StoreError> {
+        let Some(namespace) = self.namespace_of_share(share_id).await? else { return Ok(false) };
+        let mut tx = Box::new(PgTx::begin(self, Scope::Namespace(namespace)).await?);
         let done = sqlx::query("DELETE FROM shared_files WHERE share_id = $1")
             .bind(share_id.to_vec())
-            .execute(&mut *self.directory().read().await?)
+            .execute(tx.dir().await?)
             .await
             .map_err(store_error)?;
+        tx.commit().await?;
         Ok(done.rows_affected() == 1)
+    }
+}
+
+impl Postgres {
+    /// The namespace of a shared file; it stays the same for as long as the share is there.
+    async fn namespace_of_share(&self, share_id: ShareId) -> Result<Option<NamespaceId>, StoreError> {
+        let row = sqlx::query("SELECT namespace_id FROM shared_files WHERE share_id = $1")
+            .bind(share_id.to_vec())
+            .fetch_optional(&mut *self.directory().read().await?)
+            .await
+            .map_err(store_error)?;
+        row.map(|row| Ok(NamespaceId::from_bytes(bytes(&row, 0)?))).transpose()
     }
 }

@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection, Row};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// Statistics of fewer nodes than this are worth little.
 const FIRST_NODES: u64 = 500;
@@ -25,6 +26,9 @@ const GATHER: &str =
 /// Within a transaction that has written many nodes: what is asked next is about them. Whoever else does so is not waited for.
 const GATHER_OWN: &str = "ANALYZE (SKIP_LOCKED) files";
 
+/// How soon the server notices that nobody waits for the statistics any more, and gives them up.
+const NOTICED_WITHIN: &str = "SET client_connection_check_interval = '200ms'";
+
 /// Nodes that this process has written since it last looked at the statistics.
 pub(super) struct Young {
     written: AtomicU64,
@@ -33,6 +37,8 @@ pub(super) struct Young {
     /// Rows were there at the start, and no statistics of them.
     is_unknown: bool,
     looking: Mutex<()>,
+    /// Who looks gives up: the database is closed.
+    ends: CancellationToken,
 }
 
 impl Young {
@@ -43,7 +49,13 @@ impl Young {
     }
 
     fn new(known: u64, is_unknown: bool) -> Self {
-        let young = Self { written: AtomicU64::new(0), look_at: AtomicU64::new(0), is_unknown, looking: Mutex::new(()) };
+        let young = Self {
+            written: AtomicU64::new(0),
+            look_at: AtomicU64::new(0),
+            is_unknown,
+            looking: Mutex::new(()),
+            ends: CancellationToken::new(),
+        };
         young.looked(Some(known));
         young
     }
@@ -68,8 +80,14 @@ impl Young {
         self.written.store(0, Ordering::Relaxed);
     }
 
+    /// Ends looking, also what is under way: nobody who ends waits for statistics. They are gathered after the next start.
+    pub(super) async fn end(&self) {
+        self.ends.cancel();
+        self.rest().await;
+    }
+
     /// Returns when nobody looks any more.
-    pub(super) async fn rest(&self) {
+    async fn rest(&self) {
         drop(self.looking.lock().await);
     }
 }
@@ -102,10 +120,7 @@ impl Database {
         let this = self.clone();
         tokio::spawn(async move {
             let looking = this.young.looking.lock().await;
-            if this.is_closed() {
-                return;
-            }
-            let known = this.renew_statistics().await;
+            let Some(known) = this.young.ends.run_until_cancelled(this.renew_statistics()).await else { return };
             this.young.looked(known.as_ref().ok().copied());
             if let Err(error) = known {
                 tracing::debug!(%error, "the statistics of a young database were not gathered");
@@ -129,6 +144,8 @@ async fn gathered(conn: &mut PgConnection) -> Result<u64, StoreError> {
     if nodes >= ENOUGH_NODES {
         return Ok(nodes);
     }
+    // Where the server cannot look after its clients, it ends by itself, a little later.
+    let _ = sqlx::raw_sql(NOTICED_WITHIN).execute(&mut *conn).await;
     for statement in ["SET statement_timeout = 0", GATHER] {
         sqlx::raw_sql(statement).execute(&mut *conn).await.map_err(store_error)?;
     }
@@ -241,6 +258,39 @@ mod tests {
         );
         assert!(plan.contains("file_id = ANY") && !plan.contains("Filter: (file_id"), "{plan}");
         store.close().await;
+    }
+
+    /// How many gather statistics in a database now.
+    fn gathering(database: &str) -> u64 {
+        let asked = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND state = 'active' AND query LIKE 'ANALYZE%' AND wait_event = 'PgSleep'"
+        );
+        cluster().sql("postgres", &asked).trim().parse().unwrap()
+    }
+
+    /// Statistics that take longer than anybody waits keep nobody from ending, and the server gives them up, too.
+    #[tokio::test]
+    async fn nobody_who_ends_waits_for_statistics() {
+        let (url, database) = left_alone().await;
+        // What is indexed is worked out for statistics as well; only there it takes its time.
+        let slow = "CREATE FUNCTION slow(bytea) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+             $$ BEGIN IF current_query() LIKE 'ANALYZE%' THEN PERFORM pg_sleep(3600); END IF; RETURN 1; END $$;
+             CREATE INDEX slow ON files (slow(file_id))";
+        cluster().sql(&database, slow);
+        let store = Postgres::open(&url, &[], &[], &settings()).await.unwrap();
+        // Not all at once: whoever writes that many has statistics of their own gathered, and waits for them.
+        write(&store, 1..=FIRST_NODES - 1).await;
+        write(&store, FIRST_NODES..=FIRST_NODES).await;
+        let within = async |expected: u64| {
+            let begun = Instant::now();
+            while gathering(&database) != expected {
+                assert!(begun.elapsed() < Duration::from_secs(60), "not {expected}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(1).await;
+        tokio::time::timeout(Duration::from_secs(60), store.close()).await.expect("it waits for the statistics");
+        within(0).await;
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ferry_protocol::wire::Role;
 use ferry_protocol::{ChunkId, ContentHash, NodeId};
 use std::ops::Range;
+use std::sync::Arc;
 
 const MIB: usize = 1024 * 1024;
 
@@ -87,6 +88,35 @@ async fn an_upload_in_chunks_becomes_a_file(kind: Db) {
     }
     assert_eq!(world.content.usage(&alice).await.unwrap().used_bytes, bytes.len() as u64);
     assert!(world.content.verify(true).await.unwrap().is_sound());
+}
+
+on_each_kind!(an_upload_that_many_complete_at_once_is_complete_once);
+
+/// R4: whoever completes it second, at whatever moment, gets the answer of the first; the file is there once, with one version.
+async fn an_upload_that_many_complete_at_once_is_complete_once(kind: Db) {
+    let world = World::on(kind).await;
+    let alice = world.user(None).await;
+    let home = world.home(&alice).await;
+    let mut versions = 0;
+    // A new file, then a new version of it.
+    for bytes in [&b"one"[..], b"another"] {
+        let row = begin(&world, &alice, &new("a", "", bytes)).await;
+        world.content.put_upload_chunk(&alice, row.version_id, 0, Bytes::copy_from_slice(bytes), None).await.unwrap();
+        let id = row.version_id;
+        let ask = |content: Arc<Content>| tokio::spawn(async move { content.complete_upload(&alice, id, None).await });
+        let asked: Vec<_> = (0..6).map(|_| ask(world.content.clone())).collect();
+        let mut answers = Vec::new();
+        for one in asked {
+            answers.push(one.await.unwrap().unwrap());
+        }
+        answers.dedup();
+        let [done] = answers.as_slice() else { panic!("{answers:?}") };
+        versions += 1;
+        assert_eq!(world.content.meta.versions(home.namespace(), done.node).await.unwrap().len(), versions);
+        assert_eq!(world.content.list_files(&home, &ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap().files.len(), 1);
+        assert_eq!(read(&world, &home, done.node, None, None).await, bytes);
+    }
+    assert_eq!(world.content.meta.check_rows().await.unwrap(), Default::default());
 }
 
 on_each_kind!(deduplication_sees_only_what_the_caller_may_read);

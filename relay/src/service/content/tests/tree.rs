@@ -2,12 +2,12 @@
 //! deletions and nodes whose parents come later.
 
 use super::super::derive::node_write;
-use super::super::settle::{Reached, put_nodes};
+use super::super::settle::{Reached, put_nodes, rows_and_stands};
 use super::super::testing::{START_MS, World, manifest};
 use super::super::tree::Tree;
 use crate::service::content::{Entry, ListCursor, ListQuery, SearchCursor, SearchQuery, Sort};
 use crate::service::{Caller, ServiceResult};
-use crate::store::content::{NodeRow, Scope};
+use crate::store::content::Scope;
 use crate::store::search::Kind;
 use crate::store::testing::{Db, on_each_store};
 use crate::store::tree::Standing;
@@ -74,7 +74,7 @@ async fn tell(world: &World, caller: &Caller, namespace: NamespaceId, updates: &
     let mut tx = world.content.meta.begin(Scope::Namespace(namespace)).await.unwrap();
     let row = tx.namespace_for(namespace, caller.user_id).await.unwrap().unwrap();
     let ids: Vec<NodeId> = updates.keys().copied().collect();
-    let current: BTreeMap<NodeId, NodeRow> = tx.nodes(namespace, &ids).await.unwrap().into_iter().map(|n| (n.id, n)).collect();
+    let (current, stands) = rows_and_stands(tx.placed(namespace, &ids).await.unwrap());
     let (mut writes, mut head_seq) = (Vec::new(), row.head_seq);
     for (id, update) in updates {
         let before = current.get(id).map(|row| &row.state);
@@ -85,10 +85,9 @@ async fn tell(world: &World, caller: &Caller, namespace: NamespaceId, updates: &
         head_seq += 1;
         writes.push(node_write(*id, head_seq, state, before, None));
     }
-    let known: Vec<NodeId> = current.keys().copied().collect();
     // Some changes share their time, so that names decide between them.
     let reached = Reached { head_seq, max_counter: row.max_counter, now_ms: START_MS + (head_seq / 4) as i64 };
-    put_nodes(&mut *tx, &row, &writes, &known, reached).await.unwrap();
+    put_nodes(&mut *tx, &row, &writes, stands, reached).await.unwrap();
     tx.commit().await.unwrap();
 }
 

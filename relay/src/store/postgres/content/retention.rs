@@ -1,21 +1,58 @@
 //! Versions one by one, and how long they are kept. What writes holds the namespace (PG1).
 
 use super::write::PgTx;
-use super::{history, nodes, purge, versions};
+use super::{chunks, history, nodes, purge, versions};
 use crate::store::StoreError;
 use crate::store::columns::signed;
 use crate::store::content::{AuthorRow, DeletedRow, NamespaceRow, Purged, VersionRow};
 use crate::store::postgres::places::key;
 use crate::store::postgres::rows::{bytes, count, node as node_id, user};
 use crate::store::postgres::{Postgres, store_error};
-use crate::store::versions::{RetentionRow, VersionStore, VersionTx};
+use crate::store::versions::{KeptContent, RetentionRow, VersionStore, VersionTx};
 use async_trait::async_trait;
-use ferry_protocol::{DeviceId, Name, NamespaceId, NodeId, UserId};
+use ferry_protocol::{ContentHash, DeviceId, Name, NamespaceId, NodeId, UserId};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use std::collections::BTreeMap;
+
+/// From file, hash, time and a chunk in rows that follow each other by file and place; the chunk of a file without any is null.
+fn add_content(out: &mut BTreeMap<NodeId, KeptContent>, row: &PgRow) -> Result<(), StoreError> {
+    let (hash, mtime_ns) = (ContentHash::from_bytes(bytes(row, 1)?), row.try_get(2).map_err(store_error)?);
+    let content = out.entry(node_id(row, 0)?).or_insert(KeptContent { hash, mtime_ns, chunks: Vec::new() });
+    if row.try_get::<Option<&[u8]>, _>(3).map_err(store_error)?.is_some() {
+        content.chunks.push(chunks::chunk_ref(row, 3)?);
+    }
+    Ok(())
+}
 
 #[async_trait]
 impl VersionStore for Postgres {
+    async fn newest_contents(&self, namespace: NamespaceId, files: &[NodeId]) -> Result<BTreeMap<NodeId, KeptContent>, StoreError> {
+        let (shard, mut conn) = self.read_at(namespace).await?;
+        let mut out = BTreeMap::new();
+        for batch in files.chunks(super::BATCH) {
+            // Looked up for each: how many there are is not known when it is planned.
+            let rows = sqlx::query(
+                "SELECT v.file_id, v.file_hash, v.mtime_ns, c.chunk_hash, c.chunk_size FROM UNNEST($3::bytea[]) AS asked (id)
+                 CROSS JOIN LATERAL (SELECT version_id, file_id, file_hash, mtime_ns FROM file_versions
+                     WHERE shard_key = $1 AND namespace_id = $2 AND file_id = asked.id ORDER BY version_number DESC LIMIT 1) v
+                 LEFT JOIN LATERAL (SELECT chunk_hash, chunk_size, chunk_index FROM file_chunks
+                     WHERE shard_key = $1 AND version_id = v.version_id OFFSET 0) c ON true
+                 ORDER BY v.file_id, c.chunk_index",
+            )
+            .bind(key(shard))
+            .bind(namespace.as_bytes().to_vec())
+            .bind(batch.iter().map(|id| id.as_bytes().to_vec()).collect::<Vec<_>>())
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(store_error)?;
+            for row in &rows {
+                add_content(&mut out, row)?;
+            }
+        }
+        Ok(out)
+    }
+
     async fn version_costs(&self, namespace: NamespaceId, versions: &[[u8; 16]]) -> Result<BTreeMap<[u8; 16], u64>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
         let rows = sqlx::query(

@@ -135,12 +135,14 @@ impl TreeStore for Postgres {
 
     async fn line(&self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<PlacedNode>, StoreError> {
         let (shard, mut conn) = self.read_at(namespace).await?;
+        // Most of them stand in few directories: what is above is looked up once, not once for each.
         let sql = format!(
-            "WITH RECURSIVE line (id) AS (
-                SELECT file_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)
-                UNION SELECT u.parent_id FROM line CROSS JOIN LATERAL
-                    (SELECT parent_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = line.id OFFSET 0) u)
-             SELECT {PLACED} FROM line {BY_ID}"
+            "WITH RECURSIVE own AS MATERIALIZED (SELECT {PLACED} FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)),
+             above (id) AS (
+                SELECT parent_id FROM own UNION SELECT u.parent_id FROM above CROSS JOIN LATERAL
+                    (SELECT parent_id FROM files WHERE shard_key = $1 AND namespace_id = $2 AND file_id = above.id OFFSET 0) u),
+             line (id) AS (SELECT id FROM above WHERE id <> ALL($3))
+             SELECT * FROM own UNION ALL SELECT {PLACED} FROM line {BY_ID}"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(key(shard))
@@ -203,6 +205,25 @@ impl TreeTx for PgTx {
     async fn all_nodes(&mut self, namespace: NamespaceId) -> Result<Vec<NodeRow>, StoreError> {
         let shard = self.shard;
         nodes::feed(self.conn(), shard, namespace, 0, usize::MAX, usize::MAX).await
+    }
+
+    async fn placed(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<PlacedNode>, StoreError> {
+        let shard = self.shard;
+        let sql = format!("SELECT {PLACED} FROM files f WHERE shard_key = $1 AND namespace_id = $2 AND file_id = ANY($3)");
+        let mut out = Vec::new();
+        for batch in ids.chunks(BATCH) {
+            let rows = sqlx::query(AssertSqlSafe(sql.clone()))
+                .bind(key(shard))
+                .bind(namespace.as_bytes().to_vec())
+                .bind(raw(batch))
+                .fetch_all(self.conn())
+                .await
+                .map_err(store_error)?;
+            for row in &rows {
+                out.push(placed(row)?);
+            }
+        }
+        Ok(out)
     }
 
     async fn stands(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<Stand>, StoreError> {

@@ -146,13 +146,21 @@ impl TreeStore for Sqlite {
     async fn line(&self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<PlacedNode>, StoreError> {
         let mut out: Vec<PlacedNode> = Vec::new();
         for batch in ids.chunks(BATCH) {
-            let mut query = QueryBuilder::new("WITH RECURSIVE line (id) AS (SELECT file_id FROM files WHERE namespace_id = ");
-            query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
+            // Most of them stand in few directories: what is above is looked up once, not once for each.
+            let mut query = QueryBuilder::new("WITH RECURSIVE own AS MATERIALIZED (SELECT ");
+            query.push(PLACED).push(" FROM files f WHERE f.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
+            query.push(" AND f.file_id IN (");
             push_ids(&mut query, batch);
-            query.push(") UNION SELECT u.parent_id FROM line JOIN files u ON u.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
-            // CROSS JOIN: the line comes first. SQLite knows no figures, and would read all of the namespace and look each up in the line.
-            query.push(" AND u.file_id = line.id) SELECT ").push(PLACED).push(" FROM line CROSS JOIN files f ON f.namespace_id = ");
-            query.push_bind(namespace.as_bytes().to_vec()).push(" AND f.file_id = line.id");
+            // CROSS JOIN: what is above comes first. SQLite knows no figures, and would read all of the namespace and look each up there.
+            query.push(
+                ")), above (id) AS (SELECT parent_id FROM own UNION SELECT u.parent_id FROM above CROSS JOIN files u ON u.namespace_id = ",
+            );
+            query
+                .push_bind(namespace.as_bytes().to_vec())
+                .push(" AND u.file_id = above.id) SELECT * FROM own UNION ALL SELECT ")
+                .push(PLACED);
+            query.push(" FROM above CROSS JOIN files f ON f.namespace_id = ").push_bind(namespace.as_bytes().to_vec());
+            query.push(" AND f.file_id = above.id WHERE above.id NOT IN (SELECT file_id FROM own)");
             for row in query.build().fetch_all(self.reader()).await.map_err(store_error)? {
                 out.push(placed(&row)?);
             }
@@ -203,6 +211,24 @@ fn stand_of(row: &SqliteRow) -> Result<Stand, StoreError> {
 impl TreeTx for SqliteTx {
     async fn all_nodes(&mut self, namespace: NamespaceId) -> Result<Vec<NodeRow>, StoreError> {
         nodes::feed(self.conn(), namespace, 0, usize::MAX, usize::MAX).await
+    }
+
+    async fn placed(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<PlacedNode>, StoreError> {
+        let mut out = Vec::new();
+        for batch in ids.chunks(BATCH) {
+            let mut query = QueryBuilder::new("SELECT ");
+            query
+                .push(PLACED)
+                .push(" FROM files f WHERE namespace_id = ")
+                .push_bind(namespace.as_bytes().to_vec())
+                .push(" AND file_id IN (");
+            push_ids(&mut query, batch);
+            query.push(")");
+            for row in query.build().fetch_all(self.conn()).await.map_err(store_error)? {
+                out.push(placed(&row)?);
+            }
+        }
+        Ok(out)
     }
 
     async fn stands(&mut self, namespace: NamespaceId, ids: &[NodeId]) -> Result<Vec<Stand>, StoreError> {

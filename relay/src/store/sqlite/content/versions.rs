@@ -1,18 +1,50 @@
 //! Versions one by one, and how long they are kept.
 
-use super::{SqliteTx, bytes, count, nodes, purge, signed, user};
+use super::{SqliteTx, bytes, chunks, count, nodes, purge, signed, user};
 use crate::store::StoreError;
 use crate::store::content::{AuthorRow, DeletedRow, NamespaceRow, Purged, VersionRow};
 use crate::store::sqlite::{Sqlite, store_error};
-use crate::store::versions::{RetentionRow, VersionStore, VersionTx};
+use crate::store::versions::{KeptContent, RetentionRow, VersionStore, VersionTx};
 use async_trait::async_trait;
-use ferry_protocol::{DeviceId, Name, NamespaceId, NodeId, UserId};
+use ferry_protocol::{ContentHash, DeviceId, Name, NamespaceId, NodeId, UserId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row};
 use std::collections::BTreeMap;
 
+/// From file, hash, time and a chunk in rows that follow each other by file and place; the chunk of a file without any is null.
+fn add_content(out: &mut BTreeMap<NodeId, KeptContent>, row: &SqliteRow) -> Result<(), StoreError> {
+    let (hash, mtime_ns) = (ContentHash::from_bytes(bytes(row, 1)?), row.try_get(2).map_err(store_error)?);
+    let content = out.entry(NodeId::from_bytes(bytes(row, 0)?)).or_insert(KeptContent { hash, mtime_ns, chunks: Vec::new() });
+    if row.try_get::<Option<&[u8]>, _>(3).map_err(store_error)?.is_some() {
+        content.chunks.push(chunks::chunk_ref(row, 3)?);
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl VersionStore for Sqlite {
+    async fn newest_contents(&self, namespace: NamespaceId, files: &[NodeId]) -> Result<BTreeMap<NodeId, KeptContent>, StoreError> {
+        let mut conn = self.reader().acquire().await.map_err(store_error)?;
+        let mut out = BTreeMap::new();
+        for batch in files.chunks(super::BATCH) {
+            // Beside max() SQLite gives the other columns of the row in which it was found.
+            let mut query = QueryBuilder::new(
+                "SELECT v.file_id, v.file_hash, v.mtime_ns, c.chunk_hash, c.chunk_size FROM (
+                     SELECT version_id, file_id, file_hash, mtime_ns, max(version_number) FROM file_versions WHERE namespace_id = ",
+            );
+            query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
+            let mut list = query.separated(',');
+            for file in batch {
+                list.push_bind(file.as_bytes().to_vec());
+            }
+            query.push(") GROUP BY file_id) v LEFT JOIN file_chunks c ON c.version_id = v.version_id ORDER BY v.file_id, c.chunk_index");
+            for row in query.build().fetch_all(&mut *conn).await.map_err(store_error)? {
+                add_content(&mut out, &row)?;
+            }
+        }
+        Ok(out)
+    }
+
     async fn version_costs(&self, namespace: NamespaceId, versions: &[[u8; 16]]) -> Result<BTreeMap<[u8; 16], u64>, StoreError> {
         let mut conn = self.reader().acquire().await.map_err(store_error)?;
         let mut out = BTreeMap::new();

@@ -18,33 +18,16 @@ impl SqliteTx {
         &mut self.tx
     }
 
-    /// The next version number of each of these files.
-    async fn next_numbers(&mut self, namespace: NamespaceId, files: &[NodeId]) -> Result<BTreeMap<NodeId, u64>, StoreError> {
-        let mut next: BTreeMap<NodeId, u64> = files.iter().map(|f| (*f, 1)).collect();
-        for batch in files.chunks(BATCH) {
-            let mut query = QueryBuilder::new("SELECT file_id, max(version_number) FROM file_versions WHERE namespace_id = ");
-            query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
-            let mut list = query.separated(',');
-            for id in batch {
-                list.push_bind(id.as_bytes().to_vec());
-            }
-            query.push(") GROUP BY file_id");
-            for row in query.build().fetch_all(self.conn()).await.map_err(store_error)? {
-                next.insert(NodeId::from_bytes(bytes(&row, 0)?), count(&row, 1)? + 1);
-            }
-        }
-        Ok(next)
-    }
-
-    /// Of these versions, those whose event is not recorded yet.
+    /// Of these versions, those whose event is not recorded yet, and the next version number of each file that has some.
     async fn new_versions<'v>(
         &mut self,
         namespace: NamespaceId,
         versions: &'v [VersionWrite],
-    ) -> Result<Vec<&'v VersionWrite>, StoreError> {
-        let mut known = BTreeSet::new();
+    ) -> Result<(Vec<&'v VersionWrite>, BTreeMap<NodeId, u64>), StoreError> {
+        let (mut known, mut next) = (BTreeSet::new(), BTreeMap::new());
         for batch in versions.chunks(BATCH) {
-            let mut query = QueryBuilder::new("SELECT file_id, dot_replica, dot_counter FROM file_versions WHERE namespace_id = ");
+            let mut query =
+                QueryBuilder::new("SELECT file_id, dot_replica, dot_counter, version_number FROM file_versions WHERE namespace_id = ");
             query.push_bind(namespace.as_bytes().to_vec()).push(" AND file_id IN (");
             let mut list = query.separated(',');
             for version in batch {
@@ -53,15 +36,20 @@ impl SqliteTx {
             query.push(")");
             for row in query.build().fetch_all(self.conn()).await.map_err(store_error)? {
                 known.insert((bytes::<16>(&row, 0)?, bytes::<16>(&row, 1)?, count(&row, 2)?));
+                let next = next.entry(NodeId::from_bytes(bytes(&row, 0)?)).or_insert(1);
+                *next = (*next).max(count(&row, 3)? + 1);
             }
         }
-        let mut seen = known;
-        Ok(versions.iter().filter(|v| seen.insert((*v.row.node.as_bytes(), *v.row.dot.replica.as_bytes(), v.row.dot.counter))).collect())
+        let is_new = |v: &&VersionWrite| known.insert((*v.row.node.as_bytes(), *v.row.dot.replica.as_bytes(), v.row.dot.counter));
+        Ok((versions.iter().filter(is_new).collect(), next))
     }
 
-    async fn insert_versions(&mut self, namespace: NamespaceId, versions: &[&VersionWrite]) -> Result<(), StoreError> {
-        let files: BTreeSet<NodeId> = versions.iter().map(|v| v.row.node).collect();
-        let mut next = self.next_numbers(namespace, &files.into_iter().collect::<Vec<_>>()).await?;
+    async fn insert_versions(
+        &mut self,
+        namespace: NamespaceId,
+        versions: &[&VersionWrite],
+        mut next: BTreeMap<NodeId, u64>,
+    ) -> Result<(), StoreError> {
         for batch in versions.chunks(BATCH) {
             let mut query = QueryBuilder::new(
                 "INSERT INTO file_versions (version_id, namespace_id, file_id, version_number, dot_replica, dot_counter, file_hash, file_size,
@@ -274,11 +262,11 @@ impl ContentTx for SqliteTx {
     }
 
     async fn add_versions(&mut self, namespace: NamespaceId, versions: &[VersionWrite]) -> Result<(), StoreError> {
-        let new = self.new_versions(namespace, versions).await?;
+        let (new, next) = self.new_versions(namespace, versions).await?;
         if new.is_empty() {
             return Ok(());
         }
-        self.insert_versions(namespace, &new).await?;
+        self.insert_versions(namespace, &new, next).await?;
         self.insert_file_chunks(&new).await?;
         let mut refs: BTreeMap<ChunkId, u64> = BTreeMap::new();
         for chunk in new.iter().flat_map(|v| &v.chunks) {

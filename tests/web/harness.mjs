@@ -222,16 +222,18 @@ export class Harness {
   }
 }
 
-/** Drops files on the page as a person does, once it shows that something may be put there: `{name: content}`. */
-export async function drop(page, files) {
-  // With a selection other tools stand there, and then it is known.
-  await page.locator(".tools .primary").waitFor({ timeout: 5000 }).catch(() => {});
+/** Drops files on the page as a person does, in the list or elsewhere: `{name: content}`. Gives whether each event was taken from the browser. */
+export async function drop(page, files, where = ".files") {
   const transfer = await page.evaluateHandle((entries) => {
     const data = new DataTransfer();
     for (const [name, content] of entries) data.items.add(new File([content], name));
     return data;
   }, Object.entries(files));
-  for (const type of ["dragenter", "dragover", "drop"]) await page.dispatchEvent(".files", type, { dataTransfer: transfer });
+  return page.locator(where).first().evaluate((element, dataTransfer) => ["dragenter", "dragover", "drop"].map((type) => {
+    const event = new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer });
+    element.dispatchEvent(event);
+    return event.defaultPrevented;
+  }), transfer);
 }
 
 /** Waits until nothing is wider than the screen. */

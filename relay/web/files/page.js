@@ -325,7 +325,7 @@ export class FilesPage {
     const time = entry.modified_at ?? entry.updated_at;
     return [
       cell("row-check", h("span", { class: "check" }, icon("check", "small"))),
-      cell("row-main", thumbnail(entry, icon(kindOf(entry), `kind-${kindOf(entry)}`)), this.#name(entry)),
+      cell(size_ ? "row-main" : "row-main whole", thumbnail(entry, icon(kindOf(entry), `kind-${kindOf(entry)}`)), this.#name(entry)),
       cell("row-modified", h("time", { datetime: time, title: moment(time) }, when(time))),
       cell("row-size", size_),
       cell("row-more", h("span", { class: "more", title: t("action.more") }, icon("more"))),

@@ -56,8 +56,14 @@ const STROKES = {
   copy: ["M8 8h12v12H8z", "M16 8V4H4v12h4"],
 };
 
-/** An icon; of no meaning of its own for who listens to the page. */
+const made = new Map();
+
+/** An icon; of no meaning of its own for who listens to the page. Lists draw many while they are scrolled, so each is made once and then copied. */
 export function icon(name, extra = "") {
-  const paths = (STROKES[name] ?? STROKES.file).map((d) => svg("path", { d }));
-  return svg("svg", { class: `icon ${extra}`.trim(), viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, paths);
+  const key = `${name} ${extra}`;
+  if (!made.has(key)) {
+    const paths = (STROKES[name] ?? STROKES.file).map((d) => svg("path", { d }));
+    made.set(key, svg("svg", { class: `icon ${extra}`.trim(), viewBox: "0 0 24 24", "aria-hidden": "true", focusable: "false" }, paths));
+  }
+  return made.get(key).cloneNode(true);
 }

@@ -190,7 +190,7 @@ export class Shell {
       user().role === "admin" && { label: t("nav.admin"), icon: "admin", run: () => go("admin") },
       null,
       { label: t("account.logout"), icon: "logout", run: () => this.#logout() },
-    ].filter((item) => item !== false), anchor, user().email);
+    ].filter((item) => item !== false), anchor, user().email, { title: user().email });
   }
 
   // A form, so that the relay's answer can also clear what the browser keeps (R70).
@@ -226,7 +226,7 @@ export class Shell {
   }
 
   #meter() {
-    const bar = h("meter", { min: 0, max: 1, "aria-label": t("storage.label") });
+    const bar = h("meter", { min: 0, max: 1, "aria-label": t("storage.label"), hidden: true });
     const text = h("p", null);
     this.usage.watch((usage) => {
       if (!usage) return;

@@ -77,6 +77,10 @@ test("a part of a text has whole characters, and the parts are the text", async 
   }
   assert.equal(textOf(new Uint8Array([65, 0, 66])), null);
   assert.equal(textOf(new Uint8Array([0xff, 0xfe, 65, 0])), "A");
+  // Bells all over are no text, one in a log is; nor are colours of a terminal in the way.
+  assert.equal(textOf(new Uint8Array(1000).fill(7)), null);
+  assert.equal(textOf(new TextEncoder().encode(`${"a line\n".repeat(20)}\x07`)).length, 141);
+  assert.ok(textOf(new TextEncoder().encode("\x1b[31mred\x1b[0m\r\n\tindented\f")));
 });
 
 test("a small picture is asked for by content, and only where there is one", async () => {

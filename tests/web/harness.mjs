@@ -98,13 +98,14 @@ async function end(child, signal = "SIGKILL") {
 }
 
 export class Harness {
-  async open() {
+  /** `users: false`: a relay that nobody has set up yet. */
+  async open({ users = true } = {}) {
     this.dir = mkdtempSync(join(tmpdir(), "ferry-web-"));
     this.port = await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
     this.relayData = join(this.dir, "relay");
     mkdirSync(this.relayData);
-    this.addUser(EMAIL, true);
+    if (users) this.addUser(EMAIL, true);
     await this.startRelay();
     this.browser = await chromium.launch({
       executablePath: process.env.FERRY_CHROMIUM ?? "/usr/bin/chromium",
@@ -124,6 +125,11 @@ export class Harness {
       if (this.relay.exitCode !== null) throw new Error(readFileSync(join(this.dir, "relay.log"), "utf8"));
       return knocks(this.port);
     });
+  }
+
+  /** What the relay has said until now. */
+  relayLog() {
+    return readFileSync(join(this.dir, "relay.log"), "utf8");
   }
 
   /** kill -9. */

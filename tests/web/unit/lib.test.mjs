@@ -9,7 +9,7 @@ const web = new URL("../../../relay/web/", import.meta.url);
 const load = (name) => import(new URL(name, web));
 const { Sha256 } = await load("lib/sha256.js");
 const names = await load("lib/names.js");
-const { sorted } = await load("lib/sort.js");
+const { sorted } = names;
 const { marks } = await load("lib/marks.js");
 const i18n = await load("lib/i18n.js");
 const router = await load("lib/router.js");

@@ -1,12 +1,9 @@
 // The start: language, who is logged in, the frame around all pages, the live connection.
+// What is imported here is little, so that it runs early; the rest is on its way meanwhile.
 
 import * as i18n from "./lib/i18n.js";
-import { openSession } from "./lib/api.js";
-import { h, replace } from "./lib/dom.js";
-import { startRouter } from "./lib/router.js";
-import { scriptUrl } from "./lib/trusted.js";
-import { failure } from "./ui/controls.js";
-import { askSpaces, Shell } from "./shell.js";
+import { askSpaces, openSession } from "./lib/api.js";
+import { Drops } from "./upload/drops.js";
 
 const catalogue = async (code) => (await fetch(new URL(`./i18n/${code}.json`, import.meta.url))).json();
 
@@ -35,21 +32,29 @@ function toLogin() {
 
 async function start() {
   applyTheme();
+  const drops = new Drops();
   // All that the first view asks for before its list is asked for at once.
   const spaces = askSpaces();
   spaces.catch(() => {});
   const session = openSession(toLogin);
   session.catch(() => {});
-  await i18n.start(catalogue);
+  const [{ Shell }, { h, replace }, { startRouter }, { failure }] = await Promise.all([
+    import("./shell.js"), import("./lib/dom.js"), import("./lib/router.js"), import("./ui/controls.js"), i18n.start(catalogue),
+  ]);
   try {
     await session;
   } catch (error) {
     if (error.status !== 401) replace(document.body, h("main", { class: "alone" }, failure(error, () => location.reload())));
     return;
   }
-  const shell = new Shell({ toLogin, leave: () => (leaving = true), pages: PAGES });
+  const shell = new Shell({ toLogin, leave: () => (leaving = true), pages: PAGES, drops });
   replace(document.body, ...shell.elements());
-  await shell.open(spaces);
+  try {
+    await shell.open(spaces);
+  } catch (error) {
+    if (error.status !== 401) shell.failed(error, () => location.reload());
+    return;
+  }
   startRouter((parts) => shell.show(parts));
   keepShell();
 }
@@ -63,6 +68,7 @@ function applyTheme() {
 async function keepShell() {
   if (!("serviceWorker" in navigator)) return;
   try {
+    const { scriptUrl } = await import("./lib/trusted.js");
     await navigator.serviceWorker.register(scriptUrl("/sw.js"));
     const { active } = await navigator.serviceWorker.ready;
     const shell = performance.getEntriesByType("resource").map((entry) => new URL(entry.name).pathname).filter((path) => path.startsWith("/assets/"));
@@ -72,4 +78,5 @@ async function keepShell() {
   }
 }
 
-start();
+// Without its own parts there are neither words nor ways to draw them.
+start().catch(() => document.body.append("Ferry could not be loaded. Please reload this page. – Ferry konnte nicht geladen werden. Bitte die Seite neu laden."));

@@ -1,6 +1,6 @@
 // The frame around all pages: navigation, storage meter, account menu, the place of the page, uploads, messages.
 
-import { csrf, get, user } from "./lib/api.js";
+import { askSpaces, csrf, get, user } from "./lib/api.js";
 import { h, replace } from "./lib/dom.js";
 import { size, t } from "./lib/i18n.js";
 import { connect, coalesced } from "./lib/live.js";
@@ -11,7 +11,7 @@ import { failure, iconButton } from "./ui/controls.js";
 import { icon } from "./ui/icons.js";
 import { closeMenu, openMenu } from "./ui/menu.js";
 import { SearchField } from "./ui/search.js";
-import { toasts, toastError } from "./ui/toast.js";
+import { toast, toasts, toastError } from "./ui/toast.js";
 import { FilesPage } from "./files/page.js";
 import { UploadQueue } from "./upload/queue.js";
 import { uploadPanel } from "./upload/panel.js";
@@ -20,9 +20,6 @@ const NAVIGATION = [["files", "files"], ["shared", "shared"], ["conflicts", "con
 
 /** An id with or without dashes is the same. */
 const sameId = (a, b) => String(a).replaceAll("-", "") === String(b).replaceAll("-", "");
-
-/** Asks which folders there are, and by whom they are shared. */
-export const askSpaces = () => Promise.all([get("/sync/v1/namespaces"), get("/api/v1/spaces").catch(() => ({ spaces: [] }))]);
 
 /** What every page gets: the spaces, live changes, uploads, ways to say something. */
 export class Shell {
@@ -41,10 +38,11 @@ export class Shell {
   #shownRoute = null;
   #turn = 0;
 
-  constructor({ toLogin, leave, pages }) {
+  constructor({ toLogin, leave, pages, drops }) {
     this.toLogin = toLogin;
     this.leave = leave;
     this.pages = pages;
+    this.drops = drops;
     this.uploads = new UploadQueue();
     this.main = h("main", { id: "main", tabindex: "-1" });
     this.refreshUsage = coalesced(async () => this.usage.set(await get("/api/v1/me/usage").catch(() => this.usage.get())), 400);
@@ -73,6 +71,12 @@ export class Shell {
       loggedOut: this.toLogin,
     });
     this.uploads.onDone(() => this.refreshUsage());
+  }
+
+  /** Says in the place of a page that it did not come. */
+  failed(error, again) {
+    this.drops.to(null, () => toast(t("upload.notHere")));
+    replace(this.main, failure(error, again));
   }
 
   /** Asks again which spaces there are. */
@@ -140,6 +144,7 @@ export class Shell {
     this.#page?.life.end();
     this.#page = null;
     const life = scope();
+    this.drops.to(undefined);
     try {
       const page = name === "files" ? new FilesPage(this, life) : this.pages[name] ? await this.#load(name, life) : null;
       if (turn !== this.#turn) return life.end();
@@ -150,10 +155,11 @@ export class Shell {
       this.#shownRoute = name;
       replace(this.main, page.element);
       page.route?.(parts.slice(1));
+      this.drops.to(page.take ? page : null, (refusal) => toast(refusal ?? t("upload.notHere")));
       if (focusIt) (this.main.querySelector("h1") ?? this.main).focus?.();
     } catch (error) {
       life.end();
-      if (turn === this.#turn) replace(this.main, failure(error, () => this.show(parts)));
+      if (turn === this.#turn) this.failed(error, () => this.show(parts));
     }
   }
 
@@ -184,7 +190,7 @@ export class Shell {
       user().role === "admin" && { label: t("nav.admin"), icon: "admin", run: () => go("admin") },
       null,
       { label: t("account.logout"), icon: "logout", run: () => this.#logout() },
-    ].filter((item) => item !== false), anchor, user().email);
+    ].filter((item) => item !== false), anchor, user().email, { title: user().email });
   }
 
   // A form, so that the relay's answer can also clear what the browser keeps (R70).
@@ -220,7 +226,7 @@ export class Shell {
   }
 
   #meter() {
-    const bar = h("meter", { min: 0, max: 1, "aria-label": t("storage.label") });
+    const bar = h("meter", { min: 0, max: 1, "aria-label": t("storage.label"), hidden: true });
     const text = h("p", null);
     this.usage.watch((usage) => {
       if (!usage) return;

@@ -98,13 +98,14 @@ async function end(child, signal = "SIGKILL") {
 }
 
 export class Harness {
-  async open() {
+  /** `users: false`: a relay that nobody has set up yet. */
+  async open({ users = true } = {}) {
     this.dir = mkdtempSync(join(tmpdir(), "ferry-web-"));
     this.port = await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
     this.relayData = join(this.dir, "relay");
     mkdirSync(this.relayData);
-    this.addUser(EMAIL, true);
+    if (users) this.addUser(EMAIL, true);
     await this.startRelay();
     this.browser = await chromium.launch({
       executablePath: process.env.FERRY_CHROMIUM ?? "/usr/bin/chromium",
@@ -124,6 +125,11 @@ export class Harness {
       if (this.relay.exitCode !== null) throw new Error(readFileSync(join(this.dir, "relay.log"), "utf8"));
       return knocks(this.port);
     });
+  }
+
+  /** What the relay has said until now. */
+  relayLog() {
+    return readFileSync(join(this.dir, "relay.log"), "utf8");
   }
 
   /** kill -9. */
@@ -222,16 +228,18 @@ export class Harness {
   }
 }
 
-/** Drops files on the page as a person does, once it shows that something may be put there: `{name: content}`. */
-export async function drop(page, files) {
-  // With a selection other tools stand there, and then it is known.
-  await page.locator(".tools .primary").waitFor({ timeout: 5000 }).catch(() => {});
+/** Drops files on the page as a person does, in the list or elsewhere: `{name: content}`. Gives whether each event was taken from the browser. */
+export async function drop(page, files, where = ".files") {
   const transfer = await page.evaluateHandle((entries) => {
     const data = new DataTransfer();
     for (const [name, content] of entries) data.items.add(new File([content], name));
     return data;
   }, Object.entries(files));
-  for (const type of ["dragenter", "dragover", "drop"]) await page.dispatchEvent(".files", type, { dataTransfer: transfer });
+  return page.locator(where).first().evaluate((element, dataTransfer) => ["dragenter", "dragover", "drop"].map((type) => {
+    const event = new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer });
+    element.dispatchEvent(event);
+    return event.defaultPrevented;
+  }), transfer);
 }
 
 /** Waits until nothing is wider than the screen. */

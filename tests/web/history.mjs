@@ -71,7 +71,7 @@ export function tests(world) {
     await rule.getByLabel("Old versions", { exact: true }).selectOption("monthYear");
     await rule.getByLabel("At most so many").fill("1");
     await rule.getByLabel("Trash", { exact: true }).selectOption("90");
-    await rule.getByRole("button", { name: "What would go?" }).click();
+    await rule.getByRole("button", { name: "Show what would go" }).click();
     await rule.getByText(NAME).waitFor();
     assert.deepEqual(await world.axe(page), [], "the rule");
     await rule.getByRole("button", { name: "Save" }).click();

@@ -32,6 +32,9 @@ export function tests(world) {
     await guest.locator(".rows a", { hasText: "Ferry" }).click();
     await row(guest, "shared plan.txt").waitFor();
     assert.equal(await guest.locator(".tools .primary").count(), 0);
+    assert.deepEqual(await drop(guest, { "refused.txt": "from a reader" }), [true, true, true]);
+    await guest.locator(".toast", { hasText: "not put anything into it" }).waitFor();
+    assert.equal(await guest.locator(".uploads [data-state]").count(), 0);
 
     await dialog.locator(`li[data-email="${BOB}"] .tag`).waitFor({ state: "detached" });
     await dialog.getByRole("combobox", { name: /^What bob/ }).selectOption("editor");

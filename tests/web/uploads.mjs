@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { drop, openFolder, row, until } from "./harness.mjs";
+import { drop, EMAIL, openFolder, PASSWORD, row, until } from "./harness.mjs";
 
 const lists = (path) => (url) => url.pathname === "/metadata/files" && url.searchParams.get("path") === path;
 
@@ -38,6 +38,55 @@ export function tests(world) {
     assert.deepEqual(await world.axe(page), []);
     await until("the file is on disk", () => world.exists("here/slow/late.txt"));
     assert.ok(!world.exists("elsewhere/slow"));
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+
+  test("what is dropped before the folders are known goes up when they are", async () => {
+    const page = await world.page({ login: false, serviceWorkers: "block" });
+    let open = null;
+    const held = new Promise((resolve) => { open = resolve; });
+    await page.route("**/sync/v1/namespaces", async (route) => {
+      await held;
+      await route.fallback();
+    });
+    await page.goto(`${world.url}/`);
+    await page.fill('input[name="email"]', EMAIL);
+    await page.fill('input[name="password"]', PASSWORD);
+    await page.press('input[name="password"]', "Enter");
+    await page.waitForSelector("#main");
+    assert.deepEqual(await drop(page, { "early.txt": "dropped before anything was known" }, "#main"), [true, true, true]);
+    assert.equal(await page.locator("#main > *").count(), 0);
+    open();
+    await page.waitForSelector(".uploads [data-state=done]");
+    await row(page, "early.txt").waitFor();
+    await until("the file is on disk", () => world.exists("early.txt"));
+    assert.deepEqual(page.troubles, []);
+    await page.context().close();
+  });
+
+  test("what is dropped where nothing can be put is refused with a reason, and never opened by the browser", async () => {
+    const page = await world.page();
+    await row(page, "early.txt").waitFor();
+    const taken = async (where) => assert.deepEqual(await drop(page, { "nowhere.txt": "a content that belongs nowhere" }, where), [true, true, true], where);
+    for (const name of ["Trash", "Settings", "Search"]) {
+      await page.goto(`${world.url}/#/${name.toLowerCase()}`);
+      await page.getByRole("heading", { name, exact: true }).waitFor();
+      await taken("#main");
+      await page.locator(".toast", { hasText: "not here" }).waitFor();
+      await page.locator(".toast").last().getByRole("button").click();
+    }
+    // Nor onto an open dialog; but wherever else beside a list, for its folder.
+    await page.goto(`${world.url}/#/files`);
+    await row(page, "early.txt").waitFor();
+    await page.getByRole("button", { name: "Keyboard shortcuts" }).click();
+    await page.locator("dialog[open]").waitFor();
+    await taken("dialog");
+    await page.keyboard.press("Escape");
+    await page.locator("dialog[open]").waitFor({ state: "detached" });
+    assert.equal(await page.locator(".uploads [data-state]").count(), 0);
+    await taken("header.bar");
+    await page.waitForSelector(".uploads [data-state=done]");
     assert.deepEqual(page.troubles, []);
     await page.context().close();
   });

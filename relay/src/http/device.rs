@@ -6,12 +6,13 @@ use super::error::status_of;
 use super::html::fill;
 use super::language;
 use super::login::{Page, alert, to_login, who};
-use super::{Access, AppState, ClientIp, Problem, Query, Route, Routes, time_text};
+use super::{Access, AppState, ClientIp, Problem, Query, Route, Routes};
 use crate::service::accounts::WaitingDevice;
 use crate::service::{Kind, ServiceError};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -91,7 +92,8 @@ async fn enter_page(app: &AppState, browser: &Browser, error: Option<&ServiceErr
 
 async fn decide_page(app: &AppState, browser: &Browser, device: &WaitingDevice) -> Result<Response, ServiceError> {
     let who = who(app, &browser.caller, &browser.csrf).await?;
-    let asked_at = time_text(device.asked_at_ms);
+    let asked_at =
+        Timestamp::from_millisecond(device.asked_at_ms).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%d %H:%M UTC").to_string();
     let body = fill(
         include_str!("pages/device_decide.html"),
         &[

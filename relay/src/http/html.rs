@@ -1,6 +1,6 @@
 //! HTML that is escaped by construction: a template's holes take text, which is escaped, or HTML that was made here. Nothing else makes an [`Html`].
 
-use super::language;
+use super::{assets, language};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -67,7 +67,7 @@ impl Html {
     }
 }
 
-/// Fills the `{{holes}}` of a template of ours; `{{t:key}}` is a message of the request's language, `{{lang}}` that language. A hole without a value stays empty; a test fills every template.
+/// Fills the `{{holes}}` of a template of ours; `{{t:key}}` is a message of the request's language, `{{lang}}` that language, `{{build}}` the name of the client's build. A hole without a value stays empty; a test fills every template.
 pub(super) fn fill(template: &'static str, values: &[(&str, Slot<'_>)]) -> Html {
     let mut out = String::with_capacity(template.len() + 256);
     let mut rest = template;
@@ -77,6 +77,7 @@ pub(super) fn fill(template: &'static str, values: &[(&str, Slot<'_>)]) -> Html 
         let slot = match name.strip_prefix("t:") {
             Some(key) => Some(Slot::Text(language::message(key))),
             None if name == "lang" => Some(Slot::Text(language::current().code())),
+            None if name == "build" => Some(Slot::Text(assets::build())),
             None => values.iter().find(|(known, _)| *known == name).map(|(_, slot)| *slot),
         };
         debug_assert!(slot.is_some(), "nothing for {{{{{name}}}}}");

@@ -157,7 +157,13 @@ async fn a_folder_opens_to_whoever_has_its_address(kind: Db) {
         assert_eq!(page.headers[name], value);
     }
     let html = text(&page);
-    assert!(html.contains("noindex") && html.contains("in.txt") && html.contains("sub/") && !html.contains("secret.txt"), "{html}");
+    assert!(
+        html.contains("noindex")
+            && html.contains("in.txt")
+            && html.contains(r##"#folder"/></svg><span>sub<"##)
+            && !html.contains("secret.txt"),
+        "{html}"
+    );
     assert!(html.contains(r#"property="og:title" content="d""#), "{html}");
     let list = visitor.get(&world, &format!("{}/list", made.path)).await.json();
     let names: Vec<_> =

@@ -1,6 +1,6 @@
 // What can be done to files, and the dialogs for it. Used by the tools, the context menu and the keys alike.
 
-import { downloadUrl, post, query, send } from "../lib/api.js";
+import { downloadUrl, post, query, refusal, send } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { freeName, joinPath, problemWith, shown, stemEnd } from "../lib/names.js";
@@ -41,7 +41,7 @@ export async function batch(space, actions) {
 async function single(space, action) {
   const [result] = await batch(space, [action]);
   if (result.ok) return result.file;
-  throw Object.assign(new Error(result.detail), { text: result.hint ? `${result.detail} ${result.hint}` : result.detail, code: result.code });
+  throw Object.assign(new Error(result.detail), { text: refusal(result), code: result.code });
 }
 
 export class Actions {
@@ -136,7 +136,7 @@ export class Actions {
       return;
     }
     const done = entries.filter((_, i) => results[i].ok);
-    results.forEach((result, i) => result.ok || toast(t("batch.failed", { name: shown(entries[i].file_name), why: result.detail }), { error: true }));
+    results.forEach((result, i) => result.ok || toast(t("batch.failed", { name: shown(entries[i].file_name), why: refusal(result) }), { error: true }));
     if (done.length) toast(t(doneKey, { count: done.length, name: shown(done[0].file_name) }), undo && { action: { label: t("action.undo"), run: () => undo(done) } });
     await this.#after(null);
   }

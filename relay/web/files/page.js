@@ -4,9 +4,8 @@ import { allPages, get, query } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { collate, size, t, when, moment } from "../lib/i18n.js";
 import { coalesced } from "../lib/live.js";
-import { joinPath, kindOf, parentPath, segments, shown } from "../lib/names.js";
+import { joinPath, kindOf, parentPath, segments, shown, sorted } from "../lib/names.js";
 import { go, href } from "../lib/router.js";
-import { sorted } from "../lib/sort.js";
 import { button, emptyState, failure, iconButton } from "../ui/controls.js";
 import { Grid } from "../ui/grid.js";
 import { icon } from "../ui/icons.js";
@@ -15,7 +14,7 @@ import { toast } from "../ui/toast.js";
 import { canShare } from "../share/may.js";
 import { Actions } from "./actions.js";
 import { thumbnail } from "./thumbnail.js";
-import { fromDrop, fromInput } from "../upload/gather.js";
+import { fromInput } from "../upload/gather.js";
 
 const VIEW = "ferry.view";
 const COLUMNS = ["name", "modified", "size"];
@@ -64,9 +63,10 @@ export class FilesPage {
     this.heads = h("div", { class: "grid-head" });
     this.notice = h("div", { class: "files-notice" });
     this.status = h("p", { class: "status-line", role: "status" });
+    this.hint = h("span");
     this.element = h("div", { class: "files" }, h("div", { class: "files-top" }, this.crumbs, this.tools), this.heads,
       h("div", { class: "grid-frame" }, this.grid.element, this.notice), this.status,
-      h("div", { class: "drop-hint", "aria-hidden": "true" }, icon("upload", "large"), t("upload.drop")));
+      h("div", { class: "drop-hint", "aria-hidden": "true" }, icon("upload", "large"), this.hint));
     this.refresh = coalesced(() => this.load());
     life.add(shell.onChange(({ space }) => {
       if (space === null) this.#takeSpaces();
@@ -75,7 +75,7 @@ export class FilesPage {
     life.add(() => this.grid.end());
     life.add(() => clearTimeout(this.#retry));
     life.add(() => { this.#turn += 1; });
-    this.#drop(life);
+    life.listen(document, "paste", (event) => this.#paste(event));
     this.grid.tiles = this.#view.tiles;
   }
 
@@ -324,7 +324,7 @@ export class FilesPage {
     const time = entry.modified_at ?? entry.updated_at;
     return [
       cell("row-check", h("span", { class: "check" }, icon("check", "small"))),
-      cell("row-main", thumbnail(entry, icon(kindOf(entry), `kind-${kindOf(entry)}`)), this.#name(entry)),
+      cell(size_ ? "row-main" : "row-main whole", thumbnail(entry, icon(kindOf(entry), `kind-${kindOf(entry)}`)), this.#name(entry)),
       cell("row-modified", h("time", { datetime: time, title: moment(time) }, when(time))),
       cell("row-size", size_),
       cell("row-more", h("span", { class: "more", title: t("action.more") }, icon("more"))),
@@ -364,33 +364,31 @@ export class FilesPage {
     return true;
   }
 
-  #drop(life) {
-    const isFiles = (event) => this.canEdit && [...(event.dataTransfer?.types ?? [])].includes("Files");
-    let depth = 0;
-    const paint = () => this.element.classList.toggle("dropping", depth > 0);
-    life.listen(document, "dragenter", (event) => {
-      if (!isFiles(event)) return;
-      event.preventDefault();
-      depth += 1;
-      paint();
-    });
-    life.listen(document, "dragleave", () => {
-      depth = Math.max(0, depth - 1);
-      paint();
-    });
-    life.listen(document, "dragover", (event) => isFiles(event) && event.preventDefault());
-    life.listen(document, "drop", async (event) => {
-      depth = 0;
-      paint();
-      if (!isFiles(event)) return;
-      event.preventDefault();
-      const place = this.#place();
-      this.#upload(await fromDrop(event.dataTransfer), place);
-    });
-    life.listen(document, "paste", (event) => {
-      if (!this.canEdit || event.target.closest?.("input,textarea,dialog") || !event.clipboardData?.files.length) return;
-      event.preventDefault();
-      this.#upload(fromInput(event.clipboardData.files), this.#place());
-    });
+  // --- files that are given: dropped anywhere on the window, or pasted ---
+
+  /** Files are held over the window, or no longer. */
+  hover(on) {
+    const { refusal } = this;
+    this.element.classList.toggle("dropping", on);
+    this.element.classList.toggle("refusing", on && Boolean(refusal));
+    if (on) this.hint.textContent = refusal ?? t("upload.drop");
+  }
+
+  /** Why nothing can be put here; nothing if it can. */
+  get refusal() {
+    return this.#space && this.canEdit ? null : t("files.readOnly");
+  }
+
+  /** What was dropped here, once it has been read. */
+  async take(files) {
+    const place = this.#place();
+    this.#upload(await files, place);
+  }
+
+  #paste(event) {
+    if (event.target.closest?.("input,textarea,dialog") || !event.clipboardData?.files.length) return;
+    event.preventDefault();
+    if (this.refusal) toast(this.refusal);
+    else this.#upload(fromInput(event.clipboardData.files), this.#place());
   }
 }

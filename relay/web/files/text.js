@@ -16,10 +16,20 @@ const LINES_MAX = 20_000;
 /** What has no ending is a text if it begins like one. */
 const LOOK_BYTES = 4096;
 
+/** Of so many bytes one may be a control character; more are not a person's text. */
+const STRANGE_SHARE = 32;
+/** So much of the beginning is judged. */
+const LOOKED_AT_BYTES = 8192;
+
+/** Control characters other than backspace, tab, ends of lines and pages, and escape. */
+const isStrange = (byte) => byte < 32 && !(byte >= 8 && byte <= 13) && byte !== 27;
+
 /** The text of bytes; null if they are none. */
 export function textOf(bytes) {
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
-  if (bytes.subarray(0, 8192).includes(0)) return null;
+  const begin = bytes.subarray(0, LOOKED_AT_BYTES);
+  const strange = begin.filter(isStrange).length;
+  if (begin.includes(0) || strange > begin.length / STRANGE_SHARE) return null;
   return new TextDecoder().decode(bytes);
 }
 

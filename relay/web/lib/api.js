@@ -14,17 +14,22 @@ export class ApiError extends Error {
     this.retryAfterS = retryAfterS;
   }
 
-  /** What a person should read: our own words where we have them, else the relay's. */
+  /** What a person should read. */
   get text() {
-    const own = `error.${this.code}`;
-    if (has(own)) return t(own);
-    return this.hint ? `${this.message} ${this.hint}` : this.message;
+    return refusal({ code: this.code, detail: this.message, hint: this.hint });
   }
 
   /** Whether trying again later may help. */
   get isTemporary() {
     return this.status === 0 || this.status === 429 || this.status >= 500 && this.status !== 507;
   }
+}
+
+/** Why the relay refused something, for a person: our own words where we have them, else the relay's. */
+export function refusal({ code, detail, hint }) {
+  const own = `error.${code}`;
+  if (has(own)) return t(own);
+  return [detail ?? t("error.unknown"), hint].filter(Boolean).join(" ");
 }
 
 const session = { csrf: "", user: null };
@@ -95,6 +100,9 @@ export async function allPages(ask, more = () => {}) {
   } while (cursor !== undefined);
   return files;
 }
+
+/** Asks which folders there are, and by whom they are shared. */
+export const askSpaces = () => Promise.all([get("/sync/v1/namespaces"), get("/api/v1/spaces").catch(() => ({ spaces: [] }))]);
 
 /** The address of a file's bytes. */
 export const downloadUrl = (entry, version = entry.version_id) =>

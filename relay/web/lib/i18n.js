@@ -4,6 +4,8 @@ const LANGUAGES = ["en", "de"];
 const CHOICE = "ferry.language";
 let messages = {};
 let language = "en";
+/** Formats of the language in use: to make one takes longer than what it is for, and lists ask for hundreds. */
+const formats = new Map();
 let plurals = new Intl.PluralRules("en");
 
 /** The languages that there are, with their own names. */
@@ -33,6 +35,7 @@ export async function start(load) {
 export function use(code, catalogue) {
   language = code;
   messages = catalogue;
+  formats.clear();
   plurals = new Intl.PluralRules(code);
 }
 
@@ -56,6 +59,12 @@ export function t(key, values = {}) {
 /** Whether there is such a message. */
 export const has = (key) => messages[key] !== undefined;
 
+function formatOf(Kind, style) {
+  const key = Kind.name + JSON.stringify(style);
+  if (!formats.has(key)) formats.set(key, new Kind(language, style));
+  return formats.get(key);
+}
+
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
 /** A size for people, in units of 1000. */
@@ -68,7 +77,7 @@ export function size(bytes) {
   }
   const digits = unit === 0 || value >= 100 ? 0 : 1;
   const style = { style: "unit", unit: UNITS[unit], unitDisplay: unit === 0 ? "long" : "short", maximumFractionDigits: digits };
-  return new Intl.NumberFormat(language, style).format(value);
+  return formatOf(Intl.NumberFormat, style).format(value);
 }
 
 /** A moment for people: the time for today, the date for other days. */
@@ -77,14 +86,14 @@ export function when(text, now = new Date()) {
   if (!text || Number.isNaN(date.getTime())) return "";
   const sameDay = date.toDateString() === now.toDateString();
   const style = sameDay ? { hour: "numeric", minute: "2-digit" } : { day: "numeric", month: "short", year: "numeric" };
-  return new Intl.DateTimeFormat(language, style).format(date);
+  return formatOf(Intl.DateTimeFormat, style).format(date);
 }
 
 /** A moment in full. */
 export function moment(text) {
   const date = new Date(text);
   if (!text || Number.isNaN(date.getTime())) return "";
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(date);
+  return formatOf(Intl.DateTimeFormat, { dateStyle: "medium", timeStyle: "short" }).format(date);
 }
 
 const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["month", 12], ["year", Infinity]];
@@ -93,7 +102,7 @@ const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["mont
 export function ago(text, now = Date.now()) {
   let value = (new Date(text).getTime() - now) / 1000;
   if (Number.isNaN(value)) return "";
-  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  const format = formatOf(Intl.RelativeTimeFormat, { numeric: "auto" });
   for (const [unit, steps] of STEPS) {
     if (Math.abs(value) < steps) return format.format(Math.trunc(value), unit);
     value /= steps;

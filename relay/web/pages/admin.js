@@ -32,6 +32,8 @@ export function quotaOf(text) {
 function users(emails) {
   const body = h("tbody");
   const note = h("div");
+  const table = h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": t("admin.users") },
+    h("table", { class: "people-table" }, h("thead", null, h("tr", null, [t("field.email"), t("admin.role"), t("storage.label")].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col" }, h("span", { class: "unseen" }, t("action.more"))))), body));
   async function load() {
     try {
       const found = [];
@@ -44,7 +46,9 @@ function users(emails) {
       for (const one of found) emails.set(one.user_id, one.email);
       replace(body, found.map(row));
       replace(note, null);
+      table.hidden = false;
     } catch (error) {
+      table.hidden = true;
       replace(note, failure(error, load));
     }
   }
@@ -103,28 +107,34 @@ function users(emails) {
     await reveal(t("admin.invite"), t("admin.inviteText", { when: moment(end) }), [code]);
   });
   const loaded = load();
-  const element = h("section", { class: "card" }, h("h2", null, t("admin.users")), note,
-    h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": t("admin.users") },
-      h("table", { class: "people-table" }, h("thead", null, h("tr", null, [t("field.email"), t("admin.role"), t("storage.label")].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col" }, h("span", { class: "unseen" }, t("action.more"))))), body)),
+  const element = h("section", { class: "card" }, h("h2", null, t("admin.users")), note, table,
     h("div", { class: "card-actions" }, button(t("admin.add"), add, { kind: "primary", icon: "add" }), button(t("admin.invite"), invite)));
   return { element, loaded };
 }
 
+/** Ids by their first digits, which is enough to tell them apart on one page. */
+export const shortIds = (text) => text.replace(/\b([0-9a-f]{8})[0-9a-f]{24}\b/g, "$1…");
+
 function audit(emails, loaded) {
   const list = h("ul", { class: "rows log" });
+  const note = h("div");
   let before;
   const more = button(t("action.showMore"), () => load(), { hidden: true });
+  const row = (entry) => {
+    const facts = [emails.get(entry.user_id), entry.detail, entry.remote_ip].filter(Boolean).map(shown).join(" · ");
+    return h("li", null, h("time", { datetime: entry.at }, moment(entry.at)), h("code", null, shown(entry.event)), h("span", { class: "soft", title: facts }, shortIds(facts)));
+  };
   async function load() {
     try {
       const [{ entries }] = await Promise.all([get(`/api/v1/admin/audit${query({ limit: 50, before })}`), loaded]);
-      const facts = (entry) => [emails.get(entry.user_id), entry.detail, entry.remote_ip].filter(Boolean).map(shown).join(" · ");
-      list.append(...entries.map((entry) => h("li", null, h("time", { datetime: entry.at }, moment(entry.at)), h("code", null, shown(entry.event)), h("span", { class: "soft" }, facts(entry)))));
+      list.append(...entries.map(row));
       before = entries.at(-1)?.audit_id;
       more.hidden = entries.length < 50;
+      replace(note, null);
     } catch (error) {
-      toastError(error);
+      replace(note, failure(error, load));
     }
   }
   load();
-  return h("section", { class: "card" }, h("h2", null, t("admin.audit")), list, more);
+  return h("section", { class: "card" }, h("h2", null, t("admin.audit")), list, note, more);
 }

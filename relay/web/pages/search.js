@@ -84,7 +84,9 @@ class SearchPage {
   #show(page) {
     this.#found = page.files;
     if (!page.files.length) {
+      // Said to who listens; who looks reads it below.
       this.status.textContent = t("search.none");
+      this.status.classList.add("unseen");
       return replace(this.content, emptyState("search", t("search.none"), t("search.noneText")));
     }
     const list = h("ul", { class: "rows" }, page.files.map((file) => this.#row(file)));
@@ -94,6 +96,7 @@ class SearchPage {
   }
 
   #rest(page, list, more) {
+    this.status.classList.remove("unseen");
     this.status.textContent = t(page.has_more ? "search.countMore" : "search.count", { count: this.#found.length });
     replace(more, page.has_more && button(t("action.showMore"), (event) => busy(event.currentTarget, async () => {
       const turn = this.#turn;

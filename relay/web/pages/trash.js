@@ -1,6 +1,6 @@
 // The trash: what was deleted, the way back, and for owners the end.
 
-import { allPages, del, get, query } from "../lib/api.js";
+import { allPages, del, get, query, refusal } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { ago, moment, size, t } from "../lib/i18n.js";
 import { coalesced } from "../lib/live.js";
@@ -56,7 +56,7 @@ export function create(shell, life) {
 
   const restore = (element, item, space) => busy(element, async () => {
     const [result] = await batch(space, [{ action: "restore", file_id: item.file_id }]);
-    if (!result.ok) throw Object.assign(new Error(result.detail), { text: result.detail });
+    if (!result.ok) throw Object.assign(new Error(result.detail), { text: refusal(result) });
     toast(t("trash.restored", { path: shown(result.file.file_path) }));
     await load();
   }, toastError);

@@ -5,11 +5,11 @@ import { Sender } from "./sender.js";
 const form = document.getElementById("drop");
 const input = document.getElementById("files");
 const sent = document.getElementById("sent");
+const button = form.querySelector("button");
 const sender = new Sender(`/s/${form.dataset.token}/upload/`, { words: form.dataset });
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = form.querySelector("button");
   button.disabled = true;
   let failed = false;
   for (const file of [...input.files]) {
@@ -33,4 +33,13 @@ form.addEventListener("submit", async (event) => {
     sender.forget();
   }
   button.disabled = false;
+});
+
+// What is dropped anywhere on the page is chosen, as if it had been dropped onto the field: the browser would open it in place of the page.
+const isFiles = (event) => [...event.dataTransfer.types].includes("Files");
+addEventListener("dragover", (event) => isFiles(event) && event.preventDefault());
+addEventListener("drop", (event) => {
+  if (!isFiles(event)) return;
+  event.preventDefault();
+  if (!button.disabled && event.dataTransfer.files.length) input.files = event.dataTransfer.files;
 });

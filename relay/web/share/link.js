@@ -115,13 +115,13 @@ function linkForm(made, action, submit, cancel) {
 }
 
 /** Changes a link in a dialog; gives whether it was changed. */
-const editLink = (link) => dialog(t("link.edit"), (close) => {
+const editLink = (link) => dialog(t("link.editTitle"), (close) => {
   const made = fields(link.is_directory, link);
   return linkForm(made, t("link.save"), async (values) => {
     await patch(`/api/v1/links/${link.link_id}`, values);
     close(true);
   }, button(t("action.cancel"), () => close(false)));
-});
+}, { wide: true });
 
 /** What stands for a whole folder where an id is asked for. */
 const ROOT = "00000000-0000-0000-0000-000000000000";

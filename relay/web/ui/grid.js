@@ -3,7 +3,8 @@
 
 import { h, uid } from "../lib/dom.js";
 
-const OVERSCAN = 8;
+/** So much above and below what is seen is in the page too, in pixels. */
+const OVERSCAN = 352;
 const TILE_WIDTH = 140;
 const TILE_HEIGHT = 148;
 const ROW_HEIGHT = 44;
@@ -108,8 +109,9 @@ export class Grid {
     const height = this.#tiles ? TILE_HEIGHT : ROW_HEIGHT;
     const lines = Math.ceil(this.#entries.length / columns);
     this.spacer.style.height = `${lines * height}px`;
-    const first = Math.max(0, Math.floor(this.element.scrollTop / height) - OVERSCAN) * columns;
-    const last = Math.min(this.#entries.length, (Math.ceil((this.element.scrollTop + this.element.clientHeight) / height) + OVERSCAN) * columns);
+    const { scrollTop, clientHeight } = this.element;
+    const first = Math.max(0, Math.floor((scrollTop - OVERSCAN) / height)) * columns;
+    const last = Math.min(this.#entries.length, Math.ceil((scrollTop + clientHeight + OVERSCAN) / height) * columns);
     const wanted = (index) => (index >= first && index < last) || index === this.#active;
     for (const [index, row] of this.#rows) {
       if (!wanted(index)) {
@@ -122,6 +124,10 @@ export class Grid {
     this.#order();
     const width = this.#tiles ? 100 / columns : 100;
     for (const [index, row] of this.#rows) {
+      const drawn = this.#drawn.get(row);
+      const place = `${index} ${columns}`;
+      if (drawn.place === place) continue;
+      drawn.place = place;
       row.style.top = `${Math.floor(index / columns) * height}px`;
       row.style.left = `${(index % columns) * width}%`;
       row.style.width = `${width}%`;
@@ -133,7 +139,7 @@ export class Grid {
     if (this.#rows.has(index)) return;
     const entry = this.#entries[index];
     const row = h("div", { class: "grid-row", role: "row" }, this.#on.row(entry, this.#tiles));
-    this.#drawn.set(row, { key: this.#on.key(entry), facts: JSON.stringify(entry) });
+    this.#drawn.set(row, { key: this.#on.key(entry), entry, place: "" });
     this.#number(row, index);
     this.#rows.set(index, row);
   }
@@ -149,9 +155,9 @@ export class Grid {
     const before = [...this.#rows.values()];
     this.#rows.clear();
     for (const row of before) {
-      const { key, facts } = this.#drawn.get(row);
+      const { key, entry } = this.#drawn.get(row);
       const index = keys.get(key);
-      if (index !== undefined && facts === JSON.stringify(this.#entries[index])) {
+      if (index !== undefined && JSON.stringify(entry) === JSON.stringify(this.#entries[index])) {
         this.#number(row, index);
         this.#rows.set(index, row);
       } else row.remove();
@@ -170,10 +176,12 @@ export class Grid {
 
   #paint() {
     for (const [index, row] of this.#rows) {
-      const on = this.#selected.has(this.#on.key(this.#entries[index]));
-      row.setAttribute("aria-selected", String(on));
+      const on = String(this.#selected.has(this.#on.key(this.#entries[index])));
+      if (row.getAttribute("aria-selected") !== on) row.setAttribute("aria-selected", on);
       row.classList.toggle("active", index === this.#active);
     }
+    // Not by `:has()`, which is asked again for each row that comes and goes.
+    this.element.classList.toggle("selecting", this.#selected.size > 0);
     if (this.#entries.length) this.element.setAttribute("aria-activedescendant", `${this.#prefix}-${this.#active}`);
     else this.element.removeAttribute("aria-activedescendant");
   }

@@ -20,12 +20,15 @@ export function closeMenu({ focus = true } = {}) {
  * Opens a menu at a point, or below an element.
  * @param items `{label, icon, run, danger, key}`, or null for a line between groups
  * @param at `{x, y}` in the window, or an element
+ * @param title a line above the items
  */
-export function openMenu(items, at, label) {
+export function openMenu(items, at, label, { title } = {}) {
   closeMenu({ focus: false });
   const anchor = at instanceof Element ? at : null;
   const back = document.activeElement;
   const element = h("div", { class: "menu", role: "menu", "aria-label": label });
+  // Its label says the same to who listens.
+  if (title) element.append(h("p", { class: "menu-title", "aria-hidden": "true" }, title));
   for (const item of items) {
     if (!item) {
       if (element.lastElementChild) element.append(h("hr", { role: "separator" }));

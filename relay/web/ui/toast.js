@@ -18,6 +18,9 @@ export function toast(text, { action, error = false } = {}) {
   if (action) {
     element.append(h("button", { type: "button", class: "link", onclick: () => { close(); action.run(); } }, action.label));
   }
+  element.dataset.text = text;
+  // The same said again is one message.
+  for (const other of [...polite.children]) if (!action && other.dataset.text === text) other.remove();
   element.append(iconButton("close", t("action.dismiss"), close));
   polite.append(element);
   while (polite.children.length > SHOWN_MAX) polite.firstElementChild.remove();

@@ -5,7 +5,13 @@ import { t } from "../lib/i18n.js";
 import { joinPath } from "../lib/names.js";
 import { toastError } from "../ui/toast.js";
 
-const FILES_AT_ONCE = 3;
+/** As many as a browser has connections: a small file mostly waits for answers. */
+const FILES_AT_ONCE = 6;
+/** A file of more than one chunk has several on their way by itself. */
+const LARGE_AT_ONCE = 3;
+const LARGE_FROM_BYTES = 4 * 1024 * 1024;
+
+const isLarge = (job) => job.size > LARGE_FROM_BYTES;
 
 /** Modules that the first view does without, as far as they have come. */
 const loaded = new Map();
@@ -97,9 +103,14 @@ export class UploadQueue {
   }
 
   #pump() {
-    const running = this.jobs.filter((job) => job.running).length;
-    const next = this.jobs.filter((job) => job.state === "waiting" && !job.running).slice(0, FILES_AT_ONCE - running);
-    for (const job of next) {
+    const running = this.jobs.filter((job) => job.running);
+    let large = running.filter(isLarge).length;
+    let free = FILES_AT_ONCE - running.length;
+    for (const job of this.jobs) {
+      if (free <= 0) break;
+      if (job.state !== "waiting" || job.running || (isLarge(job) && large >= LARGE_AT_ONCE)) continue;
+      free -= 1;
+      if (isLarge(job)) large += 1;
       job.running = true;
       job.run().catch((error) => {
         job.state = "failed";

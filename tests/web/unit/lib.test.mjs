@@ -9,7 +9,7 @@ const web = new URL("../../../relay/web/", import.meta.url);
 const load = (name) => import(new URL(name, web));
 const { Sha256 } = await load("lib/sha256.js");
 const names = await load("lib/names.js");
-const { sorted } = await load("lib/sort.js");
+const { sorted } = names;
 const { marks } = await load("lib/marks.js");
 const i18n = await load("lib/i18n.js");
 const router = await load("lib/router.js");
@@ -77,6 +77,10 @@ test("a part of a text has whole characters, and the parts are the text", async 
   }
   assert.equal(textOf(new Uint8Array([65, 0, 66])), null);
   assert.equal(textOf(new Uint8Array([0xff, 0xfe, 65, 0])), "A");
+  // Bells all over are no text, one in a log is; nor are colours of a terminal in the way.
+  assert.equal(textOf(new Uint8Array(1000).fill(7)), null);
+  assert.equal(textOf(new TextEncoder().encode(`${"a line\n".repeat(20)}\x07`)).length, 141);
+  assert.ok(textOf(new TextEncoder().encode("\x1b[31mred\x1b[0m\r\n\tindented\f")));
 });
 
 test("a small picture is asked for by content, and only where there is one", async () => {

@@ -5,7 +5,7 @@ const form = document.getElementById("setup");
 const message = document.getElementById("message");
 history.replaceState(null, "", location.pathname);
 if (!token) {
-  form.hidden = true;
+  form.hidden = document.getElementById("intro").hidden = true;
   message.textContent = form.dataset.noToken;
 }
 form.addEventListener("submit", async (event) => {
@@ -24,7 +24,8 @@ form.addEventListener("submit", async (event) => {
     });
     const result = await answer.json();
     if (answer.ok) {
-      form.hidden = true;
+      form.hidden = document.getElementById("intro").hidden = true;
+      document.getElementById("open").hidden = false;
       message.textContent = form.dataset.done.replace("{email}", () => result.email).replace("{address}", () => location.origin);
       return;
     }

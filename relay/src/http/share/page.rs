@@ -6,7 +6,7 @@ use super::super::error::status_of;
 use super::super::html::{Html, fill};
 use super::super::language::{filled, message};
 use super::super::login::{alert, problem_page, see_other};
-use super::super::{AppState, Path, Problem, assets};
+use super::super::{AppState, Path, Problem};
 use super::{Visit, cookie, encoded, encoded_path, path_of_query};
 use crate::service::content::PublicItem;
 use crate::service::links::{LinkKind, Opened, used_up};
@@ -139,7 +139,7 @@ async fn show(app: &AppState, opened: &Opened, token: &str, path: &RelPath) -> S
     if opened.link.kind == LinkKind::Upload {
         let root = app.content.public_item(&opened.entry, &RelPath::root()).await?;
         let body = fill(include_str!("../pages/share_upload.html"), &[("token", token.into())]);
-        let head = fill(include_str!("../pages/share_script.html"), &[("build", assets::build().into())]);
+        let head = fill(include_str!("../pages/share_script.html"), &[]);
         return Ok(Parts { head, ..Parts::new(filled("share.filesFor", &[("name", &text_of(&root.name))]), body) });
     }
     let item = app.content.public_item(&opened.entry, path).await?;
@@ -196,9 +196,15 @@ async fn folder(app: &AppState, opened: &Opened, token: &str, path: &RelPath) ->
     let before = if path.is_root() { String::new() } else { format!("{}/", encoded_path(path)) };
     let row = |item: &PublicItem| {
         let to = format!("/s/{token}?path={before}{}", encoded(&item.name));
-        let name = format!("{}{}", text_of(&item.name), if item.is_directory { "/" } else { "" });
-        let size = if item.is_directory { String::new() } else { size_text(item.size_bytes) };
-        fill(include_str!("../pages/share_row.html"), &[("to", (&to).into()), ("name", (&name).into()), ("size", (&size).into())])
+        let name = text_of(&item.name);
+        let (kind, label, size) = if item.is_directory {
+            ("folder", message("share.folder"), String::new())
+        } else {
+            ("file", message("share.file"), size_text(item.size_bytes))
+        };
+        let values =
+            [("to", (&to).into()), ("kind", kind.into()), ("label", label.into()), ("name", (&name).into()), ("size", (&size).into())];
+        fill(include_str!("../pages/share_row.html"), &values)
     };
     let rows = Html::concat(items.iter().take(LISTED_MAX).map(row));
     let download = match opened.link.kind {

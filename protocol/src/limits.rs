@@ -16,6 +16,8 @@ pub const BASES_MAX: usize = 8;
 pub const MERGE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Most lines of a text that is merged.
 pub const MERGE_LINES_MAX: usize = 100_000;
+/// Most lines from the first to the last that one side of a merge changed: the time that it takes grows with the square of the changes.
+pub const MERGE_CHANGED_LINES_MAX: usize = 10_000;
 /// Most replicas in the context of one node.
 pub const CONTEXT_MAX: usize = 65_536;
 /// Largest chunk, in bytes: the largest that any chunker class cuts.

@@ -11,7 +11,7 @@
 //! Bases are remembered sparsely ([`bases`]): the newest, the oldest, and fewer and fewer between. An older event in common than the newest one
 //! is good as well: what came after it stands on both sides, and the same change on both sides is one.
 
-use crate::limits::{BASES_MAX, MERGE_LINES_MAX, MERGE_MAX_BYTES};
+use crate::limits::{BASES_MAX, MERGE_CHANGED_LINES_MAX, MERGE_LINES_MAX, MERGE_MAX_BYTES};
 use crate::manifest::Manifest;
 use crate::node::{Base, Body, Content, Dot, FileContent, Value};
 use crate::read::{Shown, shown};
@@ -142,14 +142,35 @@ pub fn is_text(bytes: &[u8]) -> bool {
 fn text(bytes: &[u8]) -> Option<&str> {
     let is_bounded = bytes.len() as u64 <= MERGE_MAX_BYTES && !bytes.contains(&0);
     let text = std::str::from_utf8(bytes).ok().filter(|_| is_bounded)?;
-    (text.lines().count() <= MERGE_LINES_MAX).then_some(text)
+    (line_ends(bytes) <= MERGE_LINES_MAX).then_some(text)
 }
 
-/// The three-way merge of two texts; nothing if one is no text, or both changed the same lines or lines that touch.
+/// How many lines end in these bytes: at a line feed, at a carriage return, or at both together, as `similar` cuts them.
+fn line_ends(bytes: &[u8]) -> usize {
+    let ends = |at: usize| bytes[at] == b'\n' || (bytes[at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
+    (0..bytes.len()).filter(|at| ends(*at)).count()
+}
+
+/// How many lines of either text the first and the last difference span, or one more.
+fn changed_lines(one: &str, other: &str) -> usize {
+    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+    let before = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    (one, other) = (&one[before..], &other[before..]);
+    let after = one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+    line_ends(&one[..one.len() - after]).max(line_ends(&other[..other.len() - after])) + 1
+}
+
+/// The three-way merge of two texts; nothing if one is no text, both changed the same lines or lines that touch, or what one changed spans too much.
 ///
 /// Whole lines are taken as they are, with their endings and a byte order mark. A last line without an ending stays the last one.
 pub fn lines(base: &[u8], newer: &[u8], older: &[u8]) -> Option<Vec<u8>> {
     let (base, newer, older) = (text(base)?, text(newer)?, text(older)?);
+    if newer == base || older == base {
+        return Some(if newer == base { older } else { newer }.as_bytes().to_vec());
+    }
+    if changed_lines(base, newer).max(changed_lines(base, older)) > MERGE_CHANGED_LINES_MAX {
+        return None;
+    }
     let mut config = TextMergeConfig::new();
     config.algorithm(Algorithm::Histogram);
     let merge: TextMerge<'_, '_, '_, str> = config.merge_lines(base, newer, older);
@@ -162,11 +183,13 @@ pub fn lines(base: &[u8], newer: &[u8], older: &[u8]) -> Option<Vec<u8>> {
         };
         let range = if from_older { region.theirs_range() } else { region.ours_range() };
         for at in range {
-            // Two lines would become one.
-            if !out.is_empty() && !out.ends_with(['\n', '\r']) {
+            let line = if from_older { merge.theirs_line(at)? } else { merge.ours_line(at)? };
+            // Two lines would become one, or their two endings.
+            let has_ended = out.is_empty() || out.ends_with(['\n', '\r']);
+            if !has_ended || (out.ends_with('\r') && line.starts_with('\n')) {
                 return None;
             }
-            out.push_str(if from_older { merge.theirs_line(at)? } else { merge.ours_line(at)? });
+            out.push_str(line);
         }
     }
     Some(out.into_bytes())

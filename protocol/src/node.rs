@@ -42,7 +42,7 @@ pub struct Place {
 pub struct Dot {
     /// Who wrote.
     pub replica: ReplicaId,
-    /// The how-manieth write of this replica to this node.
+    /// The replica's number of this event: above those of its earlier events on this node.
     pub counter: u64,
 }
 
@@ -211,12 +211,12 @@ impl Body {
         &self.values
     }
 
-    /// Per replica the number of its events seen here, ordered by replica.
+    /// Per replica the highest counter of its events seen here, ordered by replica: all events up to it were seen.
     pub fn context(&self) -> &[(ReplicaId, u64)] {
         &self.context
     }
 
-    /// How many events of this replica were seen.
+    /// The highest counter of the events of this replica that were seen; 0 if none was.
     pub fn counter(&self, replica: ReplicaId) -> u64 {
         self.context.binary_search_by_key(&replica, |(r, _)| *r).map_or(0, |i| self.context[i].1)
     }
@@ -236,7 +236,7 @@ impl Body {
         self.values.iter().any(|v| !v.content.is_tombstone())
     }
 
-    /// The dot that the next event of this replica will have.
+    /// The least dot that the next event of this replica may have.
     pub fn next_dot(&self, replica: ReplicaId) -> Dot {
         Dot { replica, counter: self.counter(replica) + 1 }
     }

@@ -451,6 +451,36 @@ fn the_brake_does_not_count_what_others_deleted() {
     assert_eq!(world.converge(), tree([]));
 }
 
+/// What a user removed shortly before and what others deleted since are no question either: "0 of 0" would be held.
+#[test]
+fn the_brake_holds_nothing_where_there_is_nothing_to_ask() {
+    let mut world = Calm::new(2);
+    for i in 0..8 {
+        world.write(0, &format!("f{i}"), &format!("content {i}"));
+    }
+    world.converge();
+    for i in 0..3 {
+        world.remove(1, &format!("f{i}"));
+    }
+    world.settle(1);
+    world.settle(0);
+    assert_eq!(world.tree(0).len(), 5);
+    for i in 3..8 {
+        world.remove(0, &format!("f{i}"));
+    }
+    world.settle(0);
+    assert_eq!(world.devices[0].engine.approve_deletes().unwrap(), 5);
+    world.settle(0);
+    // The other one's user removes the same, after his device heard of it and before it could.
+    assert!(world.step(1, Step::Hear));
+    for i in 3..8 {
+        world.remove(1, &format!("f{i}"));
+    }
+    world.settle(1);
+    assert_eq!(world.devices[1].engine.held_deletes(), None);
+    assert_eq!(world.converge(), tree([]));
+}
+
 #[test]
 fn a_viewer_changes_nothing_and_keeps_what_he_wrote() {
     let mut world = Calm::new(1);

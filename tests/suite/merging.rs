@@ -248,11 +248,14 @@ fn a_viewer_merges_nothing() {
     let mut world = world([true, true, true], BASE);
     world.devices[2].policy.may_write = false;
     world.devices[2].engine.policy_mut().may_write = false;
+    world.devices.iter_mut().for_each(|d| d.forget_kept());
     world.write(0, "f", FIRST);
     world.write(1, "f", LAST);
     alone(&mut world);
     assert_eq!(only(&world.converge()), BOTH);
     assert_eq!(world.devices[2].merged, 0);
+    let kept: Vec<bool> = world.devices.iter().map(|d| d.kept() > 0).collect();
+    assert_eq!(kept, [true, true, false], "and keeps nothing for it");
 }
 
 /// A user writes again while the merge is on its way: his edit stands, and what was merged meets it.

@@ -313,7 +313,8 @@ impl<T: Trees> Engine<T> {
             agreed += u64::from(self.trees.node(key.node)?.is_some_and(|record| !record.state.body().has_living()));
         }
         let (count, total) = (keys.len() as u64 - agreed, self.trees.meta().items.saturating_sub(agreed));
-        let hold = self.brake.must_hold(&self.policy, self.now_ms, count, total) && !self.planted(Planted::NoBrake);
+        // With nothing to ask about, what was deleted shortly before must not make it a question.
+        let hold = count > 0 && self.brake.must_hold(&self.policy, self.now_ms, count, total) && !self.planted(Planted::NoBrake);
         if hold {
             if self.brake.hold(count, total) {
                 self.emit(Event::Held { count, total });

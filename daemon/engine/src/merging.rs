@@ -299,10 +299,11 @@ impl<T: Trees> Engine<T> {
         Ok(true)
     }
 
-    /// What stands everywhere as it stands here may be the base of a merge.
+    /// What stands everywhere as it stands here may be the base of a merge. Who may not write never merges.
     pub(crate) fn keep_for_merges(&self, item: &Item, path: &RelPath, draft: &mut Draft) {
         if let ItemContent::File(manifest) = &item.content
             && self.policy.merge_text
+            && self.policy.may_write
             && merge::is_small_enough(manifest)
         {
             draft.keeps.push(Keep { path: path.clone(), stat: item.stat, manifest: manifest.clone() });

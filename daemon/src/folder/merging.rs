@@ -112,6 +112,7 @@ impl Driver {
         self.config.merge_text = on;
         let Some(state) = &mut self.state else { return };
         state.engine.set_merging(on);
+        state.bases.set_on(on);
         if !on {
             let bases = state.bases.clone();
             self.runtime.spawn_blocking(move || bases.clear());

@@ -110,10 +110,8 @@ pub(super) fn open(config: &mut FolderConfig, deps: &FolderDeps, wakes: &Sender<
     let (watcher, watch_problem) = watch(&root, settings.watch, &rules, wakes);
     let device = deps.author.borrow().device;
     let notices = Notices::open(&deps.index_dir, &mut engine);
-    let bases = Arc::new(Bases::new(root.clone()));
-    if !config.merge_text {
-        bases.clear();
-    }
+    let bases = Arc::new(Bases::new(root.clone(), config.merge_text));
+    bases.clear();
     Ok(Opened { root, engine, bases, rules, notices, device, watcher, watch_problem })
 }
 

@@ -6,17 +6,17 @@
 use super::handle::statx_at;
 use super::hash::read_full;
 use super::list::open_file;
-use super::root::Root;
-use super::stage::{NEW, remove_own, write_full};
+use super::root::{OpenRoot, Root};
+use super::stage::{NEW, names_in, remove_own, write_full};
 use ferry_engine::Keep;
 use ferry_protocol::limits::MERGE_MAX_BYTES;
 use ferry_protocol::{ContentHash, merge};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The directory, in Ferry's own.
 const BASES: &str = "bases";
@@ -26,49 +26,69 @@ pub const BASES_MAX_BYTES: u64 = 256 << 20;
 const BASES_LEFT_BYTES: u64 = BASES_MAX_BYTES / 8 * 7;
 const LEVEL: i32 = 1;
 
+/// So much of a file is read before the rest is, in bytes: most that are no texts show it there.
+const HEAD_BYTES: usize = 8 << 10;
+
 /// The kept versions of one folder.
 pub struct Bases {
     root: Arc<Root>,
-    /// Their compressed size in bytes, once it is known.
+    /// Whether versions are kept.
+    on: AtomicBool,
+    /// Their compressed size in bytes, once it is known. Whoever writes or removes holds this.
     held: Mutex<Option<u64>>,
 }
 
 impl Bases {
-    /// The versions kept for a root.
-    pub fn new(root: Arc<Root>) -> Self {
-        Self { root, held: Mutex::new(None) }
+    /// The versions kept for a root, and whether more are.
+    pub fn new(root: Arc<Root>, on: bool) -> Self {
+        Self { root, on: AtomicBool::new(on), held: Mutex::new(None) }
     }
 
-    /// Keeps these versions, as far as they still stand where they stood and are texts. What does not work is left out.
+    /// Versions are kept from now on, or no more: then [`Bases::clear`] removes what was. Never waits.
+    pub fn set_on(&self, on: bool) {
+        self.on.store(on, Ordering::SeqCst);
+    }
+
+    /// Keeps these versions, as far as they still stand where they stood and are texts, and the disk has room for them. What does not work is left out.
     pub fn keep(&self, versions: &[Keep]) {
-        let Some(dir) = self.dir() else { return };
+        let Some(dir) = self.dir_if_on() else { return };
         for version in versions {
             if statx_at(&dir, name(&version.manifest.hash()).as_bytes()).is_ok() {
                 continue;
             }
-            if let Some(bytes) = self.read_file(version)
+            let Ok(open) = self.root.enter() else { return };
+            let size = version.manifest.size();
+            if self.root.promise(&open, size).is_err() {
+                tracing::debug!(path = %version.path, "no room to keep versions for merges");
+                return;
+            }
+            if let Some(bytes) = read_file(&open, version)
                 && let Err(error) = self.write(&dir, &version.manifest.hash(), &bytes)
             {
                 tracing::debug!(path = %version.path, %error, "a version is not kept for merges");
             }
+            self.root.keep_promise(size);
         }
     }
 
-    fn read_file(&self, version: &Keep) -> Option<Vec<u8>> {
-        let open = self.root.enter().ok()?;
-        let (file, stat) = open_file(&open, &version.path).ok()?;
-        if !stat.same_version(&version.stat) || stat.size != version.manifest.size() || stat.size > MERGE_MAX_BYTES {
-            return None;
-        }
-        let mut bytes = vec![0; stat.size as usize];
-        let read = read_full(&file, &mut bytes, 0).ok()?;
-        (read == bytes.len() && merge::is_text(&bytes) && ContentHash::of(&bytes) == version.manifest.hash()).then_some(bytes)
+    /// The directory, made if need be; nothing while nothing is kept.
+    fn dir_if_on(&self) -> Option<OwnedFd> {
+        let _held = self.lock();
+        if self.on.load(Ordering::SeqCst) { self.dir() } else { None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, dir: &OwnedFd, hash: &ContentHash, bytes: &[u8]) -> std::io::Result<()> {
         let packed = zstd::bulk::compress(bytes, LEVEL)?;
         // One writer at a time: the size is counted, and a name that is being written is nobody else's.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
+        // After a switch there is no write any more that what removes all could miss.
+        if !self.on.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let known = held.get_or_insert_with(|| entries(dir).iter().map(|e| e.bytes).sum());
         *known += packed.len() as u64;
         if *known > BASES_MAX_BYTES {
@@ -95,14 +115,14 @@ impl Bases {
         (ContentHash::of(&bytes) == *hash).then_some(bytes)
     }
 
-    /// Drops all: texts are no longer merged here.
+    /// Drops all, if nothing is kept any more.
     pub fn clear(&self) {
+        let mut held = self.lock();
         let Some(own) = self.root.enter().ok().and_then(|open| open.bookkeeping().ok()) else { return };
         // Not made only to be removed.
-        if statx_at(&own, BASES.as_bytes()).is_err() {
+        if self.on.load(Ordering::SeqCst) || statx_at(&own, BASES.as_bytes()).is_err() {
             return;
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = self.dir() {
             entries(&dir).iter().for_each(|entry| remove_own(&dir, &entry.name));
         }
@@ -113,6 +133,31 @@ impl Bases {
     fn dir(&self) -> Option<OwnedFd> {
         self.root.enter().ok()?.own_dir(BASES).ok()
     }
+}
+
+/// The bytes of a version, if it still stands where it stood and is a text.
+fn read_file(open: &OpenRoot, version: &Keep) -> Option<Vec<u8>> {
+    let (file, stat) = open_file(open, &version.path).ok()?;
+    if !stat.same_version(&version.stat) || stat.size != version.manifest.size() || stat.size > MERGE_MAX_BYTES {
+        return None;
+    }
+    let bytes = read_text(stat.size as usize, |buffer, offset| read_full(&file, buffer, offset).ok())?;
+    (ContentHash::of(&bytes) == version.manifest.hash()).then_some(bytes)
+}
+
+/// So many bytes of what `read` reads at an offset, if they are a text. What is none is seldom read whole: a folder may hold very much of it.
+fn read_text(size: usize, mut read: impl FnMut(&mut [u8], u64) -> Option<usize>) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; size];
+    let (head, rest) = bytes.split_at_mut(size.min(HEAD_BYTES));
+    if read(head, 0)? < head.len() || !may_begin_text(head) || read(rest, head.len() as u64)? < rest.len() {
+        return None;
+    }
+    merge::is_text(&bytes).then_some(bytes)
+}
+
+/// Whether a text may begin with these bytes. A character may be cut at their end.
+fn may_begin_text(head: &[u8]) -> bool {
+    !head.contains(&0) && std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
 fn name(hash: &ContentHash) -> String {
@@ -128,18 +173,11 @@ struct Entry {
 
 /// What is kept, the oldest first.
 fn entries(dir: &OwnedFd) -> BTreeSet<Entry> {
-    let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 << 10];
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut raw = RawDir::new(dir, &mut buffer);
-    while let Some(Ok(entry)) = raw.next() {
-        names.push(entry.file_name().to_bytes().to_vec());
-    }
-    let names = names.into_iter().filter(|name| name != b"." && name != b"..");
     let sized = |name: Vec<u8>| {
         let raw = statx_at(dir, &name).ok()?;
         Some(Entry { changed: (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec), name, bytes: raw.stx_size })
     };
-    names.filter_map(sized).collect()
+    names_in(dir).unwrap_or_default().into_iter().filter_map(sized).collect()
 }
 
 /// Removes the oldest until so much is left, in bytes; how much that is.
@@ -168,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_kept_outlives_the_file_and_damage_is_noticed() {
         let folder = Folder::new();
-        let bases = Bases::new(folder.root.clone());
+        let bases = Bases::new(folder.root.clone(), true);
         let text = version(&folder, "f", b"one\ntwo\n");
         let binary = version(&folder, "binary", b"one\0two\n");
         let gone = version(&folder, "gone", b"before\n");
@@ -181,23 +219,89 @@ mod tests {
         let at = format!(".ferry/bases/{}", text.manifest.hash());
         folder.write(&at, zstd::bulk::compress(b"another\n", 1).unwrap());
         assert_eq!(bases.read(&text.manifest.hash()), None, "damaged");
+        bases.set_on(false);
         bases.clear();
         assert!(!folder.path(".ferry/bases").exists());
         bases.clear();
         assert!(!folder.path(".ferry/bases").exists(), "and it is not made for that");
     }
 
+    /// The switch may come while versions are on their way to be kept: they must not bring back what it removes.
+    #[test]
+    fn what_is_switched_off_keeps_nothing() {
+        let folder = Folder::new();
+        let bases = Bases::new(folder.root.clone(), true);
+        let (first, second) = (version(&folder, "f", b"one\n"), version(&folder, "g", b"two\n"));
+        bases.keep(std::slice::from_ref(&first));
+        let dir = bases.dir_if_on().unwrap();
+        bases.clear();
+        assert!(bases.read(&first.manifest.hash()).is_some(), "it is on again before anything was removed");
+        bases.set_on(false);
+        bases.write(&dir, &second.manifest.hash(), b"two\n").unwrap();
+        assert_eq!(names_in(&dir).unwrap().len(), 1, "a keep that had begun before the switch");
+        bases.clear();
+        bases.keep(&[first.clone(), second]);
+        assert!(!folder.path(".ferry/bases").exists(), "a keep that waited");
+        bases.set_on(true);
+        bases.keep(std::slice::from_ref(&first));
+        assert!(bases.read(&first.manifest.hash()).is_some());
+    }
+
+    #[test]
+    fn what_the_disk_has_no_room_for_is_not_kept() {
+        let folder = Folder::new();
+        let bases = Bases::new(folder.root.clone(), true);
+        let text = version(&folder, "f", b"one\n");
+        folder.root.set_reserve_bytes(u64::MAX - 1);
+        bases.keep(std::slice::from_ref(&text));
+        assert_eq!(bases.read(&text.manifest.hash()), None);
+        folder.root.set_reserve_bytes(0);
+        bases.keep(std::slice::from_ref(&text));
+        assert!(bases.read(&text.manifest.hash()).is_some());
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_read_whole() {
+        let read = |bytes: &[u8]| {
+            let mut total = 0;
+            let text = read_text(bytes.len(), |buffer, offset| {
+                buffer.copy_from_slice(&bytes[offset as usize..offset as usize + buffer.len()]);
+                total += buffer.len();
+                Some(buffer.len())
+            });
+            assert!(text.is_none_or(|text| text == bytes && total == bytes.len()));
+            total
+        };
+        let long = "ab\n".repeat(HEAD_BYTES).into_bytes();
+        let with = |at: usize, byte: u8| [&long[..at], &[byte], &long[at..]].concat();
+        assert_eq!(read(&long), long.len());
+        assert_eq!(read(b"short\n"), 6);
+        assert_eq!(read(&with(10, 0)), HEAD_BYTES, "a zero byte");
+        assert_eq!(read(&with(10, 0xFF)), HEAD_BYTES, "not UTF-8");
+        assert_eq!(read(&with(HEAD_BYTES + 10, 0)), long.len() + 1);
+        let cut = [&long[..HEAD_BYTES - 1], "\u{e9}".as_bytes(), &long].concat();
+        assert!(
+            read_text(cut.len(), |buffer, offset| {
+                buffer.copy_from_slice(&cut[offset as usize..offset as usize + buffer.len()]);
+                Some(buffer.len())
+            })
+            .is_some(),
+            "a character that is cut at the end of the head"
+        );
+    }
+
     #[test]
     fn the_oldest_go_first() {
         let folder = Folder::new();
-        let dir = Bases::new(folder.root.clone()).dir().unwrap();
+        let dir = Bases::new(folder.root.clone(), true).dir().unwrap();
         for (age, name) in ["c", "a", "b"].iter().enumerate() {
             let path = folder.path(&format!(".ferry/bases/{name}"));
             std::fs::write(&path, [0; 100]).unwrap();
             let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000 + age as u64);
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         }
-        assert_eq!(drop_oldest(&dir, 150), 100);
+        assert_eq!(entries(&dir).len(), 3);
+        assert_eq!(drop_oldest(&dir, 150), 100, "also of a directory that was read before");
         assert!(folder.path(".ferry/bases/b").exists() && !folder.path(".ferry/bases/c").exists());
     }
 }

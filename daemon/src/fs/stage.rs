@@ -433,7 +433,8 @@ pub(crate) fn drop_old(open: &OpenRoot, keep_ns: i64) -> Result<usize, PathError
     Ok(old.len())
 }
 
-fn names_in(tmp: &OwnedFd) -> Result<Vec<Vec<u8>>, PathError> {
+/// The names in a directory of ours. It is opened anew: whoever read it before has moved the place where its handle reads on.
+pub(super) fn names_in(tmp: &OwnedFd) -> Result<Vec<Vec<u8>>, PathError> {
     let mut buffer = vec![std::mem::MaybeUninit::<u8>::uninit(); 32 << 10];
     let mut names: Vec<Vec<u8>> = Vec::new();
     let dir = rustix::fs::openat(tmp, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

@@ -1,6 +1,6 @@
 //! Merges of texts: what comes out of three texts, and that devices which merge on their own come to the same end and lose nothing.
 
-use ferry_protocol::limits::{BASES_MAX, MERGE_MAX_BYTES};
+use ferry_protocol::limits::{BASES_MAX, MERGE_CHANGED_LINES_MAX, MERGE_LINES_MAX, MERGE_MAX_BYTES};
 use ferry_protocol::merge::{Candidate, bases, candidate, lines, merged_content};
 use ferry_protocol::node::{Author, Base, Content, Dot, FileContent, NodeState, Place, Stamp, Value};
 use ferry_protocol::read::shown;
@@ -51,14 +51,36 @@ fn only_bounded_text_is_merged() {
     assert_eq!(lines(b"a\nb\nc\n", b"a\nb\nc\0\n", b"A\nb\nc\n"), None);
     let long = vec![b'x'; MERGE_MAX_BYTES as usize + 1];
     assert_eq!(lines(b"x", &long, b"x"), None);
-    let many = "y\n".repeat(100_001);
-    assert_eq!(lines(b"y\n", many.as_bytes(), b"y\n"), None);
+    for line in ["y\n", "y\r", "y\r\n"] {
+        let text = |count| line.repeat(count);
+        assert_eq!(merged(line, &text(MERGE_LINES_MAX + 1), line), None, "{line:?}");
+        assert!(merged(line, &text(MERGE_LINES_MAX), line).is_some(), "{line:?}");
+    }
+}
+
+/// The work of a merge grows with the square of what was changed, so what one side changed may not span too much. Where it stands is no matter.
+#[test]
+fn only_bounded_changes_are_merged() {
+    for end in ["\n", "\r", "\r\n"] {
+        let text = |changed: &dyn Fn(usize) -> bool| -> String {
+            (0..60_000).map(|n| if changed(n) { format!("new {n}{end}") } else { format!("line {n}{end}") }).collect()
+        };
+        // Too long to be shown where it fails.
+        let becomes = |newer: &str, older: &str, out: Option<&str>| merged(&text(&|_| false), newer, older).as_deref() == out;
+        let (base, first, last) = (text(&|_| false), text(&|n| n == 0), text(&|n| n == 59_999));
+        assert!(becomes(&first, &last, Some(&text(&|n| n == 0 || n == 59_999))), "{end:?}: far apart");
+        let wide = text(&|n| n == 1_000 || n == 1_000 + MERGE_CHANGED_LINES_MAX);
+        assert!(becomes(&wide, &last, None) && becomes(&last, &wide, None), "{end:?}");
+        assert!(becomes(&wide, &base, Some(&wide)) && becomes(&base, &wide, Some(&wide)), "{end:?}: nothing to join");
+        let narrow = |also: usize| text(&|n| n == 1_000 || n == 999 + MERGE_CHANGED_LINES_MAX || n == also);
+        assert!(becomes(&narrow(1_000), &last, Some(&narrow(59_999))), "{end:?}");
+    }
 }
 
 /// Few words and all endings: much that repeats, and last lines of every kind.
 fn text() -> impl Strategy<Value = String> {
-    let line = (0u8..4, 0u8..8)
-        .prop_map(|(word, end)| format!("{}{}", ["", "a", "b", "}"][usize::from(word)], if end == 0 { "\r\n" } else { "\n" }));
+    let ending = prop_oneof![5 => Just("\n"), 1 => Just("\r\n"), 2 => Just("\r")];
+    let line = (0usize..4, ending).prop_map(|(word, end)| ["", "a", "b", "}"][word].to_owned() + end);
     (proptest::collection::vec(line, 0..16), "[ab]?").prop_map(|(lines, last)| lines.concat() + &last)
 }
 
@@ -80,8 +102,49 @@ fn edited(base: &[String], edits: &[(usize, bool)], who: &str) -> Vec<String> {
     out
 }
 
+/// The lines of a text, with their endings.
+fn split(mut text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    while !text.is_empty() {
+        let end = text.find(['\n', '\r']).map_or(text.len(), |at| at + if text[at..].starts_with("\r\n") { 2 } else { 1 });
+        let (line, rest) = text.split_at(end);
+        out.push(line);
+        text = rest;
+    }
+    out
+}
+
+/// A text after some edits: lines taken out, or put in.
+fn edited_text(base: &str, edits: &[(usize, Option<&str>)]) -> String {
+    let mut lines = split(base);
+    for (at, new) in edits {
+        let at = at % (lines.len() + 1);
+        match new {
+            Some(line) => lines.insert(at, line),
+            None if at < lines.len() => drop(lines.remove(at)),
+            None => {}
+        }
+    }
+    lines.concat()
+}
+
+/// Edits with lines of all endings.
+fn text_edits() -> impl Strategy<Value = Vec<(usize, Option<&'static str>)>> {
+    let line = prop_oneof![Just(None), Just(Some("\n")), Just(Some("x\r")), Just(Some("\r\n")), Just(Some("y\n"))];
+    proptest::collection::vec((0usize..40, line), 0..4)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_line_is_made_of_two(base in text(), a in text_edits(), b in text_edits()) {
+        let (a, b) = (edited_text(&base, &a), edited_text(&base, &b));
+        if let Some(out) = merged(&base, &a, &b) {
+            let sides = [split(&a), split(&b)].concat();
+            prop_assert!(split(&out).iter().all(|line| sides.contains(line)), "{base:?}: {a:?} and {b:?} gave {out:?}");
+        }
+    }
 
     #[test]
     fn a_side_that_changed_nothing_takes_the_other(base in text(), side in text()) {

@@ -50,6 +50,11 @@ impl Device {
         self.replaced += self.engine.take_events().iter().filter(|e| matches!(e, Event::Merged { .. })).count() as u64;
     }
 
+    /// How many versions are kept for merges.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Forgets what was kept for merges, as when there was no room for it.
     pub fn forget_kept(&mut self) {
         self.kept.clear();

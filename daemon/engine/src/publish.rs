@@ -71,7 +71,7 @@ impl<T: Trees> Engine<T> {
     /// The next commit, if there is anything to send and no commit is under way: at most so many nodes, and about so many bytes of chunks.
     pub fn next_commit(&mut self, max_nodes: usize, max_bytes: u64) -> Result<Option<Commit>> {
         let Some((_, base_seq)) = self.trees.meta().relay else { return Ok(None) };
-        if self.publishing.in_flight.is_some() || !self.may_send() || !self.trees.meta().heard || self.run.waits_for_relay() {
+        if self.publishing.in_flight.is_some() || !self.may_send() || !self.trees.meta().heard || self.waits_for_relay() {
             return Ok(None);
         }
         if self.trees.unsent() <= self.publishing.carried.len() {

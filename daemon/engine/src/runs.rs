@@ -16,8 +16,8 @@ use ferry_protocol::{ChunkId, Epoch, NodeState, ReplicaId};
 pub(crate) struct Run {
     /// Its id; zeros before it has begun.
     pub id: Epoch,
-    /// All runs that are remembered.
-    known: Vec<FeedRun>,
+    /// All runs that are remembered, this one last; as they stand in the trees.
+    pub known: Vec<FeedRun>,
     /// Our feed is told up to this number until somebody was heard to the end.
     told_to: Option<u64>,
     /// Nothing is sent to the relay until it was heard to the end.
@@ -28,11 +28,6 @@ impl Run {
     /// The newest number of our feed that may be told, of a feed that ends there.
     pub fn told_to(&self, head: u64) -> u64 {
         self.told_to.map_or(head, |began| began.min(head))
-    }
-
-    /// Whether the relay is to be heard before it is sent anything.
-    pub fn waits_for_relay(&self) -> bool {
-        self.waits_for_relay
     }
 
     /// A peer was heard to the end of its feed.
@@ -72,9 +67,14 @@ impl<T: Trees> Engine<T> {
         Ok(())
     }
 
+    /// The id of this run, if one has begun.
+    pub fn run(&self) -> Option<Epoch> {
+        self.run.known.last().map(|run| run.id)
+    }
+
     /// Whether the relay is to be heard to the end before it is sent anything.
     pub fn waits_for_relay(&self) -> bool {
-        self.run.waits_for_relay()
+        self.run.waits_for_relay
     }
 
     /// The newest number of our feed that may be told now: others are to be heard first after a start.

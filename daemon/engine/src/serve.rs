@@ -46,13 +46,13 @@ impl<T: Trees> Engine<T> {
     ///
     /// Before the page leaves this device the trees must be durable: what others have heard from us must never be forgotten here (I8).
     pub fn feed_page(&self, cursor: Option<(Epoch, u64)>, limit: usize) -> Result<Option<OwnPage>> {
-        let runs = self.trees.feed_runs()?;
+        let runs = &self.run.known;
         let meta = self.trees.meta();
         let Some(FeedRun { id: run, .. }) = runs.last().filter(|_| meta.heard) else { return Ok(None) };
-        let since = cursor.filter(|cursor| is_known(&runs, *cursor, meta.seq));
+        let since = cursor.filter(|cursor| is_known(runs, *cursor, meta.seq));
         let after = since.map_or(0, |(_, seq)| seq);
         let limit = limit.clamp(1, COMMIT_NODES_MAX / 2);
-        let end = self.feed_head();
+        let end = self.feed_head().max(after);
         let mut rows = self.trees.feed_after(after, limit + 1)?;
         rows.retain(|(seq, _)| *seq <= end);
         let mut has_more = rows.len() > limit;
@@ -69,8 +69,8 @@ impl<T: Trees> Engine<T> {
             nodes.extend(line);
             read = seq;
         }
-        let cursor = if has_more { read } else { end.max(after) };
-        Ok(Some(OwnPage { since, page: FeedPage { epoch: *run, replica: meta.replica, cursor, head: end.max(after), has_more, nodes } }))
+        let cursor = if has_more { read } else { end };
+        Ok(Some(OwnPage { since, page: FeedPage { epoch: *run, replica: meta.replica, cursor, head: end, has_more, nodes } }))
     }
 
     /// A node and those of its directories that stand behind it in the feed, the highest first: a reader who is never told more knows the

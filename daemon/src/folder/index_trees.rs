@@ -36,8 +36,8 @@ const TREE_TABLES: [Table; 8] =
     [Table::Nodes, Table::Feed, Table::Kids, Table::Items, Table::Names, Table::Inodes, Table::Chunks, Table::Unsent];
 
 const META_KEY: &[u8] = b"trees";
-/// The runs of our own feed, in [`Table::Meta`].
-const RUNS_KEY: &[u8] = b"runs";
+/// The runs of our own feed, in [`Table::Meta`]. Under `runs` an older version kept them without their leaps: they are forgotten, and readers begin again.
+const RUNS_KEY: &[u8] = b"feed_runs";
 /// How far the feeds of other devices were read, in [`Table::Meta`]: then the replica's 16 bytes.
 const PEER_PREFIX: &[u8] = b"peer/";
 /// Chunk ids are cut to this many bytes as keys: a holder is verified before it is used, so a chance hit costs a look.

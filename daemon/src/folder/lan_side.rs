@@ -6,7 +6,7 @@
 use super::driver::{Driver, Wake};
 use crate::index::Durability;
 use crate::lan::{LanFolder, Link, PeerWake};
-use ferry_engine::{HearError, TreeError, Trees};
+use ferry_engine::{HearError, TreeError};
 use ferry_protocol::lan::message::FeedCursor;
 use ferry_protocol::lan::session::Opened as PeerFolder;
 use ferry_protocol::lan::{PeerPage, Piece};
@@ -180,7 +180,7 @@ impl Driver {
         }
         let may_write = state.engine.policy_mut().may_write;
         let meta = state.engine.meta();
-        let run = state.engine.trees().feed_runs()?.last().map(|run| run.id);
+        let run = state.engine.run();
         let opened = run.filter(|_| !self.paused && meta.heard);
         let opened = opened.map(|run| PeerFolder { replica: meta.replica, run, relays: relays && may_write });
         // A folder that has heard nobody yet listens, and has nothing to tell.

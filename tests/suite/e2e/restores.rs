@@ -1,5 +1,5 @@
 //! P19: the relay's database and its chunks come from backups of different times. What is lost is named, devices that have it send it again, and
-//! nobody deletes anything.
+//! nobody deletes anything. P16: a device's disk and index come from a backup.
 
 use super::rows::*;
 use ferry_tests::cluster::{Cluster, NAMESPACE, PATIENCE};
@@ -7,6 +7,7 @@ use ferry_tests::device::Device;
 use ferry_tests::poll::until;
 use ferry_tests::tree;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 const FILES: u32 = 12;
@@ -21,6 +22,59 @@ fn third(cluster: &Cluster) -> Device {
     device.login(&cluster.relay.url());
     device.attach(NAMESPACE);
     device
+}
+
+/// Copies a directory with all that the files say of themselves.
+fn copy_tree(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
+    assert!(done.success(), "cp -a {} {}", from.display(), to.display());
+}
+
+/// The edit after the restore bears a number of its own, and covers nothing that the device forgot, whether others have replaced that or not.
+#[test]
+fn p16_a_device_and_its_index_are_restored() {
+    let mut cluster = Cluster::new(2);
+    let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
+    for name in ["stands", "replaced"] {
+        put_bytes(&a, name, b"version 1");
+    }
+    cluster.settle();
+    cluster.devices[0].stop();
+    let (home, backup) = (cluster.devices[0].home().to_owned(), cluster.folder().join("backup"));
+    copy_tree(&home, &backup);
+    cluster.devices[0].start();
+    for name in ["stands", "replaced"] {
+        put_bytes(&a, name, format!("version 2 of {name}").as_bytes());
+    }
+    put_bytes(&a, "later", b"made after the backup");
+    cluster.settle();
+    put_bytes(&b, "replaced", b"version 3, by the other");
+    cluster.settle();
+
+    cluster.devices[0].stop();
+    fs::remove_dir_all(&home).unwrap();
+    copy_tree(&backup, &home);
+    fs::remove_file(a.join("later")).unwrap();
+    for name in ["stands", "replaced"] {
+        put_bytes(&a, name, format!("after the restore: {name}").as_bytes());
+    }
+    cluster.devices[0].start();
+    cluster.settle();
+    let log = fs::read_to_string(cluster.devices[0].log()).unwrap();
+    assert!(log.contains("this device's index is older than what others heard from it"), "it was noticed");
+    for dir in [&a, &b] {
+        let held: Vec<String> = names(dir).into_iter().map(|name| fs::read_to_string(dir.join(name)).unwrap()).collect();
+        for content in [
+            "version 2 of stands",
+            "after the restore: stands",
+            "version 3, by the other",
+            "after the restore: replaced",
+            "made after the backup",
+        ] {
+            assert!(held.iter().any(|text| text == content), "{content:?} is not in {}: {held:?}", dir.display());
+        }
+    }
+    cluster.finish();
 }
 
 /// Rows newer than blobs: chunks are missing.

@@ -30,51 +30,54 @@ fn copy_tree(from: &Path, to: &Path) {
     assert!(done.success(), "cp -a {} {}", from.display(), to.display());
 }
 
-/// The edit after the restore bears a number of its own, and covers nothing that the device forgot, whether others have replaced that or not.
-#[test]
-fn p16_a_device_and_its_index_are_restored() {
+/// A device writes, its disk and index are restored to what they were before, and the same file is edited again.
+fn restored(replaced_meanwhile: bool) {
     let mut cluster = Cluster::new(2);
     let (a, b) = (cluster.devices[0].path("d"), cluster.devices[1].path("d"));
-    for name in ["stands", "replaced"] {
-        put_bytes(&a, name, b"version 1");
-    }
+    put_bytes(&a, "f", b"version 1");
     cluster.settle();
     cluster.devices[0].stop();
     let (home, backup) = (cluster.devices[0].home().to_owned(), cluster.folder().join("backup"));
     copy_tree(&home, &backup);
     cluster.devices[0].start();
-    for name in ["stands", "replaced"] {
-        put_bytes(&a, name, format!("version 2 of {name}").as_bytes());
+    put_bytes(&a, "f", b"version 2, forgotten");
+    cluster.settle();
+    if replaced_meanwhile {
+        put_bytes(&b, "f", b"version 3, by the other");
+        cluster.settle();
     }
-    put_bytes(&a, "later", b"made after the backup");
-    cluster.settle();
-    put_bytes(&b, "replaced", b"version 3, by the other");
-    cluster.settle();
-
     cluster.devices[0].stop();
     fs::remove_dir_all(&home).unwrap();
     copy_tree(&backup, &home);
-    fs::remove_file(a.join("later")).unwrap();
-    for name in ["stands", "replaced"] {
-        put_bytes(&a, name, format!("after the restore: {name}").as_bytes());
-    }
+    // It finds the edit before it hears of anything.
+    cluster.relay.stop();
+    put_bytes(&a, "f", b"edited after the restore");
     cluster.devices[0].start();
+    until("the edit is taken in", PATIENCE, || {
+        is("nothing is to be sent", cluster.devices[0].status()["folders"][0]["pending"]["upload"] == 1)
+    });
+    cluster.relay.resume();
     cluster.settle();
-    let log = fs::read_to_string(cluster.devices[0].log()).unwrap();
-    assert!(log.contains("this device's index is older than what others heard from it"), "it was noticed");
+    let theirs = if replaced_meanwhile { "version 3, by the other" } else { "version 2, forgotten" };
     for dir in [&a, &b] {
         let held: Vec<String> = names(dir).into_iter().map(|name| fs::read_to_string(dir.join(name)).unwrap()).collect();
-        for content in [
-            "version 2 of stands",
-            "after the restore: stands",
-            "version 3, by the other",
-            "after the restore: replaced",
-            "made after the backup",
-        ] {
+        for content in [theirs, "edited after the restore"] {
             assert!(held.iter().any(|text| text == content), "{content:?} is not in {}: {held:?}", dir.display());
         }
     }
     cluster.finish();
+}
+
+/// The edit's number is not that of the forgotten one, which everybody knows as replaced.
+#[test]
+fn p16_a_restored_devices_edit_is_not_taken_for_one_that_was_replaced() {
+    restored(true);
+}
+
+/// The edit does not cover the forgotten one, which still stands.
+#[test]
+fn p16_a_restored_devices_edit_covers_nothing_that_stands() {
+    restored(false);
 }
 
 /// Rows newer than blobs: chunks are missing.
